@@ -1,0 +1,1 @@
+"""ORFEAS: one photo in; a solid, coloured, printable 3D model out."""

@@ -1,0 +1,58 @@
+"""How this installation runs: ``ORFEAS_*`` variables, or the same names in a ``.env`` file of the working folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from orfeas.errors import BadRequest
+
+
+def default_data_dir() -> Path:
+    """``$XDG_DATA_HOME/orfeas``, or ``~/.local/share/orfeas``."""
+    import os
+
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "orfeas"
+
+
+class Settings(BaseSettings):
+    """Frozen settings of one process. Each field is the variable ``ORFEAS_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="ORFEAS_", env_file=".env", extra="ignore", frozen=True)
+
+    engine: Literal["auto", "sketch", "hunyuan3d"] = Field(
+        "auto", description="which engine; auto takes Hunyuan3D where a GPU and its weights are found, else sketch"
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N; for engines that can use a GPU")
+    data_dir: Path = Field(
+        default_factory=default_data_dir, description="where results are kept; made when the first result is written"
+    )
+    host: str = Field("127.0.0.1", description="address that the app listens on")
+    port: int = Field(7860, ge=1, le=65535, description="port that the app listens on")
+    public_url: str = Field("", description="the address that users see, such as https://app.example.org")
+    queue_size: int = Field(20, ge=1, le=1000, description="how many jobs may wait; one more is refused with 503")
+    drain_seconds: float = Field(
+        110.0, ge=0, le=3600, description="how long a stop waits for the running job before it is ended"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/")
+
+
+def load_settings(**overrides) -> Settings:
+    """`Settings` from the environment, ``.env`` and ``overrides``. Raises `BadRequest` naming the variable."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        variable = "ORFEAS_" + str(first["loc"][0]).upper()
+        raise BadRequest(f"{variable} cannot be {first['input']!r}: {first['msg']}.", "bad_setting") from error
