@@ -1,0 +1,357 @@
+"""The one way from a request to a result. Page, API, CLI and Python are doors to `Studio.run`; nothing else starts a job."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orfeas import __version__
+from orfeas.errors import BadPicture, OutOfMemory
+from orfeas.lane import Lane
+from orfeas.library import Library
+from orfeas.request import QUALITIES, GenerationRequest
+from orfeas.telemetry import PeakMemory, log
+
+if TYPE_CHECKING:
+    from orfeas.cutout import Cutout
+    from orfeas.engines import Engine
+    from orfeas.mesh import Mesh
+    from orfeas.settings import Settings
+
+# Each stage of a job and its share of the job's progress bar, in order. The shares follow measured seconds
+# (benchmarks/sketch.py; for Hunyuan3D the shape is nearly everything).
+STAGE_SHARES: Mapping[str, Mapping[str, float]] = {
+    "sketch": {
+        "picture": 0.04, "cutout": 0.16, "shape": 0.30, "solid": 0.12, "texture": 0.12, "report": 0.04, "files": 0.22,
+    },
+    "hunyuan3d": {
+        "picture": 0.01, "cutout": 0.03, "shape": 0.82, "solid": 0.05, "texture": 0.03, "report": 0.02, "files": 0.04,
+    },
+}  # fmt: skip
+STAGES = tuple(STAGE_SHARES["sketch"])
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a job is. ``fraction`` of the whole job, 0 to 1, never falls; ``stage`` is "waiting" or one of `STAGES`."""
+
+    stage: str
+    fraction: float
+    message: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished job: a folder in the library and what is in it.
+
+    files: "model" (the format asked for), "glb", "preview" (the same scaled to one unit, for viewers), "poster",
+        "turntable", "picture", "cutout" and "recipe", each with its path.
+    report: what `orfeas.mesh.report` found, JSON values. facts: engine, seconds a stage and memory, JSON values.
+    notes: sentences that the user should read.
+    """
+
+    id: str
+    folder: Path
+    name: str
+    files: Mapping[str, Path]
+    request: GenerationRequest
+    report: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+@dataclass
+class _Clock:
+    """Turns stages into `Progress` and keeps each stage's seconds."""
+
+    shares: Mapping[str, float]
+    seconds: dict[str, float] = field(default_factory=dict)
+    stage: str = ""
+    _since: float = 0.0
+
+    def enter(self, stage: str, message: str) -> Progress:
+        self.stop()
+        self.stage, self._since = stage, time.perf_counter()
+        return self.at(0.0, message)
+
+    def at(self, fraction: float, message: str) -> Progress:
+        """Progress at ``fraction`` of the current stage."""
+        before = sum(share for stage, share in self.shares.items() if self._is_before(stage))
+        return Progress(self.stage, min(1.0, before + self.shares[self.stage] * fraction), message)
+
+    def stop(self) -> None:
+        if self.stage:
+            spent = time.perf_counter() - self._since
+            self.seconds[self.stage] = round(self.seconds.get(self.stage, 0.0) + spent, 3)
+
+    def _is_before(self, stage: str) -> bool:
+        order = list(self.shares)
+        return order.index(stage) < order.index(self.stage)
+
+
+class Studio:
+    """An engine, a library and one lane. Threads may share it; jobs run one at a time, in order of arrival."""
+
+    def __init__(self, settings: Settings, engine: Engine, library: Library):
+        self.settings = settings
+        self.engine = engine
+        self.library = library
+        self._lane = Lane()
+        self._load_lock = threading.Lock()
+        self._loaded = False
+        self._started = time.monotonic()
+        self._finished = 0
+        self._failed = 0
+
+    # --- the one way ---------------------------------------------------------------------------------------------
+
+    def run(self, request: GenerationRequest) -> Iterator[Progress | Result]:
+        """Yield `Progress` as the job goes on and, last of all, its `Result`.
+
+        Closing the generator cancels the job, at the latest at its next step, and frees the lane.
+        Raises `OrfeasError` for whatever the user can mend.
+        """
+        ticket = self._lane.enter()
+        try:
+            while ahead := self._lane.wait(ticket, seconds=0.5):
+                jobs = "one job" if ahead == 1 else f"{ahead} jobs"
+                yield Progress("waiting", 0.0, f"Waiting for {jobs} before this one")
+            with _explain_memory_errors():
+                yield from self._make(request)
+            self._finished += 1
+        except GeneratorExit:
+            log.info("job cancelled")
+            raise
+        except Exception:
+            self._failed += 1
+            raise
+        finally:
+            self._lane.leave(ticket)
+
+    def cut(self, picture: Path | bytes, background: str = "auto", taps=()) -> Cutout:
+        """The cutout that a job with these options would use; for showing it before the job. Takes no lane."""
+        from orfeas.cutout import cut_out
+        from orfeas.picture import load_picture
+
+        request = GenerationRequest(picture, background=background, taps=taps)
+        with _explain_memory_errors():
+            return cut_out(load_picture(request.picture), request.background, request.taps)
+
+    def load(self) -> None:
+        """Make the engine ready; the first job does it otherwise."""
+        with self._load_lock:
+            if not self._loaded:
+                self.engine.load()
+                self._loaded = True
+
+    def health(self) -> dict[str, Any]:
+        """Plain facts, at once, also while a job runs."""
+        waiting = len(self._lane)
+        return {
+            "version": __version__,
+            "uptime_seconds": round(time.monotonic() - self._started, 1),
+            "engine": {
+                "name": self.engine.name,
+                "title": self.engine.title,
+                "device": self.engine.device,
+                "reason": self.engine.reason,
+                "loaded": self._loaded,
+                **self.engine.health(),
+            },
+            "busy": waiting > 0,
+            "queue": max(0, waiting - 1),
+            "jobs": {"finished": self._finished, "failed": self._failed},
+        }
+
+    def close(self) -> None:
+        self.engine.close()
+
+    # --- the stages ----------------------------------------------------------------------------------------------
+
+    def _make(self, request: GenerationRequest) -> Iterator[Progress | Result]:
+        from orfeas.cutout import cut_out
+        from orfeas.mesh.finish import make_solid, place
+        from orfeas.mesh.report import inspect
+        from orfeas.picture import load_picture
+
+        engine = self.engine
+        quality = QUALITIES[engine.name][request.quality]
+        clock = _Clock(STAGE_SHARES[engine.name])
+        memory = PeakMemory().start()
+        result_id = self.library.new_id()
+        log.info("job %s: %s, seed %d, %s", result_id[:8], request.quality, request.seed, engine.name)
+
+        yield clock.enter("picture", "Reading the picture")
+        picture = load_picture(request.picture)
+
+        yield clock.enter("cutout", "Finding the subject")
+        cutout = cut_out(picture, request.background, request.taps)
+
+        yield clock.enter("shape", "Making the shape" if self._loaded else "Loading the engine")
+        self.load()
+        shape, shape_facts = None, {}
+        for event in engine.shape(cutout, quality, request.seed):
+            if hasattr(event, "vertices"):
+                shape = event
+            else:
+                shape_facts.update(getattr(event, "facts", None) or {})
+                yield clock.at(event.fraction, event.message)
+        if shape is None:
+            raise RuntimeError(f"{engine.name} ended without a mesh")
+
+        yield clock.enter("solid", "Making it solid")
+        max_faces = min(quality.faces, request.max_faces or quality.faces)
+        shape, changes = make_solid(shape, max_faces=max_faces)
+
+        yield clock.enter("texture", "Putting the photo's colours on it" if request.texture == "photo" else "No texture")
+        if request.texture == "photo":
+            from orfeas.texture.photo import project_photo
+
+            shape = project_photo(shape, cutout)
+        else:
+            shape = _without_colours(shape)
+
+        yield clock.enter("report", "Measuring")
+        shape, placing = place(shape, size_mm=request.size_mm)
+        changes = [*changes, *placing]
+        report = inspect(shape, changes=changes)
+        if not report.watertight:
+            raise BadPicture(
+                "No solid model could be made of this picture: try another picture, or a lower quality.", "not_solid"
+            )
+
+        yield clock.enter("files", "Drawing the still")
+        with self.library.write(result_id) as folder:
+            names = {}
+            for message, more in self._write(folder, request, picture, cutout, shape):
+                names.update(more)
+                yield clock.at(len(names) / 8, message)
+            clock.stop()
+            notes = _unique([*picture.notes, *cutout.notes, *([engine.caveat] if engine.caveat else [])])
+            facts = {
+                "engine": engine.name,
+                "engine_version": engine.version,
+                "engine_reason": engine.reason,
+                "device": engine.device,
+                "cutout": cutout.method,
+                "cutout_explanation": cutout.explanation,
+                "seed": request.seed,
+                "seconds": {**clock.seconds, "total": round(sum(clock.seconds.values()), 3)},
+                "peak_memory_mb": memory.read_mb(),
+                "changes": [change.to_dict() for change in changes],
+                **{key: value for key, value in shape_facts.items() if key != "latent"},
+            }
+            names["recipe"] = "recipe.json"
+            _write_recipe(folder / "recipe.json", request, picture, report.to_dict(), facts, notes, names)
+        folder = self.library.results / result_id
+        log.info("job %s: done in %.1f s", result_id[:8], facts["seconds"]["total"])
+        yield Progress("files", 1.0, "Done")
+        files = {key: folder / name for key, name in names.items()}
+        yield Result(result_id, folder, request.name, files, request, report.to_dict(), facts, notes)
+
+    def _write(
+        self, folder: Path, request: GenerationRequest, picture, cutout, shape: Mesh
+    ) -> Iterator[tuple[str, dict[str, str]]]:
+        """Write the result's files; yield what comes next and the names written so far."""
+        from orfeas.export import export, file_name, write_glb
+        from orfeas.picture import encode_png
+        from orfeas.render.still import encode_webp, render_poster, render_turntable, turntable_strip
+
+        poster = render_poster(shape)
+        (folder / "poster.webp").write_bytes(encode_webp(poster))
+        yield "Drawing the turntable", {"poster": "poster.webp"}
+        strip = turntable_strip(render_turntable(shape))
+        (folder / "turntable.webp").write_bytes(encode_webp(strip))
+        yield "Writing the files", {"turntable": "turntable.webp"}
+        write_glb(shape, folder / "model.glb")
+        write_glb(shape, folder / "preview.glb", unit_scale=1.0 / request.size_mm)
+        name = file_name(request.name, request.size_mm, request.format)
+        export(shape, folder / name, request.format, title=request.name, thumbnail=encode_png(poster))
+        yield "Writing the files", {"glb": "model.glb", "preview": "preview.glb", "model": name}
+        (folder / "picture.png").write_bytes(encode_png(picture.rgba))
+        (folder / "cutout.png").write_bytes(encode_png(cutout.rgba))
+        yield "Writing the recipe", {"picture": "picture.png", "cutout": "cutout.png"}
+
+
+def build_studio(settings: Settings) -> Studio:
+    """A studio with the engine that ``settings`` call for. Reads no weights yet and makes no folder."""
+    from orfeas.engines.choose import choose_engine
+
+    return Studio(settings, choose_engine(settings), Library(settings.data_dir))
+
+
+def generate(picture: Path | str | bytes, *, folder: Path | str | None = None, **options) -> Result:
+    """Make one model and wait for it: the Python door.
+
+    picture: path or bytes. folder: where the result's folder is made; the installation's data folder by default.
+    options: those of `GenerationRequest` (quality, format, size_mm, seed, background, texture, max_faces, ...).
+    Raises `OrfeasError`.
+    """
+    from orfeas.settings import load_settings
+
+    request = GenerationRequest.from_options(Path(picture) if isinstance(picture, str) else picture, options)
+    studio = build_studio(load_settings(**({"data_dir": Path(folder)} if folder else {})))
+    try:
+        *_, result = studio.run(request)
+    finally:
+        studio.close()
+    return result
+
+
+def read_recipe(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The picture and the options that a ``recipe.json`` records. Raises `BadRequest` if it is none."""
+    import json
+
+    from orfeas.errors import BadRequest
+
+    try:
+        recipe = json.loads(Path(path).read_text(encoding="utf-8"))
+        picture = Path(path).parent / Path(recipe["picture"]["file"]).name
+        options = dict(recipe["request"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise BadRequest(
+            f"{path} is not a recipe: give the recipe.json of a result's folder.", "bad_recipe"
+        ) from error
+    if not picture.is_file():
+        raise BadRequest(f"{path} names the picture {picture.name}, which is not beside it.", "bad_recipe")
+    return picture, options
+
+
+def _write_recipe(path: Path, request, picture, report, facts, notes, names) -> None:
+    import json
+    from datetime import datetime, timezone
+
+    recipe = {
+        "orfeas": __version__,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "request": request.options(),
+        "picture": {"file": names["picture"], "sha256": picture.sha256},
+        "report": report,
+        "facts": facts,
+        "notes": list(notes),
+        "files": names,
+    }
+    path.write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
+
+
+def _without_colours(mesh: Mesh) -> Mesh:
+    from orfeas.mesh import Mesh
+
+    return Mesh(mesh.vertices, mesh.faces)
+
+
+def _unique(sentences) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(sentence for sentence in sentences if sentence))
+
+
+@contextlib.contextmanager
+def _explain_memory_errors() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfMemory("This machine ran out of memory: choose a lower quality and try again.") from error

@@ -1,0 +1,59 @@
+"""What operators see: logs, and how much memory a job took."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import sys
+from pathlib import Path
+
+log = logging.getLogger("orfeas")
+
+
+def configure_logging(level: str = "info") -> None:
+    """Send the log to standard error, a line an event. Called once by a program's entry, never by an import."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
+    log.handlers[:] = [handler]
+    log.propagate = False
+    log.setLevel(level.upper())
+
+
+def report_bug(error: BaseException) -> str:
+    """Log an unexpected exception with its traceback under a new id; the sentence to show names that id only."""
+    bug_id = secrets.token_hex(4)
+    log.error("bug %s: %s", bug_id, type(error).__name__, exc_info=error)
+    return (
+        f"Something unexpected went wrong and was logged as {bug_id}. Try again; if it happens again, report that id."
+    )
+
+
+class PeakMemory:
+    """Peak resident memory of this process between `start` and `read_mb`.
+
+    On Linux the kernel's high-water mark is reset at `start` (``/proc/self/clear_refs``, proc(5)); where that is not
+    possible the peak since the process began is read instead, and ``since_start`` is False.
+    """
+
+    def __init__(self):
+        self.since_start = False
+
+    def start(self) -> PeakMemory:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+            self.since_start = True
+        except OSError:
+            self.since_start = False
+        return self
+
+    def read_mb(self) -> float:
+        try:
+            for line in Path("/proc/self/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    return round(int(line.split()[1]) / 1024, 1)
+        except OSError:
+            pass
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux, bytes on macOS
+        return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)
