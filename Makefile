@@ -1,0 +1,49 @@
+# Two commands: `make run` and `make test`. Each makes the virtual environment first if it is missing.
+#
+# Needs only Python 3.10 to 3.12 (with venv) and make. PYTHON=/path/to/python chooses one.
+
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10 python; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
+	&& echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test lint format bench clean help
+.DEFAULT_GOAL := help
+
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "ORFEAS needs Python 3.10, 3.11 or 3.12 with venv; none was found. \
+	Install one, or say where it is: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run-installed: requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.test-installed: requirements.txt requirements-dev.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@ $(VENV)/.run-installed
+
+run: $(VENV)/.run-installed ## install what the app needs, then serve it on http://127.0.0.1:7860
+	$(BIN)/python app.py
+
+test: lint ## lint, then the whole test suite, browser tests included
+	$(BIN)/python -m tests.browser.chromium --install || true
+	$(BIN)/python -m pytest -m "not gpu"
+
+lint: $(VENV)/.test-installed ## ruff: lint and format check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.test-installed ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.test-installed ## run every CPU benchmark; each ends with one JSON line
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

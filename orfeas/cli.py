@@ -1,0 +1,284 @@
+"""The command line: ``python -m orfeas PHOTO... -o OUT``, and the commands inspect, repair, download and doctor.
+
+Exit status: 0 all went well, 1 some pictures failed, 2 wrong use (130 if interrupted).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from orfeas import __version__, request
+from orfeas.errors import BadRequest, OrfeasError
+from orfeas.request import GenerationRequest
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+OPTIONS = ("quality", "format", "size_mm", "seed", "background", "texture", "max_faces")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        if argv and argv[0] in COMMANDS:
+            return _run_command(argv)
+        arguments = build_parser().parse_args(argv)
+        return run_generate(arguments)
+    except OrfeasError as error:
+        print(f"orfeas: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("orfeas: stopped", file=sys.stderr)
+        return 130
+
+
+def _run_command(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m orfeas")
+    commands = parser.add_subparsers(dest="command", required=True)
+    COMMANDS[argv[0]](commands)
+    arguments = parser.parse_args(argv)
+    return arguments.func(arguments)
+
+
+def _add_inspect(commands) -> None:
+    from orfeas.mesh.cli import add_inspect_parser
+
+    add_inspect_parser(commands)
+
+
+def _add_repair(commands) -> None:
+    from orfeas.mesh.cli import add_repair_parser
+
+    add_repair_parser(commands)
+
+
+def _add_download(commands) -> None:
+    from orfeas.engines.hunyuan3d.download import add_download_parser
+
+    add_download_parser(commands)
+
+
+def _add_doctor(commands) -> None:
+    from orfeas.doctor import add_doctor_parser
+
+    add_doctor_parser(commands)
+
+
+COMMANDS: dict[str, Callable[[Any], None]] = {
+    "inspect": _add_inspect,
+    "repair": _add_repair,
+    "download": _add_download,
+    "doctor": _add_doctor,
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the main job. Options that are not given stay None, so that a recipe's own are kept."""
+    low_mm, high_mm = request.SIZE_MM
+    parser = argparse.ArgumentParser(
+        prog="python -m orfeas",
+        description="Turn photos into solid, printable 3D models.",
+        epilog="Other commands: inspect MESH..., repair MESH -o OUT, download, doctor; each has --help. "
+        "Exit status: 0 all went well, 1 some pictures failed, 2 wrong use.",
+    )
+    parser.add_argument("pictures", nargs="*", type=Path, metavar="PHOTO", help="JPEG, PNG or WebP files, or folders")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("."), metavar="OUT",
+        help="a file such as model.stl for one photo, else a folder (default: the current folder)",
+    )  # fmt: skip
+    parser.add_argument("--quality", metavar="NAME", help=f"{', '.join(request.QUALITY_NAMES)} (default: standard)")
+    parser.add_argument("--format", metavar="NAME", help=f"{', '.join(request.FORMATS)} (default: stl)")
+    parser.add_argument(
+        "--size-mm", metavar="MM", help=f"longest side in millimetres, {low_mm:g} to {high_mm:g} (default: 100)"
+    )
+    parser.add_argument("--seed", metavar="N", help="0 to 4294967295 (default: drawn at random, and reported)")
+    parser.add_argument("--background", metavar="NAME", help=f"{', '.join(request.BACKGROUNDS)} (default: auto)")
+    parser.add_argument("--texture", metavar="NAME", help=f"{', '.join(request.TEXTURES)} (default: photo)")
+    parser.add_argument("--max-faces", metavar="N", help="at most so many triangles (default: the quality's)")
+    parser.add_argument("--recipe", type=Path, metavar="FILE", help="make a result again from its recipe.json")
+    parser.add_argument("--engine", metavar="NAME", help="auto, sketch or hunyuan3d (default: ORFEAS_ENGINE, or auto)")
+    parser.add_argument(
+        "--keep", action="store_true",
+        help="also keep the whole result (picture, cutout, GLB, still, turntable, recipe) in a folder beside the file",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="one JSON line a picture on standard output")
+    parser.add_argument("--verbose", action="store_true", help="log what is done to standard error")
+    parser.add_argument("--version", action="version", version=f"orfeas {__version__}")
+    return parser
+
+
+def run_generate(arguments: argparse.Namespace) -> int:
+    """Make a model of each picture; one that fails does not stop the others."""
+    requests = _collect_requests(arguments)
+    targets = _plan_targets(arguments, requests)
+    if arguments.verbose:
+        from orfeas.telemetry import configure_logging
+
+        configure_logging("info")
+
+    import tempfile
+
+    from orfeas.settings import load_settings
+    from orfeas.studio import build_studio
+
+    overrides = {"engine": arguments.engine} if arguments.engine else {}
+    with tempfile.TemporaryDirectory(prefix="orfeas-") as scratch:
+        studio = build_studio(load_settings(**overrides, data_dir=Path(scratch)))
+        failed = 0
+        try:
+            with _progress_bar(len(requests), quiet=arguments.json) as show:
+                for one, target in zip(requests, targets, strict=True):
+                    failed += not _make_one(studio, one, target, arguments, show)
+        finally:
+            studio.close()
+    return 1 if failed else 0
+
+
+def _make_one(studio, one: GenerationRequest, target: Path, arguments, show) -> bool:
+    from orfeas.studio import Progress
+    from orfeas.telemetry import report_bug
+
+    source = str(one.picture)
+    try:
+        for event in studio.run(one):
+            if isinstance(event, Progress):
+                show(source, event.fraction, event.message)
+            else:
+                path = _deliver(event, target, keep=arguments.keep)
+                _say_made(source, path, event, arguments.json)
+        return True
+    except OrfeasError as error:
+        sentence, code = str(error), error.code
+    except Exception as error:  # one broken picture must not stop the rest
+        sentence, code = report_bug(error), "bug"
+    if arguments.json:
+        print(json.dumps({"picture": source, "error": sentence, "code": code}), flush=True)
+    print(f"orfeas: {source}: {sentence}", file=sys.stderr)
+    return False
+
+
+def _say_made(source: str, path: Path, result, as_json: bool) -> None:
+    report, facts = result.report, result.facts
+    if as_json:
+        line = {
+            "picture": source,
+            "path": str(path),
+            "engine": facts["engine"],
+            "seconds": facts["seconds"],
+            "peak_memory_mb": facts["peak_memory_mb"],
+            "faces": report["faces"],
+            "watertight": report["watertight"],
+            "extents_mm": report["extents_mm"],
+            "volume_cm3": report["volume_cm3"],
+            "verdict": report["verdict"],
+            "seed": facts["seed"],
+            "notes": list(result.notes),
+        }
+        print(json.dumps(line), flush=True)
+    else:
+        width, height, depth = report["extents_mm"]
+        print(
+            f"{path}: {width:.1f} × {height:.1f} × {depth:.1f} mm, {report['faces']:,} faces, "
+            f"seed {facts['seed']}, {facts['engine']} engine, {facts['seconds']['total']:.1f} s. {report['verdict']}",
+            flush=True,
+        )
+
+
+def _collect_requests(arguments: argparse.Namespace) -> list[GenerationRequest]:
+    """All that is asked for, checked before any work begins."""
+    given = {key: getattr(arguments, key) for key in OPTIONS if getattr(arguments, key) is not None}
+    suffix = arguments.output.suffix.lower().lstrip(".")
+    if suffix in request.FORMATS and not arguments.output.is_dir():
+        if given.setdefault("format", suffix) != suffix:
+            raise BadRequest(
+                f"The output {arguments.output} does not fit --format {given['format']}: change one of the two."
+            )
+    if arguments.recipe:
+        if arguments.pictures:
+            raise BadRequest("Give either pictures or --recipe FILE: a recipe names its own picture.")
+        from orfeas.studio import read_recipe
+
+        picture, options = read_recipe(arguments.recipe)
+        return [GenerationRequest.from_options(picture, {**options, **given})]
+    if not arguments.pictures:
+        raise BadRequest("No picture was given: python -m orfeas PHOTO -o model.stl (--help tells more).")
+    pictures = [picture for path in arguments.pictures for picture in _expand(path)]
+    return [GenerationRequest.from_options(picture, given) for picture in pictures]
+
+
+def _expand(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    pictures = sorted(item for item in path.iterdir() if item.suffix.lower() in PICTURE_SUFFIXES and item.is_file())
+    if not pictures:
+        raise BadRequest(f"The folder {path} has no JPEG, PNG or WebP picture in it: give another.")
+    return pictures
+
+
+def _plan_targets(arguments: argparse.Namespace, requests: list[GenerationRequest]) -> list[Path]:
+    """Where each result goes; no two the same, and an unwritable place is refused before the work."""
+    from orfeas.export import file_name
+
+    output: Path = arguments.output
+    is_file = output.suffix.lower().lstrip(".") in request.FORMATS and not output.is_dir()
+    several = len(requests) > 1 or any(path.is_dir() for path in arguments.pictures)
+    if is_file and several:
+        raise BadRequest(f"Several pictures cannot all become {output}: give a folder as the output.")
+    folder = output.parent if is_file else output
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadRequest(f"The output folder {folder} cannot be made: {error.strerror}.") from error
+    if is_file:
+        return [output]
+    targets: list[Path] = []
+    for one in requests:
+        number, unique = 2, one
+        while (target := folder / file_name(unique.name, unique.size_mm, unique.format)) in targets:
+            unique, number = replace(one, name=f"{one.name}-{number}"), number + 1
+        targets.append(target)
+    return targets
+
+
+def _deliver(result, target: Path, keep: bool) -> Path:
+    """Copy the file (and, with ``keep``, its whole folder) to its place; a file is never half there."""
+    try:
+        aside = target.with_name(f".{target.name}.part")
+        shutil.copyfile(result.files["model"], aside)
+        aside.replace(target)
+        if keep:
+            folder = target.with_name(f"{target.stem}.orfeas")
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(result.folder, folder)
+    except OSError as error:
+        raise OrfeasError(f"{target} cannot be written: {error.strerror}.", "output") from error
+    return target
+
+
+@contextmanager
+def _progress_bar(pictures: int, quiet: bool) -> Iterator[Callable[[str, float, str], None]]:
+    """A bar a picture on a terminal, nothing elsewhere: logs and pipes stay clean."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda source, fraction, message: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.fields[source]}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"),
+               TextColumn("{task.description}"), TimeElapsedColumn())  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(source: str, fraction: float, message: str) -> None:
+            if source not in tasks:
+                tasks[source] = bar.add_task(message, total=1.0, source=Path(source).name)
+            bar.update(tasks[source], completed=fraction, description=message)
+
+        yield show
