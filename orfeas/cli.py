@@ -96,7 +96,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--quality", metavar="NAME", help=f"{', '.join(request.QUALITY_NAMES)} (default: standard)")
     parser.add_argument("--format", metavar="NAME", help=f"{', '.join(request.FORMATS)} (default: stl)")
     parser.add_argument(
-        "--size-mm", metavar="MM", help=f"longest side in millimetres, {low_mm:g} to {high_mm:g} (default: 100)"
+        "--size-mm",
+        metavar="MM",
+        help=f"longest side in millimetres, {low_mm:g} to {high_mm:g} (default: 100)",
     )
     parser.add_argument("--seed", metavar="N", help="0 to 4294967295 (default: drawn at random, and reported)")
     parser.add_argument("--background", metavar="NAME", help=f"{', '.join(request.BACKGROUNDS)} (default: auto)")
@@ -195,11 +197,11 @@ def _collect_requests(arguments: argparse.Namespace) -> list[GenerationRequest]:
     """All that is asked for, checked before any work begins."""
     given = {key: getattr(arguments, key) for key in OPTIONS if getattr(arguments, key) is not None}
     suffix = arguments.output.suffix.lower().lstrip(".")
-    if suffix in request.FORMATS and not arguments.output.is_dir():
-        if given.setdefault("format", suffix) != suffix:
-            raise BadRequest(
-                f"The output {arguments.output} does not fit --format {given['format']}: change one of the two."
-            )
+    names_a_file = suffix in request.FORMATS and not arguments.output.is_dir()
+    if names_a_file and given.setdefault("format", suffix) != suffix:
+        raise BadRequest(
+            f"The output {arguments.output} does not fit --format {given['format']}: change one of the two."
+        )
     if arguments.recipe:
         if arguments.pictures:
             raise BadRequest("Give either pictures or --recipe FILE: a recipe names its own picture.")

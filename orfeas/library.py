@@ -71,9 +71,10 @@ def _explain_disk_errors(root: Path) -> Iterator[None]:
             raise OrfeasError(
                 f"The disk is full: free some space on the volume of {root} and try again.", "disk_full"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
             raise OrfeasError(
-                f"The data folder {root} cannot be written to: set ORFEAS_DATA_DIR to one that can.", "data_dir"
+                f"The data folder {root} cannot be written to: set ORFEAS_DATA_DIR to one that can.",
+                "data_dir",
             ) from error
         raise
 

@@ -150,7 +150,8 @@ def _number(name: str, value: Any, bounds: tuple[float, float], unit: str = "") 
             value = math.nan
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise BadRequest(
-            f"{name} cannot be {_shown(value)}: use a number from {low:,g} to {high:,g}{unit}.", "out_of_range"
+            f"{name} cannot be {_shown(value)}: use a number from {low:,g} to {high:,g}{unit}.",
+            "out_of_range",
         )
     return float(value)
 
@@ -166,9 +167,7 @@ def _integer(name: str, value: Any, bounds: tuple[int, int]) -> int:
     if isinstance(number, float) and number.is_integer():  # JSON and spreadsheets write 7.0 for 7
         number = int(number)
     if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
-        raise BadRequest(
-            f"{name} cannot be {_shown(value)}: use a whole number from {low} to {high}.", "out_of_range"
-        )
+        raise BadRequest(f"{name} cannot be {_shown(value)}: use a whole number from {low} to {high}.", "out_of_range")
     return number
 
 

@@ -25,11 +25,13 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ORFEAS_", env_file=".env", extra="ignore", frozen=True)
 
     engine: Literal["auto", "sketch", "hunyuan3d"] = Field(
-        "auto", description="which engine; auto takes Hunyuan3D where a GPU and its weights are found, else sketch"
+        "auto",
+        description="which engine; auto takes Hunyuan3D where a GPU and its weights are found, else sketch",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N; for engines that can use a GPU")
     data_dir: Path = Field(
-        default_factory=default_data_dir, description="where results are kept; made when the first result is written"
+        default_factory=default_data_dir,
+        description="where results are kept; made when the first result is written",
     )
     host: str = Field("127.0.0.1", description="address that the app listens on")
     port: int = Field(7860, ge=1, le=65535, description="port that the app listens on")

@@ -1,4 +1,4 @@
-"""The one way from a request to a result. Page, API, CLI and Python are doors to `Studio.run`; nothing else starts a job."""
+"""The one way from a request to a result: page, API, CLI and Python are doors to `Studio.run`."""
 
 from __future__ import annotations
 
@@ -208,7 +208,9 @@ class Studio:
         max_faces = min(quality.faces, request.max_faces or quality.faces)
         shape, changes = make_solid(shape, max_faces=max_faces)
 
-        yield clock.enter("texture", "Putting the photo's colours on it" if request.texture == "photo" else "No texture")
+        yield clock.enter(
+            "texture", "Putting the photo's colours on it" if request.texture == "photo" else "No texture"
+        )
         if request.texture == "photo":
             from orfeas.texture.photo import project_photo
 
@@ -222,7 +224,8 @@ class Studio:
         report = inspect(shape, changes=changes)
         if not report.watertight:
             raise BadPicture(
-                "No solid model could be made of this picture: try another picture, or a lower quality.", "not_solid"
+                "No solid model could be made of this picture: try another picture, or a lower quality.",
+                "not_solid",
             )
 
         yield clock.enter("files", "Drawing the still")
@@ -314,9 +317,7 @@ def read_recipe(path: Path) -> tuple[Path, dict[str, Any]]:
         picture = Path(path).parent / Path(recipe["picture"]["file"]).name
         options = dict(recipe["request"])
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BadRequest(
-            f"{path} is not a recipe: give the recipe.json of a result's folder.", "bad_recipe"
-        ) from error
+        raise BadRequest(f"{path} is not a recipe: give the recipe.json of a result's folder.", "bad_recipe") from error
     if not picture.is_file():
         raise BadRequest(f"{path} names the picture {picture.name}, which is not beside it.", "bad_recipe")
     return picture, options

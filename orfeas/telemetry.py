@@ -23,9 +23,7 @@ def report_bug(error: BaseException) -> str:
     """Log an unexpected exception with its traceback under a new id; the sentence to show names that id only."""
     bug_id = secrets.token_hex(4)
     log.error("bug %s: %s", bug_id, type(error).__name__, exc_info=error)
-    return (
-        f"Something unexpected went wrong and was logged as {bug_id}. Try again; if it happens again, report that id."
-    )
+    return f"Something unexpected went wrong, logged as {bug_id}: try again, and report that id if it happens again."
 
 
 class PeakMemory:

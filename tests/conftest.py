@@ -1,0 +1,116 @@
+"""What many tests need: settings that touch nothing of the user's, a studio, and an engine that we pace."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from orfeas.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _isolate(monkeypatch, tmp_path_factory):
+    """No test reads the user's settings or writes into the user's folders."""
+    import os
+
+    for variable in [name for name in os.environ if name.startswith("ORFEAS_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("ORFEAS_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    return Settings(_env_file=None, engine="sketch", data_dir=tmp_path / "data")
+
+
+class PacedEngine:
+    """A real engine by contract, whose mesh is an ellipsoid and whose steps wait for leave to go on.
+
+    With ``pace`` None it never waits. Otherwise each step needs one `threading.Semaphore.release` by the test.
+    """
+
+    name, title, device, version = "sketch", "Paced", "cpu", "test"
+    reason = "the test asked for it"
+    caveat = ""
+
+    def __init__(self, steps: int = 4, pace: threading.Semaphore | None = None, error: Exception | None = None):
+        self.steps, self.pace, self.error = steps, pace, error
+        self.loads = self.closed = self.cancelled = self.running = self.most_running = 0
+
+    def load(self):
+        self.loads += 1
+
+    def health(self):
+        return {}
+
+    def close(self):
+        self.closed += 1
+
+    def shape(self, cutout, quality, seed) -> Iterator:
+        from orfeas.engines import Step
+        from orfeas.mesh import Mesh
+
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            for step in range(self.steps):
+                if self.pace:
+                    assert self.pace.acquire(timeout=60)
+                if self.error:
+                    raise self.error
+                yield Step((step + 1) / self.steps, f"step {step + 1} of {self.steps}")
+            vertices, faces = sphere(24 + seed % 5)
+            yield Mesh(vertices * (0.8, 0.6, 0.5), faces)
+        except GeneratorExit:
+            self.cancelled += 1
+            raise
+        finally:
+            self.running -= 1
+
+
+def sphere(rings: int = 24) -> tuple[np.ndarray, np.ndarray]:
+    """A closed unit sphere by latitude and longitude: vertices (n, 3), faces (m, 3), outward."""
+    polar = np.linspace(0, np.pi, rings + 1)[1:-1]
+    around = np.arange(2 * rings) * np.pi / rings
+    body = np.stack(
+        [
+            np.outer(np.sin(polar), np.cos(around)),
+            np.outer(np.cos(polar), np.ones_like(around)),
+            -np.outer(np.sin(polar), np.sin(around)),
+        ],
+        axis=2,
+    ).reshape(-1, 3)
+    vertices = np.concatenate([body, [(0, 1, 0), (0, -1, 0)]])
+    n, faces = 2 * rings, []
+    for ring in range(len(polar) - 1):
+        for k in range(n):
+            a, b = ring * n + k, ring * n + (k + 1) % n
+            faces += [(a, a + n, b), (b, a + n, b + n)]
+    last, north, south = (len(polar) - 1) * n, len(body), len(body) + 1
+    for k in range(n):
+        faces += [(north, k, (k + 1) % n), (south, last + (k + 1) % n, last + k)]
+    return vertices, np.asarray(faces, np.int32)
+
+
+@pytest.fixture
+def make_studio(settings):
+    """A function that makes real studios around an engine; all are closed afterwards."""
+    from orfeas.library import Library
+    from orfeas.studio import Studio
+
+    made = []
+
+    def make(engine=None) -> Studio:
+        if engine is None:
+            from orfeas.engines.sketch import SketchEngine
+
+            engine = SketchEngine(reason="the test asked for it")
+        made.append(Studio(settings, engine, Library(settings.data_dir)))
+        return made[-1]
+
+    yield make
+    for studio in made:
+        studio.close()

@@ -1,0 +1,221 @@
+"""The one way: order, lane, cancel, files, and that what comes out is solid, sized and repeatable."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import numpy as np
+import pytest
+import trimesh
+
+from orfeas.errors import BadPicture, OrfeasError, OutOfMemory
+from orfeas.request import FORMATS, QUALITIES, GenerationRequest
+from orfeas.studio import STAGE_SHARES, STAGES, Progress, Result, read_recipe
+from tests.conftest import PacedEngine, sphere
+from tests.drawings import DRAWINGS, draw
+
+
+def finish(studio, request) -> Result:
+    *_, result = studio.run(request)
+    assert isinstance(result, Result)
+    return result
+
+
+def test_the_sphere_of_the_tests_is_a_sphere():
+    mesh = trimesh.Trimesh(*sphere(), process=False)
+    assert mesh.is_watertight
+    assert mesh.volume == pytest.approx(4 / 3 * np.pi, rel=0.02)
+
+
+def test_shares_of_the_stages_make_a_whole():
+    for shares in STAGE_SHARES.values():
+        assert tuple(shares) == STAGES
+        assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_progress_never_falls_and_the_result_comes_last(make_studio):
+    events = list(make_studio(PacedEngine()).run(GenerationRequest(draw("blob"), name="blob")))
+    progress, result = events[:-1], events[-1]
+    assert isinstance(result, Result)
+    fractions = [event.fraction for event in progress]
+    assert fractions == sorted(fractions)
+    assert fractions[0] == 0
+    assert fractions[-1] == 1
+    stages = list(dict.fromkeys(event.stage for event in progress))
+    assert tuple(stages) == STAGES
+    assert "step 2 of 4" in [event.message for event in progress]
+
+
+def test_a_result_is_a_whole_folder(make_studio):
+    result = finish(make_studio(PacedEngine()), GenerationRequest(draw("blob"), name="blob", size_mm=80, format="3mf"))
+    assert result.files["model"].name == "blob_80mm.3mf"
+    assert set(result.files) == {
+        "model",
+        "glb",
+        "preview",
+        "poster",
+        "turntable",
+        "picture",
+        "cutout",
+        "recipe",
+    }
+    for path in result.files.values():
+        assert path.parent == result.folder
+        assert path.stat().st_size > 100
+    recipe = json.loads(result.files["recipe"].read_text())
+    assert recipe["request"]["seed"] == result.request.seed
+    assert recipe["report"] == result.report
+    assert set(recipe["facts"]["seconds"]) == {*STAGES, "total"}
+    assert recipe["facts"]["seconds"]["total"] == pytest.approx(
+        sum(recipe["facts"]["seconds"][stage] for stage in STAGES), abs=0.01
+    )
+    assert recipe["facts"]["peak_memory_mb"] > 50
+
+
+def test_a_recipe_makes_the_same_model_again(make_studio):
+    studio = make_studio()
+    first = finish(studio, GenerationRequest(draw("mug", transparent=False), quality="draft", seed=11, name="mug"))
+    picture, options = read_recipe(first.files["recipe"])
+    again = finish(studio, GenerationRequest.from_options(picture, options))
+    assert again.id != first.id
+    for key in set(first.files) - {"recipe"}:
+        assert again.files[key].read_bytes() == first.files[key].read_bytes(), key
+
+
+@pytest.mark.parametrize(
+    "trouble", ["not json", "[]", '{"request": {}}', '{"picture": {"file": "a.png"}, "request": {}}']
+)
+def test_what_is_no_recipe_is_refused(tmp_path, trouble):
+    (tmp_path / "recipe.json").write_text(trouble)
+    with pytest.raises(OrfeasError, match="recipe"):
+        read_recipe(tmp_path / "recipe.json")
+
+
+def test_another_seed_makes_another_model(make_studio):
+    studio = make_studio()
+    models = {
+        finish(studio, GenerationRequest(draw("blob"), quality="draft", seed=seed)).files["model"].read_bytes()
+        for seed in (1, 2)
+    }
+    assert len(models) == 2
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_awkward_subjects_come_out_solid(make_studio, name):
+    request = GenerationRequest(draw(name), quality="draft", seed=3, size_mm=60)
+    result = finish(make_studio(), request)
+    mesh = trimesh.load_mesh(result.files["model"])
+    assert mesh.is_watertight
+    assert mesh.is_winding_consistent
+    assert mesh.volume > 0
+    assert mesh.area_faces.min() > 0
+    assert mesh.extents.max() == pytest.approx(60, abs=0.01)
+    assert len(mesh.faces) == result.report["faces"] <= QUALITIES["sketch"]["draft"].faces
+    parts = {"three parts": {3}, "two that touch at a point": {1, 2}}.get(name, {1})
+    assert result.report["bodies"] in parts
+    assert len(mesh.split(only_watertight=True)) == result.report["bodies"]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_each_format_has_the_size_asked_for(make_studio, format):
+    request = GenerationRequest(draw("star"), quality="draft", size_mm=73.21, seed=3, format=format)
+    result = finish(make_studio(), request)
+    scene = trimesh.load_scene(result.files["model"])
+    extents = scene.extents * (1000 if format == "glb" else 1)  # glTF is in metres
+    assert extents.max() == pytest.approx(73.21, abs=0.01)
+    upright = {"stl": 2, "3mf": 2}.get(format, 1)
+    assert scene.bounds[0][upright] == pytest.approx(0, abs=0.01)
+    wide, high, deep = result.report["extents_mm"]
+    found = (wide, deep, high) if upright == 2 else (wide, high, deep)
+    assert extents == pytest.approx(found, abs=0.01)
+
+
+def test_fewer_faces_are_made_when_asked(make_studio):
+    result = finish(make_studio(), GenerationRequest(draw("mug"), quality="draft", max_faces=900, seed=1))
+    assert 400 < result.report["faces"] <= 900
+    assert result.report["watertight"]
+
+
+def test_without_texture_there_are_no_colours(make_studio):
+    studio = make_studio()
+    plain = finish(studio, GenerationRequest(draw("blob"), quality="draft", texture="none", format="ply", seed=1))
+    photo = finish(studio, GenerationRequest(draw("blob"), quality="draft", texture="photo", format="ply", seed=1))
+    assert trimesh.load_mesh(plain.files["model"]).visual.kind is None
+    colors = trimesh.load_mesh(photo.files["model"]).visual.vertex_colors
+    assert np.ptp(colors[:, 0]) > 60
+
+
+def test_one_lane(make_studio):
+    engine = PacedEngine()
+    studio = make_studio(engine)
+    results = []
+    threads = [
+        threading.Thread(
+            target=lambda seed=seed: results.append(finish(studio, GenerationRequest(draw("blob"), seed=seed)))
+        )
+        for seed in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert sorted(result.request.seed for result in results) == list(range(5))
+    assert engine.most_running == 1
+    assert engine.loads == 1
+    assert studio.health()["jobs"] == {"finished": 5, "failed": 0}
+
+
+def test_cancel_frees_the_lane_and_leaves_nothing(make_studio, settings):
+    pace = threading.Semaphore(1)
+    engine = PacedEngine(pace=pace)
+    studio = make_studio(engine)
+    job = studio.run(GenerationRequest(draw("blob")))
+    while next(job).message != "step 1 of 4":
+        pass
+    assert studio.health()["busy"]
+    job.close()
+    assert (engine.cancelled, engine.running) == (1, 0)
+    assert not studio.health()["busy"]
+    assert not (settings.data_dir / "results").exists()
+    engine.pace = None
+    finish(studio, GenerationRequest(draw("blob")))
+
+
+def test_who_waits_is_told_and_may_leave(make_studio):
+    studio = make_studio(PacedEngine())
+    first, second, third = (studio.run(GenerationRequest(draw("blob"))) for _ in range(3))
+    next(first)
+    waiting = next(second)
+    assert (waiting.stage, waiting.fraction, waiting.message) == (
+        "waiting",
+        0,
+        "Waiting for one job before this one",
+    )
+    assert next(third).message == "Waiting for 2 jobs before this one"
+    second.close()
+    assert next(third).message == "Waiting for one job before this one"
+    first.close()
+    *_, result = third
+    assert isinstance(result, Result)
+    assert all(isinstance(event, Progress) for event in [waiting])
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(MemoryError(), OutOfMemory), (BadPicture("No."), BadPicture), (ZeroDivisionError(), ZeroDivisionError)],
+)
+def test_a_failure_fails_one_job_only(make_studio, error, kind):
+    engine = PacedEngine(error=error)
+    studio = make_studio(engine)
+    with pytest.raises(kind):
+        finish(studio, GenerationRequest(draw("blob")))
+    engine.error = None
+    finish(studio, GenerationRequest(draw("blob")))
+    assert studio.health()["jobs"] == {"finished": 1, "failed": 1}
+
+
+def test_a_small_picture_of_any_shape_works(make_studio):
+    for size in ((64, 640), (640, 64), (33, 40)):
+        result = finish(make_studio(), GenerationRequest(draw("blob", size=size), quality="draft", seed=1))
+        assert result.report["watertight"]
