@@ -1,0 +1,168 @@
+"""The command line as a user types it: real processes, real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trimesh
+
+from orfeas import cli
+from tests.drawings import draw
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "blob.png").write_bytes(draw("blob"))
+    (folder / "star.webp").write_bytes(draw("star", transparent=False))  # by content a PNG
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+def orfeas(*arguments, cwd, **environment) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "orfeas", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "ORFEAS_ENGINE": "sketch", **environment},
+    )
+
+
+def json_lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_one_photo_becomes_one_file(photos, tmp_path):
+    done = orfeas(
+        photos / "blob.png", "-o", "out.stl", "--quality", "draft", "--size-mm", 80, "--seed", 7, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("out.stl: ")
+    assert "seed 7" in done.stdout
+    mesh = trimesh.load_mesh(tmp_path / "out.stl")
+    assert mesh.is_watertight
+    assert mesh.extents.max() == pytest.approx(80, abs=0.01)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.stl", "photos"]
+    assert done.stderr == ""
+
+
+def test_a_folder_becomes_a_folder_and_a_bad_picture_stops_nothing(photos, tmp_path):
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not really")
+    done = orfeas(photos, "-o", "models", "--quality", "draft", "--format", "ply", "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    lines = {Path(line["picture"]).name: line for line in json_lines(done.stdout)}
+    assert set(lines) == {"blob.png", "broken.jpg", "star.webp"}
+    assert lines["broken.jpg"]["code"] == "corrupt"
+    assert "broken.jpg" in done.stderr
+    assert "Traceback" not in done.stderr
+    for name in ("blob.png", "star.webp"):
+        line = lines[name]
+        mesh = trimesh.load_mesh(tmp_path / line["path"])
+        assert len(mesh.faces) == line["faces"]
+        assert mesh.extents == pytest.approx(line["extents_mm"], abs=0.01)
+        assert mesh.volume / 1000 == pytest.approx(line["volume_cm3"], rel=0.001)
+        assert line["watertight"] is True
+        assert line["engine"] == "sketch"
+        assert 0 <= line["seed"] < 2**32
+        assert line["seconds"]["total"] > 0
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["blob_100mm.ply", "star_100mm.ply"]
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other(photos, tmp_path):
+    (photos / "blob.jpg").write_bytes(draw("mug"))
+    done = orfeas(photos / "blob.png", photos / "blob.jpg", "--quality", "draft", "-o", "models/", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["blob-2_100mm.stl", "blob_100mm.stl"]
+
+
+def test_a_kept_result_can_be_made_again_from_its_recipe(photos, tmp_path):
+    first = orfeas(photos / "blob.png", "-o", "a.stl", "--quality", "draft", "--keep", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    recipe = tmp_path / "a.orfeas" / "recipe.json"
+    assert orfeas("--recipe", recipe, "-o", "b.stl", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "b.stl").read_bytes() == (tmp_path / "a.stl").read_bytes()
+    assert orfeas("--recipe", recipe, "-o", "c.stl", "--size-mm", 50, cwd=tmp_path).returncode == 0
+    assert trimesh.load_mesh(tmp_path / "c.stl").extents.max() == pytest.approx(50, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "No picture was given"),
+        (["PHOTO", "--quality", "ultra"], "draft, standard or high"),
+        (["PHOTO", "--size-mm", "0"], "1 to 1,000"),
+        (["PHOTO", "--seed", "-1"], "0 to 4294967295"),
+        (["PHOTO", "--max-faces", "3"], "100 to 2000000"),
+        (["PHOTO", "--format", "exe"], "stl, glb, obj, ply or 3mf"),
+        (["PHOTO", "--texture", "oil"], "photo or none"),
+        (["PHOTO", "--background", "blur"], "auto, keep or remove"),
+        (["PHOTO", "-o", "a.stl", "--format", "glb"], "does not fit"),
+        (["PHOTO", "PHOTO", "-o", "a.stl"], "give a folder"),
+        (["PHOTO", "--engine", "magic"], "ORFEAS_ENGINE"),
+        (["PHOTO", "--recipe", "r.json"], "either"),
+        (["--recipe", "none.json"], "is not a recipe"),
+        (["PHOTO", "-o", "PHOTO/x/"], "cannot be made"),
+        (["EMPTY"], "no JPEG, PNG or WebP"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_status_2(photos, tmp_path, capsys, monkeypatch, arguments, sentence):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    places = {"PHOTO": str(photos / "blob.png"), "EMPTY": str(tmp_path / "empty")}
+    arguments = [argument.replace("PHOTO", places["PHOTO"]).replace("EMPTY", places["EMPTY"]) for argument in arguments]
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("orfeas: ")
+    assert sentence in said.err
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--nonsense"], ["x.png", "--quality"], ["inspect"], ["repair", "a.stl", "--bogus"]]
+)
+def test_unknown_flags_exit_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(arguments)
+    assert left.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_a_missing_picture_is_a_failure_not_wrong_use(tmp_path):
+    done = orfeas("none.png", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "none.png" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_sketch_way_never_imports_torch_or_gradio(photos, tmp_path):
+    code = (
+        "import sys; from orfeas import cli; status = cli.main(sys.argv[1:]); "
+        "print({'torch', 'gradio', 'numba'} & set(sys.modules), file=sys.stderr); sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(photos / "blob.png"), "--quality", "draft", "--engine", "sketch"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == "set()"
+
+
+def test_help_names_every_option_and_command():
+    help_text = cli.build_parser().format_help()
+    for option in cli.OPTIONS:
+        assert f"--{option.replace('_', '-')}" in help_text
+    for command in cli.COMMANDS:
+        assert command in help_text
