@@ -1,0 +1,266 @@
+"""Compare every stage with numbers that the public implementation gave: ``python -m orfeas.engines.hunyuan3d.parity``.
+
+A fixture is a folder with ``*config.json``, ``*weights.safetensors`` (all parts, flat) and ``*io.safetensors`` (what
+went in and came out of each stage, float32, made on a CPU). Sizes and seeds are the fixture's. What runs here are the
+fast formulations that the engine runs, in float32 on the CPU, each stage on the fixture's own input.
+
+One JSON line a stage. Exit status 0 if all agree, 1 if one does not, 2 if the folder is no fixture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from orfeas.engines.hunyuan3d import dino, dit, preprocess, sampler, vae, weights
+from orfeas.engines.hunyuan3d.checkpoint import Checkpoint, open_checkpoint
+from orfeas.engines.hunyuan3d.config import ModelConfig, parse_config
+from orfeas.errors import BadWeights, OrfeasError
+
+RELATIVE_TOLERANCE = 2e-5  # of the greater of 1 and the stage's greatest value; float32 noise was seen to be a tenth
+CHUNK_POINTS = 8192
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One comparison. ``max_abs_error`` is None where there is none to state: another shape, or not a number."""
+
+    stage: str
+    max_abs_error: float | None
+    tolerance: float
+    ok: bool
+
+
+@dataclass(frozen=True)
+class Fixture:
+    config: ModelConfig
+    steps: int
+    guidance: float
+    noise_seed: int
+    checkpoint: Checkpoint
+    values: dict[str, Tensor]
+
+    def __getitem__(self, key: str) -> Tensor:
+        if key not in self.values:
+            raise BadWeights(f"The fixture has no tensor {key!r}, so that stage cannot be compared.", "bad_fixture")
+        return self.values[key]
+
+    def load(self, module: nn.Module, part: str) -> nn.Module:
+        return weights.load_part(module, self.checkpoint, part, dtype=torch.float32)
+
+
+def open_fixture(folder: str | Path) -> Fixture:
+    """Raises `OrfeasError` if ``folder`` is no fixture."""
+    found = {}
+    for pattern in ("*config.json", "*weights.safetensors", "*io.safetensors"):
+        matches = sorted(Path(folder).glob(pattern))
+        if len(matches) != 1:
+            raise BadWeights(
+                f"{folder} is no parity fixture: it has {len(matches)} files {pattern} and needs exactly 1.",
+                "bad_fixture",
+            )
+        found[pattern] = matches[0]
+    try:
+        document = json.loads(found["*config.json"].read_text(encoding="utf-8"))
+        return Fixture(
+            config=parse_config(document),
+            steps=document["steps"],
+            guidance=document["guidance"],
+            noise_seed=document["noise_seed"],
+            checkpoint=open_checkpoint(found["*weights.safetensors"]),
+            values=load_file(found["*io.safetensors"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise BadWeights(f"The parity fixture {folder} cannot be read: {error!r}.", "bad_fixture") from error
+
+
+def compare(name: str, ours: Tensor, expected: Tensor, exact: bool = False) -> Stage:
+    """Greatest difference against 2e-5 of the scale, or against 0."""
+    scale = float(expected.abs().max()) if expected.numel() else 0.0
+    tolerance = 0.0 if exact else RELATIVE_TOLERANCE * max(1.0, scale)
+    if ours.shape != expected.shape:
+        return Stage(name, None, tolerance, False)
+    error = float((ours.double() - expected.double()).abs().max()) if ours.numel() else 0.0
+    if not math.isfinite(error):
+        return Stage(name, None, tolerance, False)
+    return Stage(name, error, tolerance, error <= tolerance)
+
+
+def compare_preprocess(fixture: Fixture) -> Iterator[Stage]:
+    """Bit for bit: the cutout, an opaque picture, and the released size where the fixture has it."""
+    rgba = fixture["pre.rgba"].numpy()
+    opaque = rgba.copy()
+    opaque[:, :, 3] = 255
+    cases = [("pre.image", rgba, fixture.config), ("pre.image_rgb_no_alpha", opaque, fixture.config)]
+    if "pre.image512" in fixture.values:
+        cases.append(("pre.image512", rgba, replace(fixture.config, image_size=512)))
+    for key, picture, config in cases:
+        ours = torch.from_numpy(preprocess.prepare_image(picture, config))
+        yield compare(key, ours, fixture[key], exact=True)
+
+
+def compare_conditioner(fixture: Fixture) -> Iterator[Stage]:
+    with torch.device("meta"):
+        conditioner = dino.Conditioner(fixture.config.conditioner)
+    fixture.load(conditioner, "conditioner")
+    normalized = conditioner.normalize(fixture["pre.image"])
+    yield compare("cond.pixel_values", normalized, fixture["cond.pixel_values"])
+    yield compare("cond.embeddings", conditioner.embed(normalized), fixture["cond.embeddings"])
+    yield compare("cond.main", conditioner(fixture["pre.image"]), fixture["cond.main"])
+
+
+def compare_dit(fixture: Fixture) -> Iterator[Stage]:
+    """One forward pass of a guided batch, looked into at every block."""
+    network = _load_dit(fixture)
+    context = fixture["dit.context"]
+    pictures = context[: _rows_with_picture(context)]
+    watched = {"dit.t_emb": network.t_embedder, "dit.x_emb": network.x_embedder}
+    for number, block in enumerate(network.blocks):
+        name = f"dit.block{number}"
+        watched |= {f"{name}.attn1": block.attn1, f"{name}.attn2": block.attn2, f"{name}.ffn": block.ffn, name: block}
+    with Recorder(watched) as seen:
+        velocity = network(fixture["dit.x"], fixture["dit.t"], network.prepare_context(pictures))
+    for number, block in enumerate(network.blocks):
+        # Rows without a picture are given the bias alone and never pass through the layer.
+        attended = seen.outputs.get(f"dit.block{number}.attn2", torch.empty(0, *seen.outputs[name].shape[1:]))
+        rest = block.attn2.out_proj.bias.expand(len(velocity) - len(attended), *attended.shape[1:])
+        seen.outputs[f"dit.block{number}.attn2"] = torch.cat([attended, rest])
+    for key in watched:
+        yield compare(key, seen.outputs[key], fixture[key])
+    yield compare("dit.out", velocity, fixture["dit.out"])
+
+
+def compare_sampler(fixture: Fixture) -> Iterator[Stage]:
+    """The schedule, the noise, every state of a guided run and its end."""
+    network = _load_dit(fixture)
+    steps, context, noise = fixture.steps, fixture["cond.main"], fixture["sample.noise"]
+    times = sampler.flow_times(steps)
+    yield compare("sample.sigmas", times, fixture["sample.sigmas"])
+    expected_times = fixture["sample.model_t"]
+    told = sampler.model_times(times[:-1]).unsqueeze(1).expand(-1, expected_times.shape[1])
+    yield compare("sample.model_t", told, expected_times)
+    drawn = sampler.draw_noise(fixture.noise_seed, tuple(noise.shape), torch.float32)
+    yield compare("sample.noise", drawn, noise)
+    states = list(
+        sampler.integrate(network, network.prepare_context(context), noise, times, guidance=fixture.guidance)
+    )
+    expected_trace = fixture["sample.trace"]
+    # The public pipeline also takes the last step, of no length; here the state simply stays.
+    states += states[-1:] * (len(expected_trace) - len(states))
+    yield compare("sample.trace", torch.stack(states), expected_trace)
+    *_, latents = sampler.sample(network, context, steps=steps, noise=noise, guidance=fixture.guidance)
+    yield compare("sample.latents", latents, fixture["sample.latents"])
+
+
+def compare_vae(fixture: Fixture) -> Iterator[Stage]:
+    """The latent decoder, then the field at the fixture's points, looked into at every layer."""
+    decoder = _load_vae(fixture)
+    yield compare("vae.decoded", decoder.latent_decoder(fixture["sample.latents"]), fixture["vae.decoded"])
+    geo = decoder.geo_decoder
+    watched = {
+        "geo.query_proj": geo.query_proj,
+        "geo.attn": geo.block.attention,
+        "geo.block": geo.block,
+        "geo.ln_post": geo.ln_post,
+    }
+    points = fixture["geo.queries"][0]
+    yield compare("geo.fourier", vae.embed_points(points, geo.frequencies)[None], fixture["geo.fourier"])
+    with Recorder(watched) as seen:
+        logits = vae.GeoField(geo, fixture["vae.decoded"])(points)
+    for key in watched:
+        yield compare(key, seen.outputs[key], fixture[key])
+    yield compare("geo.logits", logits.view(1, -1, 1), fixture["geo.logits"])
+
+
+def compare_volume(fixture: Fixture) -> Iterator[Stage]:
+    """The field at every sample of the fixture's dense grid, x slowest."""
+    name = next((key for key in sorted(fixture.values) if key.startswith("vol.vanilla")), "vol.vanilla")
+    expected = fixture[name]
+    field = vae.GeoField(_load_vae(fixture).geo_decoder, fixture["vae.decoded"])
+    axes = [torch.linspace(-fixture.config.box, fixture.config.box, count) for count in expected.shape[1:]]
+    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).view(-1, 3)
+    logits = torch.cat([field(chunk) for chunk in points.split(CHUNK_POINTS)])
+    yield compare(name, logits.view(expected.shape), expected)
+
+
+GROUPS: dict[str, Callable[[Fixture], Iterator[Stage]]] = {
+    "preprocess": compare_preprocess,
+    "conditioner": compare_conditioner,
+    "dit": compare_dit,
+    "sampler": compare_sampler,
+    "vae": compare_vae,
+    "volume": compare_volume,
+}
+
+
+def compare_all(fixture: Fixture) -> Iterator[Stage]:
+    """Every stage of every group, in the order in which a picture passes them."""
+    with torch.inference_mode():
+        for group in GROUPS.values():
+            yield from group(fixture)
+
+
+class Recorder:
+    """Keeps what the watched modules return while it is open."""
+
+    def __init__(self, modules: dict[str, nn.Module]):
+        self.modules, self.outputs = modules, {}
+
+    def __enter__(self) -> Recorder:
+        self.handles = [
+            module.register_forward_hook(lambda _module, _inputs, output, name=name: self.outputs.update({name: output}))
+            for name, module in self.modules.items()
+        ]
+        return self
+
+    def __exit__(self, *_exception) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+
+def _load_dit(fixture: Fixture) -> dit.Dit:
+    with torch.device("meta"):
+        network = dit.Dit(fixture.config.dit)
+    return fixture.load(network, "model")
+
+
+def _load_vae(fixture: Fixture) -> vae.ShapeVae:
+    with torch.device("meta"):
+        decoder = vae.ShapeVae(fixture.config.vae)
+    return fixture.load(decoder, "vae")
+
+
+def _rows_with_picture(context: Tensor) -> int:
+    """How many rows come before those that are all zeros to the end of the batch."""
+    filled = np.flatnonzero(context.abs().amax(dim=(1, 2)).numpy())
+    return int(filled[-1]) + 1 if filled.size else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m orfeas.engines.hunyuan3d.parity", description=__doc__.split("\n")[0])
+    parser.add_argument("folder", help="a fixture: *config.json, *weights.safetensors and *io.safetensors")
+    folder = parser.parse_args(arguments).folder
+    all_ok = True
+    try:
+        for stage in compare_all(open_fixture(folder)):
+            all_ok = all_ok and stage.ok
+            print(json.dumps(asdict(stage)), flush=True)
+    except OrfeasError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0 if all_ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""The cutout as the networks were trained to see it: centred on white, a border around it, square.
+
+Reproduces the public pipeline's preparation bit for bit, with its habits: every pixel that is not fully transparent
+counts as the subject, the last row and column of the subject are dropped, and the canvas takes the size of the whole
+picture, not of the subject.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from orfeas.engines.hunyuan3d.config import ModelConfig
+from orfeas.errors import BadPicture
+
+
+def prepare_image(rgba: np.ndarray, config: ModelConfig) -> np.ndarray:
+    """The (h, w, 4) uint8 cutout (straight alpha) as (1, 3, size, size) float32 in [-1, 1], size = ``image_size``.
+
+    Raises `BadPicture` if no subject is left or it is too thin to be drawn.
+    """
+    if rgba.dtype != np.uint8 or rgba.ndim != 3 or rgba.shape[2] != 4:
+        raise ValueError(f"prepare_image takes (h, w, 4) uint8, not {rgba.shape} {rgba.dtype}")
+    picture = composite_on_white(recenter(rgba, config.border_ratio))
+    picture = cv2.resize(picture, (config.image_size, config.image_size), interpolation=cv2.INTER_CUBIC)
+    values = picture.astype(np.float32) / np.float32(255) * np.float32(2) - np.float32(1)
+    return np.ascontiguousarray(values.transpose(2, 0, 1))[None]
+
+
+def recenter(rgba: np.ndarray, border_ratio: float) -> np.ndarray:
+    """The subject, scaled to fill all but ``border_ratio`` of a square as large as the picture's longer side."""
+    rows, columns = np.nonzero(rgba[:, :, 3])
+    if rows.size == 0:
+        raise BadPicture("Nothing is left of the picture after the background was removed; choose another.", "empty")
+    top, bottom, left, right = rows.min(), rows.max(), columns.min(), columns.max()
+    height, width = int(bottom - top), int(right - left)
+    side = max(rgba.shape[:2])
+    if height > 0 and width > 0:
+        scale = int(side * (1 - border_ratio)) / max(height, width)
+        new_height, new_width = int(height * scale), int(width * scale)
+    else:
+        new_height = new_width = 0
+    if new_height < 1 or new_width < 1:
+        raise BadPicture(
+            f"The subject is only {width + 1} x {height + 1} pixels, too thin to model; choose a closer picture.", "thin"
+        )
+    # Not premultiplied: colour under transparent pixels bleeds into the edge, as the networks saw it in training.
+    subject = cv2.resize(rgba[top:bottom, left:right], (new_width, new_height), interpolation=cv2.INTER_AREA)
+    canvas = np.zeros((side, side, 4), dtype=np.uint8)
+    y, x = (side - new_height) // 2, (side - new_width) // 2
+    canvas[y : y + new_height, x : x + new_width] = subject
+    return canvas
+
+
+def composite_on_white(rgba: np.ndarray) -> np.ndarray:
+    """(h, w, 4) uint8 over white as (h, w, 3) uint8, truncated, not rounded."""
+    alpha = rgba[:, :, 3:].astype(np.float32) / np.float32(255)
+    blended = rgba[:, :, :3] * alpha + np.float32(255) * (np.float32(1) - alpha)
+    return blended.clip(0, 255).astype(np.uint8)
