@@ -1,0 +1,26 @@
+"""The app: ``python app.py`` serves the page and the API. Settings are ``ORFEAS_*`` variables (`orfeas.settings`)."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    from orfeas.errors import OrfeasError
+    from orfeas.settings import load_settings
+    from orfeas.studio import build_studio
+    from orfeas.telemetry import configure_logging
+    from orfeas.web.serve import serve
+
+    try:
+        settings = load_settings()
+        configure_logging(settings.log_level)
+        studio = build_studio(settings)
+    except OrfeasError as error:
+        print(f"orfeas: {error}", file=sys.stderr)
+        return 2
+    return serve(studio, settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

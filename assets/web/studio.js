@@ -1,0 +1,211 @@
+// The page's live part: which state it is in, the progress of the job, the still in the viewer's place.
+// State is kept in data attributes of <html>, and assets/web/studio.css draws each. Loaded in <head>, so that the first
+// paint is right already.
+(() => {
+  "use strict";
+  const root = document.documentElement;
+  const POLL_MS = 350;
+  const REMEMBERED = "orfeas-job";
+  let token = null; // of the job being watched
+  let timer = 0;
+  let failures = 0;
+
+  const $ = (id) => document.getElementById(id);
+  const setState = (state) => { root.dataset.job = state; };
+
+  function hasWebGL() {
+    try {
+      const canvas = document.createElement("canvas");
+      return Boolean(canvas.getContext("webgl2") || canvas.getContext("webgl"));
+    } catch {
+      return false;
+    }
+  }
+
+  function remember(value) {
+    try {
+      if (value) sessionStorage.setItem(REMEMBERED, value);
+      else sessionStorage.removeItem(REMEMBERED);
+    } catch { /* storage may be blocked: then a reload does not find the job again */ }
+  }
+
+  function recall() {
+    try { return sessionStorage.getItem(REMEMBERED); } catch { return null; }
+  }
+
+  function newToken() {
+    const bytes = crypto.getRandomValues(new Uint8Array(16));
+    return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  }
+
+  // --- the job -----------------------------------------------------------------------------------------------------
+
+  function begin() { // Generate was pressed: the page names the job, so that it can ask for its state at once
+    token = newToken();
+    remember(token);
+    failures = 0;
+    draw({ state: "waiting", message: "Sending", fraction: 0, seconds: 0 });
+    const stage = $("stage");
+    if (stage && stage.getBoundingClientRect().top > window.innerHeight * 0.6) {
+      stage.scrollIntoView({ behavior: "smooth", block: "start" });
+    }
+    watch();
+    return token;
+  }
+
+  function resume() { // the page was loaded: was there a job?
+    token = recall();
+    if (token) watch();
+    return token || "";
+  }
+
+  function watch() {
+    clearTimeout(timer);
+    timer = setTimeout(ask, POLL_MS);
+  }
+
+  async function ask(last = false) {
+    if (!token) return;
+    const asked = token;
+    let job;
+    try {
+      const answer = await fetch(`jobs/${asked}`, { cache: "no-store" });
+      job = answer.status === 404 ? { state: "unknown" } : await answer.json();
+      failures = 0;
+    } catch {
+      failures += 1;
+      const message = $("message");
+      if (message && failures > 1) message.textContent = "The connection is lost. Trying again";
+      watch();
+      return;
+    }
+    if (asked !== token) return;
+    if (job.state === "unknown") { // not started yet, or forgotten by a restarted server
+      if (!last && root.dataset.job !== "empty") { watch(); return; }
+      if (last && root.dataset.job === "waiting") {
+        draw({ state: "failed", error: "The server did not take this job: it may be busy. Try again in a minute." });
+      }
+      remember(null);
+      token = null;
+      return;
+    }
+    draw(job);
+    if (["done", "failed", "cancelled"].includes(job.state)) {
+      if (job.state !== "done") remember(null);
+      return;
+    }
+    watch();
+  }
+
+  function settle() { // Gradio's event is over: whatever the last poll said, ask once more
+    clearTimeout(timer);
+    return ask(true);
+  }
+
+  async function stop() {
+    if (!token) return;
+    draw({ state: "stopping", message: "Stopping" });
+    try { await fetch(`jobs/${token}/stop`, { method: "POST" }); } catch { /* the next poll tells */ }
+    watch();
+  }
+
+  function draw(job) {
+    setState(job.state === "waiting" && job.stage === "waiting" ? "queued" : job.state);
+    const percent = Math.floor(100 * (job.fraction || 0));
+    if (job.fraction !== undefined && $("percent")) {
+      $("percent").textContent = percent;
+      $("bar").setAttribute("aria-valuenow", percent);
+      $("bar").firstElementChild.style.width = `${Math.max(percent, 1)}%`;
+    }
+    if (job.message && $("message") && $("message").textContent !== job.message) $("message").textContent = job.message;
+    if ($("clock")) $("clock").textContent = job.seconds > 1 ? `${Math.floor(job.seconds)} s` : "";
+    if (job.error && $("error")) $("error").textContent = job.error;
+    const stages = Array.from(document.querySelectorAll(".stages li"));
+    const at = stages.findIndex((stage) => stage.dataset.stage === job.stage);
+    stages.forEach((stage, index) => {
+      stage.className = at < 0 || index > at ? "" : index === at ? "now" : "past";
+    });
+  }
+
+  // --- the model: a still until the canvas is there, and for good where there is no WebGL ----------------------------
+
+  function showResult(card) {
+    const address = card.dataset.files;
+    if (root.classList.contains("no-webgl")) {
+      buildTurntable(`${address}/turntable.webp`);
+    } else {
+      const poster = $("poster");
+      if (!poster) return;
+      root.dataset.canvas = "no";
+      poster.src = `${address}/poster.webp`;
+      poster.hidden = false;
+      waitForCanvas();
+    }
+  }
+
+  function waitForCanvas() {
+    const viewer = $("viewer");
+    let patience = 60;
+    const look = () => {
+      const canvas = viewer && viewer.querySelector("canvas");
+      if (canvas && canvas.width > 1) {
+        setTimeout(() => { root.dataset.canvas = "yes"; }, 700); // the camera has framed the model by then
+      } else if (patience-- > 0) {
+        setTimeout(look, 250);
+      }
+    };
+    look();
+  }
+
+  function buildTurntable(source) {
+    const holder = $("turntable");
+    if (!holder) return;
+    const strip = new Image();
+    strip.onload = () => {
+      const frames = Math.round(strip.naturalWidth / strip.naturalHeight);
+      holder.style.backgroundImage = `url("${strip.src}")`;
+      holder.style.backgroundSize = `${frames * 100}% 100%`;
+      holder.setAttribute("aria-valuemax", frames - 1);
+      holder.hidden = false;
+      turnable(holder, frames);
+    };
+    strip.src = source;
+  }
+
+  function turnable(holder, frames) {
+    let frame = 0;
+    let from = null;
+    const show = (number) => {
+      frame = ((Math.round(number) % frames) + frames) % frames;
+      holder.style.backgroundPosition = `${frames > 1 ? (100 * frame) / (frames - 1) : 0}% 0`;
+      holder.setAttribute("aria-valuenow", frame);
+    };
+    holder.onpointerdown = (event) => {
+      from = { x: event.clientX, frame };
+      holder.setPointerCapture(event.pointerId);
+    };
+    holder.onpointermove = (event) => {
+      if (from) show(from.frame + ((event.clientX - from.x) / holder.clientWidth) * frames);
+    };
+    holder.onpointerup = holder.onpointercancel = () => { from = null; };
+    holder.onkeydown = (event) => {
+      const step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
+      if (step) { show(frame + step); event.preventDefault(); }
+    };
+    show(0);
+  }
+
+  // --- start -------------------------------------------------------------------------------------------------------
+
+  root.classList.add(hasWebGL() ? "has-webgl" : "no-webgl");
+  setState("empty");
+  let shown = null;
+  new MutationObserver(() => {
+    const card = document.querySelector(".result[data-result]");
+    if (card && card.dataset.result !== shown && $("poster")) {
+      shown = card.dataset.result;
+      showResult(card);
+    }
+  }).observe(root, { childList: true, subtree: true });
+  window.orfeas = { begin, resume, settle, stop };
+})();

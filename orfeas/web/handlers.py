@@ -1,0 +1,192 @@
+"""What the page's events do. Long work runs in threads of its own, so that the server answers meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+import numpy as np
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
+
+from orfeas.errors import OrfeasError
+from orfeas.request import GenerationRequest, Tap
+from orfeas.telemetry import report_bug
+from orfeas.web import panels
+from orfeas.web.inputs import refusal
+from orfeas.web.jobs import RELOAD_GRACE_SECONDS
+
+if TYPE_CHECKING:
+    from orfeas.cutout import Cutout
+    from orfeas.studio import Result, Studio
+    from orfeas.web.jobs import Job, Jobs
+
+POLL_SECONDS = 0.2  # progress is passed on at most five times a second
+CUTOUT_THREADS = 2
+SHOWN_CUTOUT_PX = 900  # longest side of the cutout as the page shows it
+FADED = 0.22  # how much of the removed background stays visible, so that one can tap it back
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """The taps on a cutout, and the size in pixels at which the page shows it."""
+
+    taps: tuple[Tap, ...] = ()
+    shown: tuple[int, int] = (1, 1)
+
+    def tapped(self, pixel: tuple[float, float], include: bool) -> Corrections:
+        x, y = (min(max(at / side, 0.0), 1.0) for at, side in zip(pixel, self.shown, strict=True))
+        return replace(self, taps=(*self.taps, Tap(x, y, include)))
+
+
+class Cutter:
+    """Cutouts outside the lane, a few at a time."""
+
+    def __init__(self, studio: Studio):
+        self.studio = studio
+        self._threads = ThreadPoolExecutor(CUTOUT_THREADS, thread_name_prefix="cutout")
+
+    async def cut(self, picture: str | None, background: str, taps=()) -> Cutout:
+        """Raises `OrfeasError`."""
+        if picture is None:
+            GenerationRequest(None)  # raises: no picture
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._threads, partial(self.studio.cut, Path(picture), background, tuple(taps))
+        )
+
+
+async def finish(job: Job, progress: gr.Progress | None = None) -> Result | None:
+    """Wait for ``job``, passing its progress on; None if it was stopped. Raises `gr.Error` if it failed."""
+    over = asyncio.wrap_future(job.future)
+    try:
+        while not over.done():
+            await asyncio.wait([over], timeout=POLL_SECONDS)
+            if progress is not None and job.progress is not None and not over.done():
+                progress(min(job.progress.fraction, 1.0), desc=job.progress.message)
+    finally:
+        if not over.done():
+            over.add_done_callback(lambda future: future.cancelled())
+    if job.state == "failed":
+        raise refusal(job.error)
+    return job.result
+
+
+class Handlers:
+    """The page's events."""
+
+    def __init__(self, jobs: Jobs, cutter: Cutter):
+        self.jobs = jobs
+        self.cutter = cutter
+
+    # --- picture and cutout --------------------------------------------------------------------------------------
+
+    async def take_picture(self, picture: str | None, background: str):
+        return await self._show(picture, background, Corrections())
+
+    async def change_background(self, picture: str | None, background: str, corrections: Corrections):
+        return await self._show(picture, background, corrections)
+
+    async def tap(
+        self, picture: str | None, background: str, corrections: Corrections, mode: str, event: gr.SelectData
+    ):
+        return await self._show(picture, background, corrections.tapped(event.index, mode == "include"))
+
+    async def _show(self, picture: str | None, background: str, corrections: Corrections):
+        """Updates of the cutout's panel, its picture, its explanation, and the corrections to remember."""
+        if picture is None:
+            return gr.update(visible="hidden"), None, "", Corrections()
+        try:
+            cutout = await self.cutter.cut(picture, background, corrections.taps)
+            image = await asyncio.to_thread(draw_cutout, cutout, corrections.taps)
+        except OrfeasError as error:
+            # with the panel open the user can take the correction back, or choose another background
+            return gr.update(visible=True), gr.skip(), panels.problem(str(error)), corrections
+        except Exception as bug:
+            return gr.update(visible="hidden"), None, panels.problem(report_bug(bug)), Corrections()
+        height, width = image.shape[:2]
+        return gr.update(visible=True), image, panels.cutout_note(cutout), replace(corrections, shown=(width, height))
+
+    # --- the job -------------------------------------------------------------------------------------------------
+
+    async def make(
+        self, token, picture, quality, format, size_mm, seed, background, texture, max_faces,
+        corrections: Corrections,
+        request: gr.Request, progress=gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
+    ):  # fmt: skip
+        """One job of the page. Returns once, at the end: two deliveries of a model leave the viewer blank."""
+        options = {
+            "quality": quality, "format": format, "size_mm": size_mm, "seed": seed, "background": background,
+            "texture": texture, "max_faces": max_faces, "taps": corrections.taps,
+        }  # fmt: skip
+        token = str(token or "")
+        try:
+            asked = ask(picture, options)
+        except OrfeasError as error:
+            self.jobs.refuse(token, error)
+            raise refusal(error) from None
+        return await self._deliver(start(self.jobs, asked, token, request), progress)
+
+    async def resume(self, token, request: gr.Request):
+        """After a reload: the job that the page remembers, running or done."""
+        job = self.jobs.get(str(token or ""))
+        if job is None or job.state in ("failed", "cancelled"):
+            return gr.skip(), gr.skip()
+        job.session = request.session_hash
+        return await self._deliver(job, None)
+
+    async def _deliver(self, job: Job, progress: gr.Progress | None):
+        try:
+            result = await finish(job, progress)
+        except asyncio.CancelledError:
+            self.jobs.stop(job)
+            raise
+        if result is None:
+            return gr.skip(), gr.skip()
+        return to_cache(result.files["preview"]), panels.result_card(result)
+
+    def leave(self, request: gr.Request) -> None:
+        """The page was closed or reloaded."""
+        self.jobs.leave(request.session_hash, RELOAD_GRACE_SECONDS)
+
+
+def start(jobs: Jobs, asked: GenerationRequest, token: str, request: gr.Request) -> Job:
+    """A job of the caller's session. Raises `gr.Error` when it is not admitted."""
+    try:
+        return jobs.start(asked, token=token, session=request.session_hash)
+    except OrfeasError as error:
+        raise refusal(error) from None
+
+
+def ask(picture: str | None, options: dict[str, Any]) -> GenerationRequest:
+    """The request of a page or an API caller. Raises `OrfeasError`."""
+    return GenerationRequest.from_options(Path(picture) if picture else None, options)
+
+
+def to_cache(file: Path) -> str:
+    """A copy of ``file`` where Gradio serves files from, in a folder whose name cannot be guessed."""
+    return save_file_to_cache(file, get_upload_folder())
+
+
+def draw_cutout(cutout: Cutout, taps) -> np.ndarray:
+    """The cutout as the page shows it: (h, w, 4) uint8, the background faded, each tap a ring."""
+    from PIL import Image, ImageDraw
+
+    rgba = cutout.rgba.copy()
+    rgba[..., 3] = (rgba[..., 3] * (1.0 - FADED) + 255 * FADED).astype(np.uint8)
+    image = Image.fromarray(rgba, "RGBA")
+    image.thumbnail((SHOWN_CUTOUT_PX, SHOWN_CUTOUT_PX))
+    draw = ImageDraw.Draw(image)
+    radius = max(image.size) / 60
+    for tap in taps:
+        x, y = tap.x * image.width, tap.y * image.height
+        colour = (15, 118, 113, 255) if tap.include else (180, 50, 40, 255)
+        for extra, fill in ((0.0, colour), (-0.3, (255, 255, 255, 255)), (-0.55, colour)):
+            reach = radius * (1 + extra)
+            draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=fill)
+    return np.asarray(image)

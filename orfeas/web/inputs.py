@@ -1,0 +1,71 @@
+"""Input components whose values are judged by ORFEAS and not by Gradio."""
+
+from __future__ import annotations
+
+from abc import ABCMeta
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from orfeas.errors import BadPicture
+
+_NOT_AN_UPLOAD = "The picture must be uploaded: a path or an address of another file is not accepted."
+
+
+class _WritesNoStub(type(gr.Image)):
+    """Gradio's metaclass writes a .pyi file beside the source of every component class; importing must write nothing."""
+
+    def __new__(cls, name, bases, attrs):
+        return ABCMeta.__new__(cls, name, bases, attrs)
+
+
+class Picture(gr.Image, metaclass=_WritesNoStub):
+    """A picture that was uploaded, as the path of its file, undecoded: `orfeas.picture` judges it.
+
+    ``type`` and ``image_mode`` have no effect.
+
+    Gradio 6.31's own `gr.Image` opens any file of the server whose path a caller sends without the upload's metadata,
+    and fetches addresses. Here the file must lie in Gradio's upload folder.
+    """
+
+    is_template = True  # the browser draws a plain Image
+
+    def preprocess(self, payload: Any) -> str | None:
+        if payload is None:
+            return None
+        return str(uploaded_file(payload.path, self.GRADIO_CACHE))
+
+
+def uploaded_file(path: str | None, upload_folder: str) -> Path:
+    """``path`` as a file within ``upload_folder``, links resolved. Raises `gr.Error` for anything else."""
+    try:
+        file = Path(path or "").resolve(strict=True)
+        if file.is_file() and file.is_relative_to(Path(upload_folder).resolve()):
+            return file
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        pass
+    raise refusal(BadPicture(_NOT_AN_UPLOAD, "not_an_upload"))
+
+
+class Choice(gr.Radio, metaclass=_WritesNoStub):
+    """A choice that `orfeas.request` checks, so that page and API say the same sentence."""
+
+    is_template = True
+
+    def preprocess(self, payload: Any) -> Any:
+        return payload
+
+
+class Amount(gr.Number, metaclass=_WritesNoStub):
+    """A number that `orfeas.request` checks; minimum and maximum only guide the browser's input field."""
+
+    is_template = True
+
+    def preprocess(self, payload: Any) -> Any:
+        return payload
+
+
+def refusal(error: Exception | str, title: str = "That did not work") -> gr.Error:
+    """``error`` as what Gradio shows in the page and sends to API callers: the sentence, no trace in the log."""
+    return gr.Error(str(error), title=title, duration=12, print_exception=False)

@@ -1,0 +1,179 @@
+"""The jobs of this server: each runs in a thread of its own and can be watched, found again after a reload and stopped."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from orfeas.errors import BadRequest, Cancelled, OrfeasError
+from orfeas.telemetry import report_bug
+
+if TYPE_CHECKING:
+    from orfeas.request import GenerationRequest
+    from orfeas.studio import Progress, Result, Studio
+
+KEPT_JOBS = 500  # finished jobs that can still be asked for; their files are the library's business
+RELOAD_GRACE_SECONDS = 8.0  # how long a job goes on after its page has gone, in case the page was only reloaded
+
+
+@dataclass
+class Job:
+    """One job. ``state``: waiting, running, stopping, then done, failed or cancelled."""
+
+    token: str
+    session: str = ""
+    state: str = "waiting"
+    progress: Progress | None = None
+    result: Result | None = None
+    error: str = ""
+    code: str = ""
+    started: float = field(default_factory=time.monotonic)
+    ended: float | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    future: Future = field(default_factory=Future)  # done when the job is; its value is the job
+
+    @property
+    def is_over(self) -> bool:
+        return self.ended is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a page needs to draw the job, JSON values."""
+        seconds = (self.ended or time.monotonic()) - self.started
+        state = {"state": self.state, "seconds": round(seconds, 1)}
+        if self.progress:
+            state |= {
+                "stage": self.progress.stage,
+                "fraction": round(self.progress.fraction, 4),
+                "message": self.progress.message,
+            }
+        if self.error:
+            state |= {"error": self.error, "code": self.code}
+        if self.result:
+            state["result"] = self.result.id
+        return state
+
+
+class Jobs:
+    """Starts jobs, at most ``limit`` of them waiting, and remembers the last `KEPT_JOBS`."""
+
+    def __init__(self, studio: Studio, limit: int):
+        self.studio = studio
+        self.limit = limit
+        self.draining = False
+        self._lock = threading.Lock()
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+
+    def start(self, request: GenerationRequest, token: str = "", session: str = "") -> Job:
+        """Run ``request`` in a thread. ``token``: the page's name for it. Raises `OrfeasError` when full or draining."""
+        job = self._add(token, session)
+        try:
+            self._admit(job)
+        except OrfeasError as error:
+            self._end(job, "failed", error)
+            raise
+        threading.Thread(target=self._work, args=(job, request), name=f"job-{job.token[:8]}", daemon=True).start()
+        return job
+
+    def refuse(self, token: str, error: OrfeasError) -> None:
+        """Remember that the job a page calls ``token`` could not start, so that the page can say why."""
+        self._end(self._add(token, ""), "failed", error)
+
+    def get(self, token: str) -> Job | None:
+        with self._lock:
+            return self._jobs.get(token)
+
+    def stop(self, job: Job) -> None:
+        """Ask the job to end; it does at its next step, and the lane is free."""
+        if not job.is_over:
+            job.state = "stopping"
+            job.stop.set()
+
+    def active(self) -> list[Job]:
+        with self._lock:
+            return [job for job in self._jobs.values() if not job.is_over]
+
+    @property
+    def is_full(self) -> bool:
+        """One job runs and ``limit`` wait: one more is refused."""
+        return len(self.active()) >= self.limit + 1
+
+    @property
+    def full_sentence(self) -> str:
+        return f"The queue is full, {self.limit} jobs are waiting: try again in a few minutes."
+
+    def leave(self, session: str, grace_seconds: float = 0.0) -> None:
+        """The page or client ``session`` has gone: stop its jobs, unless a page adopts them within the grace."""
+
+        def stop_orphans():
+            for job in self.active():
+                if job.session == session:
+                    self.stop(job)
+
+        if grace_seconds and any(job.session == session for job in self.active()):
+            timer = threading.Timer(grace_seconds, stop_orphans)
+            timer.daemon = True
+            timer.start()
+        else:
+            stop_orphans()
+
+    def drain(self, seconds: float) -> bool:
+        """Take no more jobs, wait up to ``seconds`` for those there are, stop the rest; True if none was stopped."""
+        self.draining = True
+        deadline = time.monotonic() + seconds
+        while (active := self.active()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for job in active:
+            self.stop(job)
+        return not active
+
+    # --- within --------------------------------------------------------------------------------------------------
+
+    def _add(self, token: str, session: str) -> Job:
+        token = token or secrets.token_hex(16)
+        with self._lock:
+            if token in self._jobs:
+                raise BadRequest("This job was started already: reload the page and try again.", "job_exists")
+            job = self._jobs[token] = Job(token, session)
+            while len(self._jobs) > KEPT_JOBS and next(iter(self._jobs.values())).is_over:
+                self._jobs.popitem(last=False)
+        return job
+
+    def _admit(self, job: Job) -> None:
+        if self.draining:
+            raise OrfeasError("This server is about to restart: try again in a minute.", "draining")
+        if len(self.active()) > self.limit + 1:  # the job itself is among them
+            raise OrfeasError(self.full_sentence, "queue_full")
+
+    def _work(self, job: Job, request: GenerationRequest) -> None:
+        events = self.studio.run(request)
+        try:
+            for event in events:
+                if hasattr(event, "fraction"):
+                    job.progress = event
+                    if not job.stop.is_set():
+                        job.state = "waiting" if event.stage == "waiting" else "running"
+                else:
+                    job.result = event
+                if job.stop.is_set() and not job.result:
+                    raise Cancelled("Stopped: nothing was kept of this job.")
+            state, error = "done", None
+        except Cancelled as cancelled:
+            state, error = "cancelled", cancelled
+        except OrfeasError as known:
+            state, error = "failed", known
+        except Exception as bug:
+            state, error = "failed", OrfeasError(report_bug(bug), "internal")
+        finally:
+            events.close()  # frees the lane before anyone hears that the job is over
+        self._end(job, state, error)
+
+    def _end(self, job: Job, state: str, error: OrfeasError | None = None) -> None:
+        job.state, job.ended = state, time.monotonic()
+        if error:
+            job.error, job.code = str(error), error.code
+        job.future.set_result(job)

@@ -1,0 +1,141 @@
+"""What the server refuses before Gradio sees it: bodies that are too large, and new jobs while it drains or is full."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from orfeas.picture import MAX_BYTES
+
+if TYPE_CHECKING:
+    from orfeas.web.jobs import Jobs
+
+UPLOAD_BYTES = MAX_BYTES + (64 << 10)  # a picture and its multipart frame
+JSON_BYTES = 1_000_000
+_UPLOAD = re.compile(r"^(/gradio_api)?/upload/?$")
+_STARTS_JOB = re.compile(r"^/gradio_api/(call|run|api)/(v2/)?generate/?$")
+_STARTS_ANY = re.compile(r"^/gradio_api/(upload|queue/join|(call|run|api)/.*)$")
+
+# Gradio's own script needs inline and eval'ed code and blobs; nothing needs another host.
+CONTENT_POLICY = "; ".join(
+    [
+        "default-src 'self'",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval' 'wasm-unsafe-eval' blob:",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "media-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "connect-src 'self' data: blob:",
+        "worker-src 'self' blob:",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'self' https://huggingface.co https://*.hf.space",
+    ]
+)
+HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"same-origin",
+    b"permissions-policy": b"camera=(self), microphone=(), geolocation=()",
+    b"content-security-policy": CONTENT_POLICY.encode(),
+}
+
+
+class Gate:
+    """ASGI middleware: 413 for large bodies (by length or while they arrive), 503 for new work, security headers."""
+
+    def __init__(self, app: Any, jobs: Jobs):
+        self.app = app
+        self.jobs = jobs
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        send = _with_headers(send)
+        refused = self._refuse(scope)
+        if refused:
+            return await _answer(send, *refused)
+        if scope["method"] not in ("POST", "PUT", "PATCH"):
+            return await self.app(scope, receive, send)
+        limit = UPLOAD_BYTES if _UPLOAD.match(scope["path"]) else JSON_BYTES
+        counted = _Counted(receive, send, limit)
+        try:
+            if counted.announced(scope) > limit:
+                raise _TooLarge
+            return await self.app(scope, counted.receive, counted.send)
+        except _TooLarge:
+            if not counted.answering:
+                await _answer(send, 413, _too_large(limit))
+            return None
+
+    def _refuse(self, scope) -> tuple[int, str, dict[str, str]] | None:
+        if scope["method"] != "POST":
+            return None
+        if self.jobs.draining and _STARTS_ANY.match(scope["path"]):
+            return 503, "This server is about to restart: try again in a minute.", {"Retry-After": "60"}
+        if self.jobs.is_full and _STARTS_JOB.match(scope["path"]):
+            return 503, self.jobs.full_sentence, {"Retry-After": "120"}
+        return None
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class _Counted:
+    """A request whose body is counted as it arrives, so that a chunked one is stopped too."""
+
+    def __init__(self, receive, send, limit: int):
+        self._receive = receive
+        self._send = send
+        self._limit = limit
+        self._seen = 0
+        self.exceeded = False
+        self.answering = False
+
+    @staticmethod
+    def announced(scope) -> int:
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit():
+                return int(value)
+        return 0
+
+    async def receive(self):
+        message = await self._receive()
+        self._seen += len(message.get("body", b""))
+        if self._seen > self._limit:
+            self.exceeded = True
+            raise _TooLarge
+        return message
+
+    async def send(self, message):
+        if self.exceeded:  # whatever the application makes of the broken body, the answer is 413
+            raise _TooLarge
+        self.answering = True
+        await self._send(message)
+
+
+def _too_large(limit: int) -> str:
+    if limit == UPLOAD_BYTES:
+        return f"The upload is larger than {MAX_BYTES >> 20} MiB: reduce the picture and try again."
+    return f"The request is larger than {JSON_BYTES // 1_000_000} MB: upload the picture first, then name its path."
+
+
+def _with_headers(send):
+    async def send_with_headers(message):
+        if message["type"] == "http.response.start":
+            present = {name.lower() for name, _ in message["headers"]}
+            extra = [(name, value) for name, value in HEADERS.items() if name not in present]
+            message = {**message, "headers": [*message["headers"], *extra]}
+        await send(message)
+
+    return send_with_headers
+
+
+async def _answer(send, status: int, sentence: str, headers: dict[str, str] | None = None) -> None:
+    body = json.dumps({"detail": sentence, "error": sentence}).encode()
+    fields = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
+    raw = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,175 @@
+"""The parts of the page that are text: header, cutout's explanation, stage, result. Each returns HTML; input is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orfeas.request import QUALITIES
+
+if TYPE_CHECKING:
+    from orfeas.cutout import Cutout
+    from orfeas.engines import Engine
+    from orfeas.request import Quality
+    from orfeas.studio import Result
+
+STAGE_TITLES = {
+    "picture": "Read the picture",
+    "cutout": "Find the subject",
+    "shape": "Make the shape",
+    "solid": "Make it solid",
+    "texture": "Colour it",
+    "report": "Measure",
+    "files": "Write the files",
+}
+FORMAT_TITLES = {"stl": "STL", "glb": "GLB", "obj": "OBJ", "ply": "PLY", "3mf": "3MF"}
+FORMAT_HINTS = {
+    "stl": "for any slicer; no colours",
+    "3mf": "for newer slicers; in millimetres",
+    "glb": "with colours, for viewers and games",
+    "obj": "with colours, for modelling",
+    "ply": "with vertex colours, for research",
+}
+_MARK = (
+    '<svg class="mark" viewBox="0 0 32 32" width="32" height="32" aria-hidden="true"><path d="M16 2.5 28 9.2v13.6L16 29.5'
+    ' 4 22.8V9.2z" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round"/><path d="M4.6 9.5 16 16l'
+    '11.4-6.5M16 16v13" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round"/><circle cx="16"'
+    ' cy="16" r="3.4" fill="currentColor"/></svg>'
+)
+
+
+def header(engine: Engine) -> str:
+    """Name, promise and the engine with its reason and caveat."""
+    caveat = f'<span class="caveat">{escape(engine.caveat)}</span>' if engine.caveat else ""
+    return (
+        f'<header class="top"><div class="brand">{_MARK}<div><h1>ORFEAS</h1>'
+        "<p>One photo in. A solid, printable 3D model out.</p></div></div>"
+        f'<div class="engine"><p><b>{escape(engine.title)}</b> <span class="device">{escape(engine.device)}</span></p>'
+        f"<p>{escape(engine.reason)} {caveat}</p></div></header>"
+    )
+
+
+def quality_label(name: str, quality: Quality) -> str:
+    """Two lines: the name, and what it costs. Seconds are those measured, or said not to be."""
+    if quality.seconds is None:
+        seconds = "time not measured"
+    else:
+        seconds = f"{quality.seconds:.3g} s measured"
+    return f"{name.capitalize()}\n{quality.faces:,} faces · grid {quality.grid} · {seconds}"
+
+
+def quality_choices(engine: str) -> list[tuple[str, str]]:
+    return [(quality_label(name, quality), name) for name, quality in QUALITIES[engine].items()]
+
+
+def measured_on(engine: str) -> str:
+    """On which machine the table's seconds were measured, or nothing."""
+    machines = dict.fromkeys(q.measured_on for q in QUALITIES[engine].values() if q.measured_on)
+    return f"Measured on {', '.join(machines)}." if machines else ""
+
+
+def cutout_note(cutout: Cutout) -> str:
+    """How the subject was found, and what the user should know."""
+    notes = "".join(f"<li>{escape(note)}</li>" for note in cutout.notes)
+    return (
+        f'<div class="note"><p>{escape(cutout.explanation)} <span class="quiet">The subject covers'
+        f" {cutout.coverage:.0%} of the picture.</span></p>{f'<ul>{notes}</ul>' if notes else ''}</div>"
+    )
+
+
+def problem(sentence: str) -> str:
+    return f'<div class="note bad" role="alert"><p>{escape(sentence)}</p></div>'
+
+
+def hint(sentence: str) -> str:
+    return f'<div class="note"><p class="quiet">{escape(sentence)}</p></div>'
+
+
+def overlay() -> str:
+    """What lies over the viewer until there is a model. assets/web/studio.js fills it in from the job's state."""
+    stages = "".join(f'<li data-stage="{key}">{title}</li>' for key, title in STAGE_TITLES.items())
+    return (
+        '<div class="overlay" id="overlay">'
+        f'<div class="face when-empty">{_MARK}<h2>Your model will turn here</h2><p>Choose a picture of one thing, seen'
+        " whole, then press Generate.</p></div>"
+        '<div class="face when-busy"><p class="percent" aria-hidden="true"><span id="percent">0</span><small>%</small></p>'
+        '<div class="bar" role="progressbar" aria-label="Progress of the job" aria-valuemin="0" aria-valuemax="100"'
+        ' aria-valuenow="0" id="bar"><i></i></div>'
+        '<p id="message" role="status" aria-live="polite"></p>'
+        f'<ol class="stages">{stages}</ol><p class="clock"><span id="clock"></span></p></div>'
+        '<div class="face when-cancelled"><h2>Stopped</h2><p>Nothing was kept of this job. Press Generate to start'
+        " again.</p></div>"
+        '<div class="face when-failed"><h2>This did not work</h2><p id="error" role="alert"></p></div>'
+        '<div class="face when-done"><img id="poster" alt="" hidden></div>'
+        "</div>"
+        '<div id="turntable" tabindex="0" role="slider" aria-label="Turn the model" aria-valuemin="0" aria-valuenow="0"'
+        ' hidden></div><p id="turn-hint" class="quiet">Drag to turn. This browser has no WebGL, so these are stills that'
+        " the server drew; the files are complete.</p>"
+    )
+
+
+def empty_result() -> str:
+    return (
+        '<section class="card result idle"><h2>Result</h2><p class="quiet">Downloads, size in millimetres, faces and a'
+        " check that the model is solid appear here.</p></section>"
+    )
+
+
+def result_card(result: Result, base: str = "r") -> str:
+    """Downloads (the format asked for first), verdict, numbers, timings and notes of one result."""
+    report, facts, request = {**result.facts, **result.report}, result.facts, result.request
+    model = result.files["model"]
+    address = f"{base}/{result.id}"
+    links = [
+        f'<a class="download main" href="{address}/{escape(model.name)}" download>'
+        f"<span>Download {FORMAT_TITLES[request.format]}</span><small>{file_size(model)}</small></a>"
+    ]
+    others = {"glb": "GLB", "poster": "Still", "cutout": "Cutout", "recipe": "Recipe"}
+    for key, title in others.items():
+        file = result.files.get(key)
+        if file and file.name != model.name and not (key == "glb" and request.format == "glb"):
+            links.append(
+                f'<a class="download" href="{address}/{escape(file.name)}" download>{title}'
+                f"<small>{file_size(file)}</small></a>"
+            )
+    rows = [
+        ("Size", " × ".join(f"{side:.1f}" for side in report["extents_mm"]) + " mm"),
+        ("Faces", f"{report['faces']:,}"),
+        ("Volume", f"{report['volume_cm3']:.1f} cm³"),
+        ("Solid", "watertight" if report["watertight"] else "not watertight"),
+        ("Seed", f"<code>{request.seed}</code>"),
+        ("Quality", escape(request.quality)),
+    ]
+    table = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in rows)
+    notes = "".join(f"<li>{escape(note)}</li>" for note in result.notes)
+    return (
+        f'<section class="card result" data-result="{result.id}" data-files="{address}"><h2>{escape(result.name)}</h2>'
+        f'{_verdict(report)}<div class="downloads">{"".join(links)}</div><dl>{table}</dl>{_timings(facts)}'
+        f"{f'<h3>Good to know</h3><ul class=notes>{notes}</ul>' if notes else ''}</section>"
+    )
+
+
+def file_size(path: Path) -> str:
+    size = path.stat().st_size
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{max(1, round(size / 1e3))} kB"
+
+
+def _verdict(report: Mapping[str, Any]) -> str:
+    good = bool(report["watertight"])
+    verdict = str(report.get("verdict") or ("solid" if good else "not solid"))
+    return f'<p class="verdict {"good" if good else "bad"}">{escape(verdict[:1].upper() + verdict[1:])}</p>'
+
+
+def _timings(facts: Mapping[str, Any]) -> str:
+    seconds = dict(facts.get("seconds", {}))
+    total = seconds.pop("total", sum(seconds.values()))
+    rows = "".join(
+        f"<div><dt>{STAGE_TITLES.get(stage, escape(stage))}</dt><dd>{spent:.2f} s</dd></div>"
+        for stage, spent in seconds.items()
+    )
+    memory = facts.get("peak_memory_mb")
+    if memory:
+        rows += f"<div><dt>Peak memory of the app</dt><dd>{memory:,.0f} MB</dd></div>"
+    return f"<details><summary>Made in {total:.1f} s</summary><dl>{rows}</dl></details>"

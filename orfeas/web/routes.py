@@ -1,0 +1,99 @@
+"""Plain HTTP beside the page: /health, /ready, the state of a job, the files of a result."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.routing import BaseRoute
+
+    from orfeas.web.jobs import Jobs
+
+MEDIA_TYPES = {
+    ".stl": "model/stl",
+    ".glb": "model/gltf-binary",
+    ".obj": "model/obj",
+    ".ply": "application/ply",
+    ".3mf": "model/3mf",
+    ".json": "application/json",
+    ".png": "image/png",
+    ".webp": "image/webp",
+}
+_TOKEN = re.compile(r"[0-9a-f]{32}")
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+def build_routes(jobs: Jobs) -> list[BaseRoute]:
+    """Routes for Gradio's own application; each answers HEAD too, and also while a job runs."""
+
+    async def health(request: Request) -> Response:
+        facts = jobs.studio.health()
+        engine = facts.pop("engine")
+        active = jobs.active()
+        running = [job for job in active if job.state != "waiting"]
+        status = "draining" if jobs.draining else "healthy"
+        body = {
+            "status": status,
+            "gpu_available": str(engine.get("device", "")).startswith("cuda"),
+            "engine": engine,
+            **facts,
+            "busy": bool(running),
+            "queue": len(active) - len(running),
+        }
+        return JSONResponse(body, 503 if jobs.draining else 200, headers=_NO_STORE)
+
+    async def ready(request: Request) -> Response:
+        if jobs.draining or jobs.is_full:
+            reason = "draining" if jobs.draining else "queue full"
+            return JSONResponse({"ready": False, "reason": reason}, 503, headers={"Retry-After": "30", **_NO_STORE})
+        return JSONResponse({"ready": True}, headers=_NO_STORE)
+
+    async def job_state(request: Request) -> Response:
+        job = jobs.get(request.path_params["token"])
+        if job is None:
+            return JSONResponse({"state": "unknown"}, 404, headers=_NO_STORE)
+        return JSONResponse(job.to_dict(), headers=_NO_STORE)
+
+    async def stop_job(request: Request) -> Response:
+        job = jobs.get(request.path_params["token"])
+        if job is None:
+            return JSONResponse({"state": "unknown"}, 404, headers=_NO_STORE)
+        jobs.stop(job)
+        return JSONResponse(job.to_dict(), headers=_NO_STORE)
+
+    async def result_file(request: Request) -> Response:
+        file = await asyncio.to_thread(_find_file, jobs, **request.path_params)
+        if file is None:
+            return JSONResponse({"error": "There is no such result: it may have expired."}, 404)
+        kind = MEDIA_TYPES.get(file.suffix, "application/octet-stream")
+        shown = kind.startswith("image/")
+        return FileResponse(
+            file,
+            media_type=kind,
+            filename=file.name,
+            content_disposition_type="inline" if shown else "attachment",
+            headers={"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"},
+        )
+
+    return [
+        Route("/health", health),
+        Route("/ready", ready),
+        Route("/jobs/{token}", job_state),
+        Route("/jobs/{token}/stop", stop_job, methods=["POST"]),
+        Route("/r/{result_id}/{name}", result_file),
+    ]
+
+
+def _find_file(jobs: Jobs, result_id: str, name: str) -> Path | None:
+    """A file of a finished result; both parts are matched, never joined unseen."""
+    folder = jobs.studio.library.find(result_id) if _TOKEN.fullmatch(result_id) else None
+    if folder is None:
+        return None
+    return next((file for file in folder.iterdir() if file.name == name and file.is_file()), None)

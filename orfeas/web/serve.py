@@ -1,0 +1,101 @@
+"""Start the server, and stop it so that the running job is not lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orfeas.telemetry import log
+from orfeas.web.jobs import Jobs
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from orfeas.settings import Settings
+    from orfeas.studio import Studio
+
+
+@dataclass
+class Server:
+    """A running server. ``url``: where it answers on this machine."""
+
+    demo: gr.Blocks
+    jobs: Jobs
+    url: str
+
+    def close(self, drain_seconds: float = 0.0) -> bool:
+        """Refuse new jobs, wait for those there are, then stop; True if none had to be stopped."""
+        finished = self.jobs.drain(drain_seconds)
+        self.demo.close(verbose=False)
+        return finished
+
+
+def start(studio: Studio, settings: Settings, port: int | None = None) -> Server:
+    """Serve the page and the API; returns once they answer. ``port``: instead of the settings' one."""
+    prepare_gradio(settings)
+    from orfeas.web.limits import Gate
+    from orfeas.web.routes import build_routes
+    from orfeas.web.theme import build_theme
+    from orfeas.web.ui import build_app, page_head
+    from starlette.middleware import Middleware
+
+    from orfeas.picture import MAX_BYTES
+
+    jobs = Jobs(studio, settings.queue_size)
+    demo = build_app(studio, settings, jobs)
+    _, url, _ = demo.launch(
+        server_name=settings.host,
+        server_port=port or settings.port,
+        prevent_thread_lock=True,
+        quiet=True,
+        share=False,
+        inbrowser=False,
+        show_error=False,
+        ssr_mode=False,
+        run_history=False,
+        enable_monitoring=False,
+        max_file_size=MAX_BYTES,
+        footer_links=["api"],
+        theme=build_theme(),
+        head=page_head(),
+        app_kwargs={
+            "routes": build_routes(jobs),
+            "middleware": [Middleware(Gate, jobs=jobs)],
+            "docs_url": None,
+            "redoc_url": None,
+            "openapi_url": None,
+        },
+    )
+    return Server(demo, jobs, url)
+
+
+def serve(studio: Studio, settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; the running job may finish. A second signal stops at once. Returns 0 or 1."""
+    stopping, twice = threading.Event(), threading.Event()
+
+    def on_signal(number, frame):
+        if stopping.is_set():
+            twice.set()
+            log.warning("stopped at once")
+            os._exit(1)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    server = start(studio, settings)
+    log.info("ORFEAS is at %s (%s: %s)", settings.public_url or server.url, studio.engine.title, studio.engine.reason)
+    stopping.wait()
+    log.info("stopping: no new jobs, up to %.0f s for those there are", settings.drain_seconds)
+    finished = server.close(settings.drain_seconds)
+    studio.close()
+    return 0 if finished else 1
+
+
+def prepare_gradio(settings: Settings) -> None:
+    """Gradio reads these when its components are made: no telemetry, and its files below our data folder."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ["GRADIO_TEMP_DIR"] = str(settings.data_dir.expanduser().absolute() / "gradio")

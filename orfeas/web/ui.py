@@ -1,0 +1,203 @@
+"""The page: picture and options at the left, the model in the middle, the result at the right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from orfeas.request import (
+    BACKGROUNDS,
+    FORMATS,
+    MAX_FACES,
+    SEED,
+    SIZE_MM,
+    TEXTURES,
+    GenerationRequest,
+)
+from orfeas.web import handlers, panels
+from orfeas.web.api import add_api
+from orfeas.web.inputs import Amount, Choice, Picture
+
+if TYPE_CHECKING:
+    from orfeas.settings import Settings
+    from orfeas.studio import Studio
+    from orfeas.web.jobs import Jobs
+
+_ASSETS = Path(__file__).resolve().parents[2] / "assets"
+EXAMPLES = _ASSETS / "examples"
+WEB_ASSETS = _ASSETS / "web"
+PICTURE_TYPES = (".jpg", ".jpeg", ".png", ".webp")
+_DEFAULTS = GenerationRequest.__dataclass_fields__
+_BACKGROUND_TITLES = {"auto": "Find it", "keep": "Use as is", "remove": "Remove anew"}
+_TEXTURE_TITLES = {"photo": "From the photo", "none": "None"}
+
+
+def default(option: str) -> Any:
+    """The default of an option of `GenerationRequest`."""
+    return _DEFAULTS[option].default
+
+
+def page_head() -> str:
+    """The page's own style and script, inline: Gradio inserts the head by script, and a linked file would come too late.
+
+    Not ``css=``: Gradio emits each of its rules twice, which makes states that hide and show contradict each other.
+    """
+    style, script = ((WEB_ASSETS / name).read_text(encoding="utf-8") for name in ("studio.css", "studio.js"))
+    return f'<meta name="color-scheme" content="light dark"><style>{style}</style><script>{script}</script>'
+
+
+def example_pictures() -> list[Path]:
+    return sorted(path for path in EXAMPLES.glob("*") if path.suffix.lower() in PICTURE_TYPES)
+
+
+def build_app(studio: Studio, settings: Settings, jobs: Jobs) -> gr.Blocks:
+    """The page and the API as Blocks, not launched yet: `orfeas.web.serve` does that."""
+    cutter = handlers.Cutter(studio)
+    page = handlers.Handlers(jobs, cutter)
+    quiet = {"api_visibility": "private", "show_progress": "hidden"}
+    light = {**quiet, "queue": False}  # answered at once, also while the queue is full
+
+    with gr.Blocks(title="ORFEAS", analytics_enabled=False, delete_cache=(3600, 86400)) as demo:
+        gr.HTML(panels.header(studio.engine), elem_id="header")
+        token = gr.Textbox(visible=False, label="token")
+        corrections = gr.State(handlers.Corrections())
+        with gr.Row(elem_id="studio", equal_height=False):
+            with gr.Column(elem_id="left", elem_classes="card", min_width=300, scale=0):
+                picture = Picture(
+                    sources=["upload", "clipboard", "webcam"],
+                    label="Picture",
+                    show_label=False,
+                    elem_id="picture",
+                    height=210,
+                    buttons=[],
+                    placeholder="Drop a picture, or click to choose\nJPEG, PNG or WebP, up to 16 MB",
+                )
+                with gr.Group(elem_id="cutout", visible="hidden") as cutout_panel:
+                    cutout_view = gr.Image(
+                        label="What will be built",
+                        show_label=False,
+                        interactive=False,
+                        elem_id="cutout-view",
+                        format="webp",
+                        buttons=[],
+                        alt_text="The picture with its background faded: what is clear will be built",
+                    )
+                    with gr.Row(elem_id="tap-tools"):
+                        tap_mode = Choice(
+                            [("+ include", "include"), ("− exclude", "exclude")],
+                            value="exclude",
+                            label="Tap the picture to",
+                            elem_classes="segments",
+                            min_width=180,
+                        )
+                        reset = gr.Button("Reset", size="sm", min_width=64, scale=0, elem_id="reset-taps")
+                    background = Choice(
+                        [(_BACKGROUND_TITLES[name], name) for name in BACKGROUNDS],
+                        value=default("background"),
+                        label="Background",
+                        elem_classes="segments",
+                    )
+                explanation = gr.HTML("", elem_id="explanation")
+                pictures = example_pictures()
+                if pictures:
+                    gr.Examples(
+                        [[str(path)] for path in pictures],
+                        inputs=[picture],
+                        label="Or try one of these",
+                        examples_per_page=12,
+                        elem_id="examples",
+                        api_visibility="private",
+                    )
+                quality = Choice(
+                    panels.quality_choices(studio.engine.name),
+                    value=default("quality"),
+                    label="Quality",
+                    info=panels.measured_on(studio.engine.name) or None,
+                    elem_id="quality",
+                    elem_classes="stacked",
+                )
+                format_ = Choice(
+                    [(panels.FORMAT_TITLES[name], name) for name in FORMATS],
+                    value=default("format"),
+                    label="File format",
+                    elem_id="format",
+                    elem_classes="segments",
+                )
+                size_mm = Amount(
+                    default("size_mm"),
+                    label="Longest side, mm",
+                    minimum=SIZE_MM[0],
+                    maximum=SIZE_MM[1],
+                    step=1,
+                    elem_id="size",
+                    elem_classes="inline",
+                )
+                texture = Choice(
+                    [(_TEXTURE_TITLES[name], name) for name in TEXTURES],
+                    value=default("texture"),
+                    label="Colours",
+                    elem_id="texture",
+                    elem_classes="segments",
+                )
+                with gr.Accordion("More options", open=False, elem_id="advanced"):
+                    seed = Amount(
+                        None,
+                        label="Seed",
+                        info="Empty: drawn at random and shown with the result",
+                        minimum=SEED[0],
+                        maximum=SEED[1],
+                        step=1,
+                        precision=0,
+                        placeholder="random",
+                        elem_id="seed",
+                    )
+                    max_faces = Amount(
+                        None,
+                        label="At most so many faces",
+                        info="Empty: what the quality allows",
+                        minimum=MAX_FACES[0],
+                        maximum=MAX_FACES[1],
+                        step=1000,
+                        precision=0,
+                        placeholder="as the quality",
+                        elem_id="max-faces",
+                    )
+                generate = gr.Button("Generate", variant="primary", size="lg", elem_id="generate")
+                stop = gr.Button("Stop", variant="secondary", size="lg", elem_id="stop")
+            with gr.Column(elem_id="middle", min_width=300, scale=1), gr.Group(elem_id="stage"):
+                viewer = gr.Model3D(
+                    label="Model",
+                    show_label=False,
+                    interactive=False,
+                    elem_id="viewer",
+                    clear_color=(0.0, 0.0, 0.0, 0.0),
+                    camera_position=(70, 75, None),
+                    buttons=[],
+                )
+                gr.HTML(panels.overlay(), elem_id="overlay-holder")
+            with gr.Column(elem_id="right", min_width=280, scale=0):
+                result = gr.HTML(panels.empty_result(), elem_id="result")
+
+        seen = [cutout_panel, cutout_view, explanation, corrections]
+        picture.change(page.take_picture, [picture, background], seen, **light)
+        background.input(page.change_background, [picture, background, corrections], seen, **light)
+        cutout_view.select(page.tap, [picture, background, corrections, tap_mode], seen, **light)
+        reset.click(page.take_picture, [picture, background], seen, **light)
+
+        asked = [token, picture, quality, format_, size_mm, seed, background, texture, max_faces, corrections]
+        shown = [viewer, result]
+        begin = "(token, ...rest) => [window.orfeas.begin(), ...rest]"
+        settle = "() => window.orfeas.settle()"
+        run = generate.click(page.make, asked, shown, js=begin, concurrency_limit=None, **quiet)
+        run.then(None, js=settle, **quiet)
+        stop.click(None, js="() => window.orfeas.stop()", **light)
+        found = demo.load(
+            page.resume, [token], shown, js="() => [window.orfeas.resume()]", concurrency_limit=None, **quiet
+        )
+        found.then(None, js=settle, **quiet)
+        demo.unload(page.leave)
+
+        add_api(jobs, cutter)
+    return demo.queue(max_size=None, default_concurrency_limit=None)
