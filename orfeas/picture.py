@@ -71,9 +71,7 @@ def load_picture(source: Path | bytes) -> Picture:
         raise
     except MemoryError:
         raise
-    except (
-        Exception
-    ) as error:  # decoders raise anything on damaged files: OSError, SyntaxError, struct.error, ...
+    except Exception as error:  # decoders raise anything on damaged files: OSError, SyntaxError, struct.error, ...
         raise corrupt("its pixels cannot be decoded") from error
     rgba = np.array(image, np.uint8)
 
@@ -82,9 +80,7 @@ def load_picture(source: Path | bytes) -> Picture:
     if header.frames > 1:
         notes.append(f"The picture is an animation of {header.frames} frames: the first frame is used.")
     if (image.width, image.height) != size:
-        notes.append(
-            f"The picture was reduced from {size[0]} × {size[1]} to {image.width} × {image.height} pixels."
-        )
+        notes.append(f"The picture was reduced from {size[0]} × {size[1]} to {image.width} × {image.height} pixels.")
     has_alpha = bool((rgba[..., 3] < 255).any())
     return Picture(rgba, has_alpha, digest, header.format, size, tuple(notes))
 
@@ -114,8 +110,7 @@ def _read(source: Path | bytes) -> bytes:
             ) from error
     if len(data) > MAX_BYTES:
         raise BadPicture(
-            f"The picture file is larger than {MAX_BYTES >> 20} MiB: "
-            "reduce it or save it as JPEG, and try again.",
+            f"The picture file is larger than {MAX_BYTES >> 20} MiB: reduce it or save it as JPEG, and try again.",
             "too_large",
         )
     return data
@@ -132,9 +127,7 @@ def _judge(header: Header) -> None:
             "too_many_pixels",
         )
     if min(width, height) < MIN_SIDE_PX:
-        raise BadPicture(
-            f"{shown}, and each side needs at least {MIN_SIDE_PX}: use a larger picture.", "too_small"
-        )
+        raise BadPicture(f"{shown}, and each side needs at least {MIN_SIDE_PX}: use a larger picture.", "too_small")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise BadPicture(
             f"{shown}, and may be at most {MAX_ASPECT} times as long as it is wide: crop it around the subject.",
@@ -170,7 +163,7 @@ def _fit(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _choose_conversion(image: Image.Image, header: Header) -> Callable[[Image.Image], Image.Image]:
-    """How a strip of ``image`` becomes L, RGB, CMYK, or premultiplied RGBa (so that reducing mixes no hidden colour)."""
+    """How a strip of ``image`` becomes L, RGB, CMYK, or premultiplied RGBa (reducing then mixes no hidden colour)."""
     key = image.info.get("transparency")
     if image.mode.startswith("I"):
         return lambda strip: _narrow(strip, key)
@@ -229,9 +222,7 @@ def _convert_colours(image: Image.Image, icc: bytes | None) -> Image.Image:
             return image
         if profile.profile.xcolor_space.strip() == "GRAY":
             colours = colours.convert("L")
-        converted = ImageCms.profileToProfile(
-            colours, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
+        converted = ImageCms.profileToProfile(colours, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return image
     if alpha:

@@ -16,9 +16,7 @@ from dataclasses import dataclass, field
 from orfeas.errors import BadPicture
 
 MAX_PROFILE_BYTES = 4 << 20  # an ICC profile larger than that is not used; print profiles have 0.5 to 3 MB
-MAX_JPEG_SCANS = (
-    100  # progressive files have about 10; each further scan costs the decoder a pass over the picture
-)
+MAX_JPEG_SCANS = 100  # progressive files have about 10; each further scan costs the decoder a pass over the picture
 
 # In the order they are tried; (offset, bytes, name). Known so that the sentence can name the type.
 _OTHER_TYPES = (
@@ -84,9 +82,7 @@ def read_header(data: bytes) -> Header:
             return _read_webp(data)
     except (struct.error, IndexError) as error:
         raise corrupt("it breaks off") from error
-    raise BadPicture(
-        f"{_name_type(data)}: save the picture as JPEG or PNG and try again.", "unsupported_type"
-    )
+    raise BadPicture(f"{_name_type(data)}: save the picture as JPEG or PNG and try again.", "unsupported_type")
 
 
 def corrupt(why: str) -> BadPicture:
@@ -180,9 +176,7 @@ def _read_jpeg(data: bytes) -> Header:
             profile[body[12]] = bytes(body[14:])
         elif marker == 0xEE and bytes(body[:5]) == b"Adobe":
             inverted = True
-        if (
-            not (0xE1 <= marker <= 0xEF or marker == 0xFE) or marker == 0xEE
-        ):  # APP14 says how colours are coded
+        if not (0xE1 <= marker <= 0xEF or marker == 0xFE) or marker == 0xEE:  # APP14 says how colours are coded
             kept.append(view[position:end])
         position = end
     if size is None:
