@@ -115,7 +115,9 @@ def _refuse_foreign_zip(path: Path) -> None:
     for entry in entries:
         name = PurePosixPath(entry.filename.replace("\\", "/"))
         if name.is_absolute() or ".." in name.parts:
-            raise BadWeights(f"{path.name} is an archive that would write outside its folder; it was not opened.", "unsafe_archive")
+            raise BadWeights(
+                f"{path.name} is an archive that would write outside its folder; it was not opened.", "unsafe_archive"
+            )
         if entry.compress_type != zipfile.ZIP_STORED:
             raise BadWeights(
                 f"{path.name} is a compressed archive, not a checkpoint: torch stores tensors as they are."
@@ -132,7 +134,7 @@ def _open_safetensors(path: Path) -> dict[str, Tensor]:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 — a handle, not a dict
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise BadWeights(
-            f"{path.name} is neither a whole safetensors file nor a checkpoint of torch: {_first_line(error)}. {_REMEDY}",
+            f"{path.name} is no whole safetensors file, nor one that torch wrote: {_first_line(error)}. {_REMEDY}",
             "corrupt_checkpoint",
         ) from error
 

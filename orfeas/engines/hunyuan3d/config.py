@@ -127,7 +127,9 @@ def parse_config(document: dict[str, Any]) -> ModelConfig:
     for section, values in (("dit", dit), ("vae", vae), ("conditioner", dino)):
         _refuse_other_models(section, values)
     if encoder.get("use_cls_token", True) is not True:
-        raise BadWeights("The model configuration drops the class token; only Hunyuan3D-2.1 is built here.", "bad_config")
+        raise BadWeights(
+            "The model configuration drops the class token; only Hunyuan3D-2.1 is built here.", "bad_config"
+        )
     config = ModelConfig(
         dit=DitConfig(
             channels=dit["in_channels"],

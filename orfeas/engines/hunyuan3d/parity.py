@@ -21,15 +21,15 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
-from orfeas.engines.hunyuan3d import dino, dit, preprocess, sampler, vae, weights
+from orfeas.engines.hunyuan3d import dino, dit, preprocess, sampler, surface, vae, volume, weights
 from orfeas.engines.hunyuan3d.checkpoint import Checkpoint, open_checkpoint
 from orfeas.engines.hunyuan3d.config import ModelConfig, parse_config
 from orfeas.errors import BadWeights, OrfeasError
 
 RELATIVE_TOLERANCE = 2e-5  # of the greater of 1 and the stage's greatest value; float32 noise was seen to be a tenth
-CHUNK_POINTS = 8192
 
 
 @dataclass(frozen=True)
@@ -152,9 +152,7 @@ def compare_sampler(fixture: Fixture) -> Iterator[Stage]:
     yield compare("sample.model_t", told, expected_times)
     drawn = sampler.draw_noise(fixture.noise_seed, tuple(noise.shape), torch.float32)
     yield compare("sample.noise", drawn, noise)
-    states = list(
-        sampler.integrate(network, network.prepare_context(context), noise, times, guidance=fixture.guidance)
-    )
+    states = list(sampler.integrate(network, network.prepare_context(context), noise, times, guidance=fixture.guidance))
     expected_trace = fixture["sample.trace"]
     # The public pipeline also takes the last step, of no length; here the state simply stays.
     states += states[-1:] * (len(expected_trace) - len(states))
@@ -185,13 +183,41 @@ def compare_vae(fixture: Fixture) -> Iterator[Stage]:
 
 def compare_volume(fixture: Fixture) -> Iterator[Stage]:
     """The field at every sample of the fixture's dense grid, x slowest."""
-    name = next((key for key in sorted(fixture.values) if key.startswith("vol.vanilla")), "vol.vanilla")
+    name = _name_of_dense_volume(fixture)
     expected = fixture[name]
     field = vae.GeoField(_load_vae(fixture).geo_decoder, fixture["vae.decoded"])
-    axes = [torch.linspace(-fixture.config.box, fixture.config.box, count) for count in expected.shape[1:]]
-    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).view(-1, 3)
-    logits = torch.cat([field(chunk) for chunk in points.split(CHUNK_POINTS)])
-    yield compare(name, logits.view(expected.shape), expected)
+    decoding = volume.dense(field, expected.shape[-1] - 1, half_extent=fixture.config.box)
+    while True:
+        try:
+            next(decoding)
+        except StopIteration as finished:
+            values, _ = finished.value.to_dense()
+            break
+    yield compare(name, values[None], expected)
+
+
+def compare_mesh(fixture: Fixture) -> Iterator[Stage]:
+    """Vertices on grid edges, each against the nearest of the other mesh, where the public project would put ours.
+
+    That is too low by R / (R + 1): it divides by the samples along an axis where we divide by the cells. Its mesh is
+    open at the box and ours is closed, so what lies on the box is left out.
+    """
+    samples, box = fixture[_name_of_dense_volume(fixture)], fixture.config.box
+    cells = samples.shape[-1] - 1
+    made = surface.extract_surface(volume.DenseVolume(cells, box, samples.flatten()).surface_cells())
+    end = made.start.scatter_add(1, made.axis[:, None], torch.ones_like(made.axis)[:, None])
+    inside = ((made.start >= 0) & (end <= cells)).all(dim=1)
+    ours = made.vertices[: len(made.axis)][inside].numpy()
+    index = (fixture["mesh.v"].double().numpy() + box) / (2 * box) * (cells + 1)
+    on_edge = (np.abs(index - np.rint(index)) < 1e-3).sum(axis=1) >= 2
+    theirs = index[on_edge] / cells * (2 * box) - box
+    tolerance = surface.MARGIN * 2 * box / cells  # ours keep off the samples by this much
+    if len(ours) == 0 or len(theirs) == 0:
+        yield Stage("mesh.v", None, tolerance, False)
+        return
+    there, back = cKDTree(theirs).query(ours)[0], cKDTree(ours).query(theirs)[0]
+    error = float(max(there.max(), back.max()))
+    yield Stage("mesh.v", error, tolerance, error <= tolerance)
 
 
 GROUPS: dict[str, Callable[[Fixture], Iterator[Stage]]] = {
@@ -201,6 +227,7 @@ GROUPS: dict[str, Callable[[Fixture], Iterator[Stage]]] = {
     "sampler": compare_sampler,
     "vae": compare_vae,
     "volume": compare_volume,
+    "mesh": compare_mesh,
 }
 
 
@@ -219,7 +246,9 @@ class Recorder:
 
     def __enter__(self) -> Recorder:
         self.handles = [
-            module.register_forward_hook(lambda _module, _inputs, output, name=name: self.outputs.update({name: output}))
+            module.register_forward_hook(
+                lambda _module, _inputs, output, name=name: self.outputs.update({name: output})
+            )
             for name, module in self.modules.items()
         ]
         return self
@@ -241,6 +270,10 @@ def _load_vae(fixture: Fixture) -> vae.ShapeVae:
     return fixture.load(decoder, "vae")
 
 
+def _name_of_dense_volume(fixture: Fixture) -> str:
+    return next((key for key in sorted(fixture.values) if key.startswith("vol.vanilla")), "vol.vanilla")
+
+
 def _rows_with_picture(context: Tensor) -> int:
     """How many rows come before those that are all zeros to the end of the batch."""
     filled = np.flatnonzero(context.abs().amax(dim=(1, 2)).numpy())
@@ -248,7 +281,9 @@ def _rows_with_picture(context: Tensor) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m orfeas.engines.hunyuan3d.parity", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m orfeas.engines.hunyuan3d.parity", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("folder", help="a fixture: *config.json, *weights.safetensors and *io.safetensors")
     folder = parser.parse_args(arguments).folder
     all_ok = True

@@ -70,7 +70,7 @@ def sample(
     )
     x = noise
     waiting = None
-    for done, x in enumerate(states, start=1):  # noqa: B007
+    for done, x in enumerate(states, start=1):
         # Stay one step ahead of the device, no more: the count shown is true and the device never runs dry.
         if x.is_cuda:
             if waiting is not None:
@@ -114,7 +114,7 @@ def integrate(
 
 
 def model_times(times: Tensor) -> Tensor:
-    """The times as the network is told them: in thousandths and back, in float32. (The public pipeline rounds there.)"""
+    """The times as the network is told them: in thousandths and back, never rounded to half precision on the way."""
     return times * 1000 / 1000
 
 

@@ -151,7 +151,7 @@ def embed_points(points: Tensor, frequencies: int) -> Tensor:
 
 
 class GeoField:
-    """The field of one shape: ``field(points)`` with points (n, 3) float32, range about [-1, 1], to logits (n,) float32.
+    """The field of one shape: ``field(points)``, points (n, 3) float32 in about [-1, 1], gives logits (n,) float32.
 
     A logit above 0 is inside. Points are taken all at once; the caller cuts them into chunks that fit its memory
     (`bytes_per_point` says how much one takes).

@@ -153,9 +153,7 @@ def _recipe(module: nn.Module, part: str, name: str, shape: tuple[int, ...]) -> 
 
 def published_shapes(module: nn.Module, part: str) -> dict[str, tuple[int, ...]]:
     """Every published key that ``part`` has to have, with its shape."""
-    shapes = {
-        source: recipe.source_shape for recipe in recipes(module, part).values() for source in recipe.sources
-    }
+    shapes = {source: recipe.source_shape for recipe in recipes(module, part).values() for source in recipe.sources}
     if part in _UNUSED_REQUIRED:
         shapes[_UNUSED_REQUIRED[part]] = (1, module.config.width)
     return shapes
