@@ -62,9 +62,7 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     cross = face_cross(vertices, faces)
     normals = np.empty_like(vertices)
     for axis in range(3):
-        normals[:, axis] = np.bincount(
-            faces.ravel(), weights=np.repeat(cross[:, axis], 3), minlength=len(vertices)
-        )
+        normals[:, axis] = np.bincount(faces.ravel(), weights=np.repeat(cross[:, axis], 3), minlength=len(vertices))
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     return np.where(length > 1e-300, normals / np.maximum(length, 1e-300), (0.0, 1.0, 0.0))
 

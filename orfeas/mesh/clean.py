@@ -1,0 +1,134 @@
+"""Put the arrays of a mesh in order: finite vertices, welded seams, no degenerate or double faces, agreeing winding."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from orfeas.errors import BadMesh
+from orfeas.mesh import Mesh
+from orfeas.mesh.change import Change, counted
+from orfeas.mesh.topology import find_edges, flip_faces, is_closed, select_faces, winding_flips
+
+WELD_SHARE = 1e-5  # open edges whose ends lie closer than this share of the diagonal are one
+
+
+def check_arrays(mesh: Mesh) -> Mesh:
+    """The mesh with the array types of the contract. Raises `BadMesh` if there is nothing to work on."""
+    vertices = np.ascontiguousarray(mesh.vertices, np.float64).reshape(-1, 3)
+    faces = np.ascontiguousarray(mesh.faces, np.int32).reshape(-1, 3)
+    if not len(faces) or not len(vertices):
+        raise BadMesh("The mesh has no faces: give one with at least four triangles.", "empty_mesh")
+    return replace(mesh, vertices=vertices, faces=faces)
+
+
+def drop_bad_vertices(mesh: Mesh) -> tuple[Mesh, list[Change]]:
+    """Remove faces whose corners are not finite numbers or do not exist, and vertices that no face uses."""
+    usable = np.isfinite(mesh.vertices).all(axis=1)
+    usable &= np.abs(np.where(usable[:, None], mesh.vertices, 0.0)).max(axis=1) < 1e30
+    inside = ((mesh.faces >= 0) & (mesh.faces < len(mesh.vertices))).all(axis=1)
+    keep = inside & usable[np.where(inside[:, None], mesh.faces, 0)].all(axis=1)
+    dropped = int((~keep).sum())
+    if not dropped:
+        return select_faces(mesh, slice(None)), []
+    if not keep.any():
+        raise BadMesh("No face of the mesh has three finite corners: export it again.", "empty_mesh")
+    sentence = f"Removed {counted(dropped, 'face')} with broken corners."
+    return select_faces(mesh, keep), [Change("drop_bad_vertices", sentence, {"faces": dropped})]
+
+
+def unique_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(first, inverse) of the distinct rows of an (n, k) array of 8-byte numbers, by a 64-bit hash of each row.
+
+    The hash only sorts: rows whose hashes agree are compared in full, so a collision cannot join two of them.
+    """
+    bits = np.ascontiguousarray(rows + 0.0 if rows.dtype.kind == "f" else rows).view(np.uint64)  # + 0.0: no -0.0
+    mixed = np.zeros(len(bits), np.uint64)
+    for column in bits.T:
+        mixed = (mixed ^ column) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    order = np.argsort(mixed, kind="stable")
+    new = np.ones(len(bits), bool)
+    new[1:] = (bits[order[1:]] != bits[order[:-1]]).any(axis=1)
+    inverse = np.empty(len(bits), np.int64)
+    inverse[order] = np.cumsum(new) - 1
+    return order[new], inverse
+
+
+def weld(mesh: Mesh) -> tuple[Mesh, list[Change]]:
+    """Join vertices at the same place, then the ends of open edges that lie within `WELD_SHARE` of the diagonal.
+
+    A mesh that is closed by its indices is left alone: solids that only touch must stay apart.
+    """
+    if is_closed(mesh.faces):
+        return mesh, []
+    first, merged = unique_rows(mesh.vertices)
+    faces = merged[mesh.faces]
+    edges = find_edges(faces)
+    vertices = mesh.vertices[first]
+    loose = np.unique(edges.pairs[edges.balance != 0])
+    if len(loose):
+        distance = WELD_SHARE * float(np.linalg.norm(np.ptp(vertices, axis=0)))
+        close = cKDTree(vertices[loose]).query_pairs(distance, output_type="ndarray")
+        if len(close):
+            near = loose[close]
+            graph = coo_matrix((np.ones(len(near), bool), (near[:, 0], near[:, 1])), shape=(len(vertices),) * 2)
+            cluster = connected_components(graph, directed=False)[1]
+            _, kept, cluster = np.unique(cluster, return_index=True, return_inverse=True)
+            merged, first = cluster[merged], first[kept]
+    joined = len(mesh.vertices) - len(first)
+    if not joined:
+        return mesh, []
+    faces = merged[mesh.faces].astype(np.int32)
+    colors = None if mesh.colors is None else mesh.colors[first]
+    mesh = Mesh(mesh.vertices[first], faces, colors, mesh.texture)
+    return mesh, [Change("weld", f"Joined {counted(joined, 'vertex', 'vertices')}.", {"vertices": joined})]
+
+
+def drop_degenerate_faces(mesh: Mesh) -> tuple[Mesh, list[Change]]:
+    """Remove faces that have a corner twice. Slivers of three corners stay: the surface needs them."""
+    a, b, c = mesh.faces.T
+    keep = (a != b) & (b != c) & (c != a)
+    dropped = int((~keep).sum())
+    if not dropped:
+        return mesh, []
+    if not keep.any():
+        raise BadMesh("Every face of the mesh is a point or a line: it has no surface.", "empty_mesh")
+    sentence = f"Removed {counted(dropped, 'degenerate face')}."
+    return select_faces(mesh, keep), [Change("drop_degenerate_faces", sentence, {"faces": dropped})]
+
+
+def drop_double_faces(mesh: Mesh) -> tuple[Mesh, list[Change]]:
+    """Keep one of the faces that lie on the same three corners; none where as many face one way as the other."""
+    corners = np.sort(mesh.faces, axis=1).astype(np.int64)
+    first, group = unique_rows(corners)
+    if len(first) == len(corners):
+        return mesh, []
+    a, b, c = mesh.faces.T
+    even = ((a < b) & (b < c)) | ((b < c) & (c < a)) | ((c < a) & (a < b))
+    sum_of_signs = np.bincount(group, np.where(even, 1, -1), minlength=len(first))
+    wanted = np.where(even, 1, -1) == np.sign(sum_of_signs)[group]
+    keep = np.zeros(len(corners), bool)
+    keep[np.unique(np.where(wanted, group, -1), return_index=True)[1]] = True
+    keep &= wanted
+    dropped = int((~keep).sum())
+    if not keep.any():
+        raise BadMesh("The faces of the mesh lie on one another and enclose nothing.", "no_volume")
+    sentence = f"Removed {counted(dropped, 'double face')}."
+    return select_faces(mesh, keep), [Change("drop_double_faces", sentence, {"faces": dropped})]
+
+
+def agree_winding(mesh: Mesh) -> tuple[Mesh, list[Change]]:
+    """Turn faces so that neighbours agree which side is out. One-sided pieces (Moebius, Klein) stay as they are."""
+    edges = find_edges(mesh.faces)
+    if not ((edges.count == 2) & (edges.balance != 0)).any():
+        return mesh, []
+    turned = int((flips := winding_flips(mesh.faces, edges)[0]).sum())
+    if not turned:
+        return mesh, []
+    sentence = f"Turned {counted(turned, 'face')} to agree with the neighbours."
+    return flip_faces(mesh, flips), [Change("agree_winding", sentence, {"faces": turned})]

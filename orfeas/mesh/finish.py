@@ -1,0 +1,187 @@
+"""From any engine's surface to a solid of a known size that stands on the bed.
+
+    surface -> make_solid -> one outer skin, closed, within the face budget   (unit free)
+            -> place      -> the size in millimetres, standing on y = 0        (millimetres)
+
+Every step is a function of its own that takes a mesh and returns the mesh and what it changed; these two put them in
+order. Texturing may happen in between: `place` carries colours and texture along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from orfeas.errors import BadMesh, BadRequest
+from orfeas.mesh import Mesh
+from orfeas.mesh.change import Change
+from orfeas.mesh.clean import (
+    agree_winding,
+    check_arrays,
+    drop_bad_vertices,
+    drop_degenerate_faces,
+    drop_double_faces,
+    weld,
+)
+from orfeas.mesh.decimate import decimate
+from orfeas.mesh.field import remesh
+from orfeas.mesh.holes import close_holes
+from orfeas.mesh.intersect import crossing_pairs
+from orfeas.mesh.solid import drop_floaters, face_outwards, is_solid, join_bodies, part_touching, split_shared_edges
+from orfeas.mesh.stand import add_plinth, cut_base, hollow_out, lay_flat, scale_to
+from orfeas.mesh.topology import find_edges, is_closed, winding_flips
+from orfeas.mesh.transfer import bake_texture
+from orfeas.mesh.untangle import untangle
+
+Step = Callable[[Mesh], tuple[Mesh, list[Change]]]
+
+MIN_FACES = 4
+FLAT_BASES = ("cut", "plinth")
+ORIENTATIONS = ("upright", "flattest")
+
+
+def make_solid(mesh: Mesh, *, max_faces: int) -> tuple[Mesh, list[Change]]:
+    """One closed outer skin with at most ``max_faces`` faces, and what was changed; a good mesh comes back as it is.
+
+    Welds, drops broken, degenerate and double faces, turns the winding, closes holes, removes floaters and inner
+    shells, unites overlapping parts, resolves places where the surface runs through itself, and reduces. Colours
+    survive; a texture survives where the faces do, else it becomes colours of the vertices.
+
+    Raises `BadMesh` if nothing encloses a volume, `BadRequest` if ``max_faces`` is below 4.
+    """
+    if max_faces < MIN_FACES:
+        raise BadRequest(f"max_faces cannot be {max_faces}: a solid has at least {MIN_FACES} faces.", "out_of_range")
+    mesh = check_arrays(mesh)
+    changes: list[Change] = []
+
+    def run(*steps: Step) -> None:
+        nonlocal mesh
+        for step in steps:
+            mesh, done = step(mesh)
+            changes.extend(done)
+            if not len(mesh.faces):
+                raise BadMesh(
+                    "The surface encloses no volume: give it a thickness in the program that made it.", "no_volume"
+                )
+
+    run(drop_bad_vertices, weld, drop_degenerate_faces, drop_double_faces, agree_winding)
+    if _one_sided(mesh):
+        run(bake_texture, lambda m: remesh(m, one_sided=True))
+    run(close_holes, drop_degenerate_faces, split_shared_edges)
+    if not is_closed(mesh.faces) or not is_solid(mesh):
+        run(bake_texture, remesh)
+    run(face_outwards, lambda m: drop_floaters(m, touching_stays=True), _join, drop_floaters)
+    mended = mesh
+    if len(mesh.faces) > max_faces:
+        run(bake_texture, lambda m: decimate(m, max_faces))
+    if len(crossing_pairs(mesh)):
+        # was it so before the reduction? then mend the finer mesh and reduce again
+        if mended is not mesh and len(crossing_pairs(mended)):
+            mesh = mended
+            changes = [change for change in changes if change.step != "decimate"]
+        run(bake_texture, untangle, drop_floaters)
+        if len(mesh.faces) > max_faces:
+            run(lambda m: decimate(m, max_faces))
+    run(split_shared_edges, part_touching)
+    if len(mesh.faces) > max_faces or not is_closed(mesh.faces) or not is_solid(mesh):
+        raise BadMesh("The mesh could not be made solid: repair it in the program that made it.", "not_solid")
+    return mesh, changes
+
+
+def place(
+    mesh: Mesh,
+    *,
+    size_mm: float,
+    orientation: str = "upright",
+    flat_base: str | None = None,
+    base_mm: float = 1.0,
+    wall_mm: float | None = None,
+    drain_mm: float = 5.0,
+    max_faces: int | None = None,
+) -> tuple[Mesh, list[Change]]:
+    """A solid in millimetres, standing on y = 0 with x and z centred, longest side ``size_mm`` (exactly, after all).
+
+    orientation: "upright" (as it is) or "flattest" (turned to lie on the largest flat side of its hull).
+    flat_base: "cut" (the lowest ``base_mm`` are cut off) or "plinth" (set on a plate ``base_mm`` thick).
+    wall_mm: hollow out to walls this thick, with a hole of ``drain_mm`` across in the bottom; None: stays solid.
+    max_faces: at most so many faces, if base and hollow add too many (then a texture becomes colours of the vertices).
+
+    Raises `BadRequest` for options that do not fit the mesh's size, `BadMesh` if the mesh is not solid where a base or
+    hollowing needs it.
+    """
+    _check_options(size_mm, orientation, flat_base, base_mm, wall_mm, drain_mm)
+    changes: list[Change] = []
+    if orientation == "flattest":
+        mesh, done = lay_flat(mesh)
+        changes += done
+    mesh, done = scale_to(mesh, size_mm, flat_base=flat_base, base_mm=base_mm)
+    changes += done
+    if flat_base == "cut":
+        mesh, done = cut_base(mesh, base_mm)
+        changes += done
+    elif flat_base == "plinth":
+        mesh, done = add_plinth(mesh, base_mm)
+        changes += done
+    if wall_mm is not None:
+        mesh, done = hollow_out(mesh, wall_mm, drain_mm)
+        changes += done
+    if max_faces is not None and len(mesh.faces) > max_faces:
+        mesh, done = bake_texture(mesh)
+        changes += done
+        mesh, done = decimate(mesh, max_faces)
+        changes += done
+    return _exact(mesh, size_mm), changes
+
+
+def _exact(mesh: Mesh, size_mm: float) -> Mesh:
+    """Take away what rounding has left: longest side, ground and centre to the last digit."""
+    low, high = mesh.bounds
+    factor = size_mm / float((high - low).max())
+    ground = np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2])
+    return replace(mesh, vertices=(mesh.vertices - ground) * factor)
+
+
+def _join(mesh: Mesh) -> tuple[Mesh, list[Change]]:
+    """`join_bodies`, with the texture turned into colours if parts have to be united."""
+    try:
+        return join_bodies(mesh)
+    except ValueError:
+        baked, done = bake_texture(mesh)
+        joined, more = join_bodies(baked)
+        return joined, done + more
+
+
+def _one_sided(mesh: Mesh) -> bool:
+    """Whether a closed piece is one-sided. Raises `BadMesh` if an open one is: that is a strip, nothing is inside."""
+    if is_closed(mesh.faces):
+        return False
+    edges = find_edges(mesh.faces)
+    if not ((edges.count == 2) & (edges.balance != 0)).any():
+        return False
+    one_sided = winding_flips(mesh.faces, edges)[1]
+    if one_sided.any() and (edges.count[edges.of_side].reshape(-1, 3)[one_sided] == 1).any():
+        raise BadMesh(
+            "The surface has only one side, like a Moebius strip, so nothing is inside it: "
+            "give the sheet a thickness in the program that made it.",
+            "one_sided",
+        )
+    return bool(one_sided.any())
+
+
+def _check_options(size_mm, orientation, flat_base, base_mm, wall_mm, drain_mm) -> None:
+    def bounded(name: str, value: float, low: float, high: float, why: str) -> None:
+        if not isinstance(value, int | float) or not low <= value <= high:
+            raise BadRequest(f"{name} cannot be {value!r}: use {low:g} to {high:g} mm{why}.", "out_of_range")
+
+    if orientation not in ORIENTATIONS:
+        raise BadRequest(f"orientation cannot be {orientation!r}: use upright or flattest.", "bad_choice")
+    if flat_base is not None and flat_base not in FLAT_BASES:
+        raise BadRequest(f"flat_base cannot be {flat_base!r}: use cut or plinth, or leave it out.", "bad_choice")
+    bounded("size_mm", size_mm, 1.0, 1000.0, "")
+    if flat_base:
+        bounded("base_mm", base_mm, 0.1, round(size_mm / 3, 3), ", a third of the size at most")
+    if wall_mm is not None:
+        bounded("wall_mm", wall_mm, 0.4, round(size_mm / 4, 3), ", a quarter of the size at most")
+        bounded("drain_mm", drain_mm, 0.5, round(size_mm / 4, 3), ", a quarter of the size at most")

@@ -1,0 +1,135 @@
+"""A uniform grid over triangles: which pairs come near one another, and what a ray meets first. numpy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+CELLS_PER_AXIS = 128
+ENTRIES_PER_FACE = 12  # on average; the grid is made coarser until it holds
+
+
+@dataclass(frozen=True)
+class FaceGrid:
+    """Triangles sorted into the cells that their boxes meet.
+
+    origin: (3,). cell: edge length of a cell. shape: (3,) cells along each axis.
+    cell_of: (k,) int64 flat cell index of each entry, sorted. face_of: (k,) int64 face of each entry.
+    """
+
+    origin: np.ndarray
+    cell: float
+    shape: np.ndarray
+    cell_of: np.ndarray
+    face_of: np.ndarray
+
+
+def build_grid(corners: np.ndarray, *, share_of_edge: float = 1.0) -> FaceGrid:
+    """A grid over (m, 3, 3) ``corners`` with cells about as large as a typical triangle."""
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    origin = low.min(axis=0)
+    size = float(max((high.max(axis=0) - origin).max(), 1e-300))
+    typical = float(np.median((high - low).max(axis=1))) * share_of_edge
+    cell = max(typical, size / CELLS_PER_AXIS, 1e-300)
+    while True:
+        first = np.floor((low - origin) / cell).astype(np.int64)
+        span = np.floor((high - origin) / cell).astype(np.int64) - first + 1
+        count = span.prod(axis=1)
+        if count.sum() <= ENTRIES_PER_FACE * len(corners) + 4096 or cell >= size:
+            break
+        cell *= 1.5
+    shape = np.floor((high.max(axis=0) - origin) / cell).astype(np.int64) + 1
+    face_of = np.repeat(np.arange(len(corners)), count)
+    place = np.arange(len(face_of)) - np.repeat(np.cumsum(count) - count, count)
+    width, depth = span[face_of, 2], span[face_of, 1]
+    at = first[face_of]
+    index = at[:, 0] + place // (width * depth)
+    index = index * shape[1] + at[:, 1] + place // width % depth
+    index = index * shape[2] + at[:, 2] + place % width
+    order = np.argsort(index, kind="stable")
+    return FaceGrid(origin, cell, shape, index[order], face_of[order])
+
+
+def near_pairs(corners: np.ndarray, grid: FaceGrid) -> np.ndarray:
+    """(p, 2) int64 pairs of faces whose boxes meet, each pair once."""
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    pairs = []
+    entries = np.arange(len(grid.cell_of))
+    step = 0
+    while len(entries):
+        step += 1
+        entries = entries[entries + step < len(grid.cell_of)]
+        entries = entries[grid.cell_of[entries] == grid.cell_of[entries + step]]
+        a, b = grid.face_of[entries], grid.face_of[entries + step]
+        start = np.maximum(low[a], low[b])
+        meet = (start <= np.minimum(high[a], high[b])).all(axis=1)
+        # two faces can share several cells: the pair belongs to the one that holds the corner of their common box
+        home = np.floor((start[meet] - grid.origin) / grid.cell).astype(np.int64)
+        home = (home[:, 0] * grid.shape[1] + home[:, 1]) * grid.shape[2] + home[:, 2]
+        mine = home == grid.cell_of[entries[meet]]
+        pairs.append(np.stack([a[meet][mine], b[meet][mine]], axis=1))
+    return np.concatenate(pairs) if pairs else np.zeros((0, 2), np.int64)
+
+
+def cast_rays(
+    corners: np.ndarray, grid: FaceGrid, origins: np.ndarray, directions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """First hit of each ray: (r,) float64 distance (inf: none) and (r,) int64 face (-1: none).
+
+    origins, directions: (r, 3), directions of length 1. Walks all rays through the grid together, one cell a step
+    (Amanatides and Woo, "A fast voxel traversal algorithm", 1987); triangles by Moeller and Trumbore (1997).
+    """
+    n = len(origins)
+    best, face = np.full(n, np.inf), np.full(n, -1, np.int64)
+    starts = np.searchsorted(grid.cell_of, np.arange(int(grid.shape.prod()) + 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = 1.0 / directions
+    high = grid.origin + grid.shape * grid.cell
+    with np.errstate(invalid="ignore"):
+        t1, t2 = (grid.origin - origins) * inverse, (high - origins) * inverse
+    enter = np.nanmax(np.minimum(t1, t2), axis=1).clip(0)
+    leave = np.nanmin(np.maximum(t1, t2), axis=1)
+    rays = np.flatnonzero(enter <= leave)
+    where = origins[rays] + directions[rays] * enter[rays, None]
+    at = np.clip(np.floor((where - grid.origin) / grid.cell).astype(np.int64), 0, grid.shape - 1)
+    step = np.where(directions[rays] < 0, -1, 1)
+    with np.errstate(invalid="ignore"):
+        border = (grid.origin + (at + (step > 0)) * grid.cell - origins[rays]) * inverse[rays]
+    border = np.where(np.isfinite(border), border, np.inf)
+    stride = np.abs(np.where(directions[rays] == 0, np.inf, grid.cell * inverse[rays]))
+    while len(rays):
+        cell = (at[:, 0] * grid.shape[1] + at[:, 1]) * grid.shape[2] + at[:, 2]
+        count = starts[cell + 1] - starts[cell]
+        ray = np.repeat(np.arange(len(rays)), count)
+        entry = np.arange(len(ray)) - np.repeat(np.cumsum(count) - count, count) + starts[cell][ray]
+        tested = grid.face_of[entry]
+        distance = _hit(corners[tested], origins[rays[ray]], directions[rays[ray]])
+        order = np.lexsort((distance, ray))
+        first = order[np.unique(ray[order], return_index=True)[1]]
+        r = rays[ray[first]]
+        closer = distance[first] < best[r]
+        best[r[closer]], face[r[closer]] = distance[first][closer], tested[first][closer]
+        axis = border.argmin(axis=1)
+        rows = np.arange(len(rays))
+        go = best[rays] > border[rows, axis]
+        at[rows, axis] += step[rows, axis]
+        go &= (at[rows, axis] >= 0) & (at[rows, axis] < grid.shape[axis])
+        border[rows, axis] += stride[rows, axis]
+        rays, at, step, border, stride = rays[go], at[go], step[go], border[go], stride[go]
+    return best, face
+
+
+def _hit(corners: np.ndarray, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    edge1, edge2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    p = np.cross(direction, edge2)
+    determinant = np.einsum("ij,ij->i", edge1, p)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        inverse = 1.0 / determinant
+        offset = origin - corners[:, 0]
+        u = np.einsum("ij,ij->i", offset, p) * inverse
+        q = np.cross(offset, edge1)
+        v = np.einsum("ij,ij->i", direction, q) * inverse
+        t = np.einsum("ij,ij->i", edge2, q) * inverse
+        hit = (u >= 0) & (v >= 0) & (u + v <= 1) & (t > 0) & (determinant != 0)
+    return np.where(hit, t, np.inf)

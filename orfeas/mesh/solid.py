@@ -1,0 +1,283 @@
+"""Meshes as solids: to and from `manifold3d`, one outer skin, bodies apart, parts that float away.
+
+`manifold3d` works on closed, consistently wound meshes and promises such meshes back. Colours and texture
+coordinates travel as vertex properties: it interpolates them where it cuts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import manifold3d
+import numpy as np
+from scipy.spatial import cKDTree
+
+from orfeas.errors import BadMesh
+from orfeas.mesh import Mesh, Texture, face_cross, signed_volume, vertex_normals
+from orfeas.mesh.change import Change, counted
+from orfeas.mesh.clean import unique_rows
+from orfeas.mesh.topology import find_bodies, find_edges, flip_faces, is_closed, select_faces
+
+TOUCH_GAP = 1e-4  # of the diagonal
+FLOATER_AREA = 0.003  # a separate part with less than this share of the surface is a floater
+FAR_FLOATER_AREA = 0.02  # and so is one with less than this share...
+FAR_DISTANCE = 0.05  # ...whose gap to the rest is more than this share of the diagonal
+
+
+def to_manifold(mesh: Mesh) -> manifold3d.Manifold:
+    """The mesh as a `manifold3d.Manifold`, colours and texture coordinates as properties. Check its ``status()``."""
+    properties = [mesh.vertices]
+    if mesh.texture is None:
+        if mesh.colors is not None:
+            properties.append(mesh.colors.astype(np.float64))
+        return manifold3d.Manifold(
+            manifold3d.Mesh64(np.ascontiguousarray(np.concatenate(properties, axis=1)), mesh.faces.astype(np.uint64))
+        )
+    corner_uv = mesh.texture.corner_uv.reshape(-1, 2).astype(np.float64)
+    rows = np.concatenate([mesh.faces.reshape(-1, 1).astype(np.float64), corner_uv], axis=1)
+    first, row_of_corner = unique_rows(rows)
+    vertex = mesh.faces.ravel()[first]
+    properties = [mesh.vertices[vertex], corner_uv[first]]
+    if mesh.colors is not None:
+        properties.append(mesh.colors[vertex].astype(np.float64))
+    _, leader, of_row = np.unique(vertex, return_index=True, return_inverse=True)
+    leader = leader[of_row]
+    merged = np.flatnonzero(leader != np.arange(len(vertex)))
+    return manifold3d.Manifold(
+        manifold3d.Mesh64(
+            np.ascontiguousarray(np.concatenate(properties, axis=1)),
+            row_of_corner.reshape(-1, 3).astype(np.uint64),
+            merge_from_vert=merged.astype(np.uint64),
+            merge_to_vert=leader[merged].astype(np.uint64),
+        )
+    )
+
+
+def from_manifold(solid: manifold3d.Manifold, like: Mesh) -> tuple[Mesh, np.ndarray]:
+    """The mesh of a solid with the colours and texture of ``like``, and the (m,) original id of each face."""
+    raw = solid.to_mesh64()
+    properties = np.asarray(raw.vert_properties)
+    corners = np.asarray(raw.tri_verts).astype(np.int64)
+    leader = np.arange(len(properties))
+    leader[np.asarray(raw.merge_from_vert).astype(np.int64)] = np.asarray(raw.merge_to_vert).astype(np.int64)
+    kept, index = np.unique(leader, return_inverse=True)
+    faces = index[corners].astype(np.int32)
+    column = 3
+    texture = colors = None
+    if like.texture is not None:
+        uv = np.clip(properties[corners, 3:5], 0.0, 1.0).astype(np.float32)
+        texture, column = Texture(uv, like.texture.image), 5
+    if like.colors is not None:
+        colors = np.clip(np.rint(properties[kept, column : column + 3]), 0, 255).astype(np.uint8)
+    runs = np.diff(np.asarray(raw.run_index).astype(np.int64)) // 3
+    origin = np.repeat(np.asarray(raw.run_original_id).astype(np.int64)[: len(runs)], runs)
+    return Mesh(np.ascontiguousarray(properties[kept, :3]), faces, colors, texture), origin
+
+
+def is_solid(mesh: Mesh) -> bool:
+    """Whether `manifold3d` takes the mesh as a solid: finite, closed and consistently wound."""
+    return to_manifold(Mesh(mesh.vertices, mesh.faces)).status() == manifold3d.Error.NoError
+
+
+def face_areas(mesh: Mesh) -> np.ndarray:
+    """(m,) float64 area of each face."""
+    return np.linalg.norm(face_cross(mesh.vertices, mesh.faces), axis=1) / 2
+
+
+def face_outwards(mesh: Mesh) -> tuple[Mesh, list[Change]]:
+    """Turn every closed piece that is inside out. Cavities turn too: `join_bodies` then fills them."""
+    n_bodies, body = find_bodies(mesh.faces, len(mesh.vertices))
+    volume = volume_by_body(mesh, body, n_bodies)
+    inside_out = volume < 0
+    if not inside_out.any():
+        return mesh, []
+    inside, _ = nested_bodies(mesh, body, n_bodies)
+    turned = int((inside_out & ~inside).sum())
+    mesh = flip_faces(mesh, inside_out[body])
+    if not turned:  # only cavities: what becomes of them is said by `join_bodies`
+        return mesh, []
+    sentence = f"Turned {counted(turned, 'body', 'bodies')} the right way out."
+    return mesh, [Change("face_outwards", sentence, {"bodies": turned})]
+
+
+def join_bodies(mesh: Mesh) -> tuple[Mesh, list[Change]]:
+    """One outer skin for closed pieces, all facing outwards: drops what lies inside another, unites what overlaps.
+
+    Raises `BadMesh` if nothing encloses a volume.
+    """
+    changes = []
+    n_bodies, body = find_bodies(mesh.faces, len(mesh.vertices))
+    volume = volume_by_body(mesh, body, n_bodies)
+    diagonal = float(np.linalg.norm(np.ptp(mesh.vertices, axis=0)))
+    flat = np.abs(volume) <= 1e-9 * diagonal**3
+    if flat.all():
+        raise BadMesh(
+            "The surface is open like a sheet of paper and encloses no volume: "
+            "give it a thickness in the program that made it.",
+            "no_volume",
+        )
+    if flat.any():
+        mesh = select_faces(mesh, ~flat[body])
+        sentence = f"Removed {counted(int(flat.sum()), 'piece')} that enclosed nothing."
+        changes.append(Change("join_bodies", sentence, {"flat_pieces": int(flat.sum())}))
+        n_bodies, body = find_bodies(mesh.faces, len(mesh.vertices))
+    inside, apart = nested_bodies(mesh, body, n_bodies)
+    if inside.any():
+        mesh = select_faces(mesh, ~inside[body])
+        sentence = f"Removed {counted(int(inside.sum()), 'inner shell')}."
+        changes.append(Change("join_bodies", sentence, {"inner_shells": int(inside.sum())}))
+        n_bodies, body = find_bodies(mesh.faces, len(mesh.vertices))
+    if n_bodies == 1 or apart:
+        return mesh, changes
+    if mesh.texture is not None:
+        raise ValueError("bake the texture first: overlapping bodies are united with vertex colours")
+    solids = [to_manifold(select_faces(mesh, body == k)) for k in range(n_bodies)]
+    if any(solid.status() != manifold3d.Error.NoError for solid in solids):
+        raise BadMesh("The parts of the mesh could not be joined into one solid.", "not_solid")
+    united = manifold3d.Manifold.batch_boolean(solids, manifold3d.OpType.Add)
+    joined, _ = from_manifold(united, mesh)
+    left = find_bodies(joined.faces, len(joined.vertices))[0]
+    if len(joined.faces) == len(mesh.faces) and left == n_bodies:  # their boxes overlap but they do not
+        return mesh, changes
+    sentence = f"United {n_bodies} overlapping parts into {counted(left, 'body', 'bodies')}."
+    changes.append(Change("join_bodies", sentence, {"parts": n_bodies, "bodies": left}))
+    return joined, changes
+
+
+def drop_floaters(mesh: Mesh, *, touching_stays: bool = False) -> tuple[Mesh, list[Change]]:
+    """Remove small parts that hang apart from the rest: crumbs at any distance, larger bits only far away.
+
+    The largest part always stays, so do parts with a fair share of the surface (several subjects).
+    touching_stays: keep crumbs that may touch a larger part, because they are still to be united with it.
+    """
+    n_bodies, body = find_bodies(mesh.faces, len(mesh.vertices))
+    if n_bodies == 1:
+        return mesh, []
+    share = np.bincount(body, face_areas(mesh), minlength=n_bodies)
+    share /= max(share.sum(), 1e-300)
+    floats = share < FLOATER_AREA
+    maybe = np.flatnonzero(~floats & (share < FAR_FLOATER_AREA))
+    maybe = maybe[maybe != share.argmax()]
+    floats[share.argmax()] = False
+    doubtful = np.union1d(maybe, np.flatnonzero(floats)) if touching_stays else maybe
+    if len(doubtful):
+        is_doubtful = np.isin(np.arange(n_bodies), doubtful)
+        tree = cKDTree(mesh.vertices[np.unique(mesh.faces[~is_doubtful[body]])])
+        faces = np.flatnonzero(is_doubtful[body])
+        gap_of_face = tree.query(mesh.vertices[mesh.faces[faces]])[0].min(axis=1)
+        gap = np.full(n_bodies, np.inf)
+        np.minimum.at(gap, body[faces], gap_of_face)
+        far = FAR_DISTANCE * float(np.linalg.norm(np.ptp(mesh.vertices, axis=0)))
+        floats[maybe] = gap[maybe] > far
+        if touching_stays:
+            edge = mesh.vertices[mesh.faces] - np.roll(mesh.vertices[mesh.faces], 1, axis=1)
+            reach = np.zeros(n_bodies)
+            np.maximum.at(reach, body, np.linalg.norm(edge, axis=2).max(axis=1))
+            crumbs = np.flatnonzero(floats)
+            floats[crumbs] = gap[crumbs] > np.maximum(reach[crumbs], reach[~is_doubtful].max())
+    if not floats.any():
+        return mesh, []
+    count, area = int(floats.sum()), float(share[floats].sum())
+    sentence = f"Removed {counted(count, 'floating part')} ({100 * area:.2g} % of the surface)."
+    numbers = {"parts": count, "area_share": round(area, 6)}
+    return select_faces(mesh, ~floats[body]), [Change("drop_floaters", sentence, numbers)]
+
+
+def winding_number(point: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> float:
+    """How often the surface goes round ``point``: 1 inside a solid, 0 outside, in between for open surfaces.
+
+    The sum of the signed solid angles of the faces (Van Oosterom and Strackee, 1983) over 4 pi.
+    """
+    a, b, c = (vertices[faces[:, k]] - point for k in range(3))
+    la, lb, lc = (np.linalg.norm(edge, axis=1) for edge in (a, b, c))
+    dot = lambda x, y: np.einsum("ij,ij->i", x, y)  # noqa: E731
+    numerator = dot(a, np.cross(b, c))
+    denominator = la * lb * lc + dot(a, b) * lc + dot(b, c) * la + dot(c, a) * lb
+    return float(np.arctan2(numerator, denominator).sum() / (2 * np.pi))
+
+
+def volume_by_body(mesh: Mesh, body: np.ndarray, n_bodies: int) -> np.ndarray:
+    if n_bodies == 1:
+        centred = mesh.vertices - mesh.vertices.mean(axis=0)
+        return np.array([signed_volume(centred, mesh.faces)])
+    a, b, c = ((mesh.vertices - mesh.vertices.mean(axis=0))[mesh.faces[:, k]] for k in range(3))
+    return np.bincount(body, np.einsum("ij,ij->i", a, np.cross(b, c)) / 6, minlength=n_bodies)
+
+
+def nested_bodies(mesh: Mesh, body: np.ndarray, n_bodies: int) -> tuple[np.ndarray, bool]:
+    """Which closed pieces lie wholly inside another, and whether no two of the others' boxes overlap.
+
+    "Inside" is asked of every vertex on the coarse side and then of a few: a piece that pokes out is not nested.
+    """
+    inside = np.zeros(n_bodies, bool)
+    if n_bodies == 1:
+        return inside, True
+    low, high = np.full((n_bodies, 3), np.inf), np.full((n_bodies, 3), -np.inf)
+    corners = mesh.vertices[mesh.faces]
+    np.minimum.at(low, body, corners.min(axis=1))
+    np.maximum.at(high, body, corners.max(axis=1))
+    by_size = np.argsort(-np.prod(high - low, axis=1), kind="stable")
+    for place, k in enumerate(by_size):
+        within = (low[by_size[:place]] <= low[k]).all(axis=1) & (high[by_size[:place]] >= high[k]).all(axis=1)
+        for outer in by_size[:place][within & ~inside[by_size[:place]]]:
+            outer_faces = mesh.faces[body == outer]
+            own = np.unique(mesh.faces[body == k])
+            some = own[np.linspace(0, len(own) - 1, min(len(own), 24)).astype(int)]
+            numbers = [abs(winding_number(mesh.vertices[v], mesh.vertices, outer_faces)) for v in some]
+            if min(numbers) > 0.99 and not _boxes_of_faces_meet(corners, body == k, body == outer):
+                inside[k] = True
+                break
+    out = np.flatnonzero(~inside)
+    order = out[np.argsort(low[out, 0], kind="stable")]
+    apart = True
+    for place, k in enumerate(order):
+        after = order[place + 1 :]
+        after = after[low[after, 0] <= high[k, 0]]
+        meets = (low[after] <= high[k]).all(axis=1) & (high[after] >= low[k]).all(axis=1)
+        if meets.any():
+            apart = False
+            break
+    return inside, apart
+
+
+def _boxes_of_faces_meet(corners: np.ndarray, one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether any triangle of one body comes near one of the other: if not, one body lies wholly on one side."""
+    a, b = corners[one], corners[other]
+    centre_a, centre_b = a.mean(axis=1), b.mean(axis=1)
+    reach_a = np.linalg.norm(a - centre_a[:, None], axis=2).max()
+    reach_b = np.linalg.norm(b - centre_b[:, None], axis=2).max()
+    return bool(cKDTree(centre_b).query(centre_a)[0].min() < reach_a + reach_b)
+
+
+def split_shared_edges(mesh: Mesh) -> tuple[Mesh, list[Change]]:
+    """Give bodies that touch along an edge or at a corner vertices of their own, so that no edge has four faces."""
+    if not is_closed(mesh.faces):
+        return mesh, []
+    edges = find_edges(mesh.faces)
+    shared = int((edges.count > 2).sum())
+    if not shared:
+        return mesh, []
+    apart, _ = from_manifold(to_manifold(mesh), mesh)
+    sentence = f"Separated {counted(shared, 'edge')} that belonged to more than two faces."
+    return apart, [Change("split_shared_edges", sentence, {"edges": shared})]
+
+
+def part_touching(mesh: Mesh) -> tuple[Mesh, list[Change]]:
+    """Move vertices that share a place, though not an index, apart: inwards by `TOUCH_GAP` of the diagonal.
+
+    Solids that touch at a corner or an edge are solid by their indices, but a format that stores only positions (STL)
+    would weld them into an edge of four faces.
+    """
+    size = float(np.ptp(mesh.vertices, axis=0).max())
+    # positions as a file in float32 will hold them, whatever the unit will be
+    stored = ((mesh.vertices - mesh.vertices.mean(axis=0)) / size).astype(np.float32).astype(np.float64)
+    first, place = unique_rows(stored)
+    if len(first) == len(stored):
+        return mesh, []
+    several = np.bincount(place, minlength=len(first))[place] > 1
+    gap = TOUCH_GAP * float(np.linalg.norm(np.ptp(mesh.vertices, axis=0)))
+    vertices = mesh.vertices.copy()
+    vertices[several] -= gap * vertex_normals(mesh.vertices, mesh.faces)[several]
+    moved = int(several.sum())
+    sentence = f"Moved {counted(moved, 'touching vertex', 'touching vertices')} apart by {100 * TOUCH_GAP:g} %."
+    return replace(mesh, vertices=vertices), [Change("part_touching", sentence, {"vertices": moved})]

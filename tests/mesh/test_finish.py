@@ -1,0 +1,248 @@
+"""Solids with known answers through `make_solid` and `place`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import trimesh
+
+from orfeas.errors import BadMesh, BadRequest
+from orfeas.mesh import Mesh, signed_volume
+from orfeas.mesh.finish import make_solid, place
+from orfeas.mesh.intersect import crossing_pairs
+from orfeas.mesh.topology import find_bodies, find_edges
+from tests.mesh import shapes
+
+
+def volume(mesh: Mesh) -> float:
+    return signed_volume(mesh.vertices - mesh.vertices.mean(axis=0), mesh.faces)
+
+
+def assert_solid(mesh: Mesh) -> None:
+    """Closed and two faces to an edge by its indices, and still so after a file that only stores float32 positions."""
+    assert find_edges(mesh.faces).manifold
+    assert volume(mesh) > 0
+    reloaded = trimesh.Trimesh(mesh.vertices.astype(np.float32), mesh.faces, process=True)
+    assert reloaded.is_watertight
+    assert reloaded.is_winding_consistent
+
+
+def finish(mesh: Mesh, max_faces: int = 60_000):
+    made, changes = make_solid(mesh, max_faces=max_faces)
+    assert_solid(made)
+    assert len(made.faces) <= max_faces
+    return made, {change.step: change for change in changes}
+
+
+def test_a_good_mesh_comes_back_as_it_is():
+    mesh = shapes.painted(shapes.ball())
+    made, steps = finish(mesh)
+    assert not steps
+    assert np.array_equal(made.vertices, mesh.vertices)
+    assert np.array_equal(made.faces, mesh.faces)
+    assert np.array_equal(made.colors, mesh.colors)
+
+
+@pytest.mark.parametrize("missing", [[0], [0, 1], [3, 4]])
+def test_cube_less_faces_is_closed(missing):
+    made, steps = finish(shapes.without_faces(shapes.cube(), missing))
+    assert steps["close_holes"].numbers["holes"] == 1
+    assert volume(made) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_large_hole_is_closed_flat():
+    ball = shapes.ball(cells=48)
+    open_ball = shapes.without_faces(ball, ball.vertices[ball.faces][:, :, 1].max(axis=1) > 0.6)
+    made, steps = finish(open_ball)
+    cap = np.pi * 0.4**2 * (3 - 0.4) / 3
+    assert steps["close_holes"].numbers["holes"] == 1
+    assert volume(made) == pytest.approx(4 / 3 * np.pi - cap, rel=0.02)
+
+
+def test_inverted_cube_is_turned():
+    made, steps = finish(shapes.inverted(shapes.cube()))
+    assert steps["face_outwards"].numbers["bodies"] == 1
+    assert volume(made) == pytest.approx(1.0)
+
+
+def test_mixed_winding_is_made_to_agree():
+    mesh = shapes.ball()
+    faces = mesh.faces.copy()
+    faces[::3] = faces[::3, ::-1]
+    made, steps = finish(Mesh(mesh.vertices, faces))
+    assert steps["agree_winding"].numbers["faces"] == len(faces[::3])
+    assert volume(made) == pytest.approx(volume(mesh))
+
+
+def test_two_bodies_stay_two():
+    made, steps = finish(shapes.together(shapes.ball(), shapes.moved(shapes.ball(), (3, 0, 0))))
+    assert not steps
+    assert find_bodies(made.faces, len(made.vertices))[0] == 2
+
+
+@pytest.mark.parametrize("inner", [shapes.ball(0.5), shapes.inverted(shapes.ball(0.5))], ids=["solid", "cavity"])
+def test_nested_shell_is_filled(inner):
+    outer = shapes.ball()
+    made, steps = finish(shapes.together(outer, inner))
+    assert steps["join_bodies"].numbers["inner_shells"] == 1
+    assert volume(made) == pytest.approx(volume(outer))
+
+
+def test_crossing_tori_become_one_body():
+    one, other = shapes.torus(1, 0.25), shapes.torus(1, 0.25, shift=(1.0, 0, 0))
+    made, _ = finish(shapes.together(one, other))
+    assert find_bodies(made.faces, len(made.vertices))[0] == 1
+    assert volume(one) < volume(made) < 2 * volume(one)
+    assert not len(crossing_pairs(made))
+
+
+def test_tube_through_itself_is_rebuilt_and_said_so():
+    made, steps = finish(shapes.figure_of_eight(0.15))
+    assert "rebuilt" in steps["remesh"].sentence.lower()
+    assert not len(crossing_pairs(made))
+    assert find_bodies(made.faces, len(made.vertices))[0] == 1
+    length = 2 * 3.0490  # arc of (sin t, 0.6 sin 2t), integrated numerically
+    assert volume(made) == pytest.approx(np.pi * 0.15**2 * length, rel=0.06)  # less the part that was there twice
+
+
+def test_touching_tetrahedra_are_parted():
+    made, steps = finish(shapes.tetrahedra_at_an_edge())
+    assert "split_shared_edges" in steps
+    assert volume(made) == pytest.approx(2 / 6, rel=0.01)
+
+
+def test_soup_is_welded():
+    mesh = shapes.ball()
+    made, steps = finish(shapes.soup(mesh))
+    assert steps["weld"].numbers["vertices"] == 3 * len(mesh.faces) - len(mesh.vertices)
+    assert volume(made) == pytest.approx(volume(mesh))
+
+
+def test_broken_vertices_are_dropped_and_closed():
+    mesh = shapes.ball()
+    vertices = mesh.vertices.copy()
+    vertices[5], vertices[900] = np.nan, np.inf
+    made, steps = finish(Mesh(vertices, mesh.faces))
+    assert steps["drop_bad_vertices"].numbers["faces"] >= 6
+    assert steps["close_holes"].numbers["holes"] == 2
+    assert volume(made) == pytest.approx(volume(mesh), rel=0.01)
+
+
+def test_double_and_degenerate_faces_are_dropped():
+    mesh = shapes.cube()
+    faces = np.concatenate([mesh.faces, mesh.faces[:2], [[0, 0, 1]]]).astype(np.int32)
+    made, steps = finish(Mesh(mesh.vertices, faces))
+    assert steps["drop_double_faces"].numbers["faces"] == 2
+    assert steps["drop_degenerate_faces"].numbers["faces"] == 1
+    assert len(made.faces) == 12
+
+
+def test_floaters_go_and_subjects_stay():
+    crumb, far_bit, second = shapes.ball(0.02, 12), shapes.ball(0.1, 12), shapes.ball(0.5)
+    parts = (shapes.ball(), shapes.moved(crumb, (1.3, 0, 0)), shapes.moved(far_bit, (0, 3, 0)))
+    made, steps = finish(shapes.together(*parts, shapes.moved(second, (2, 0, 0))))
+    assert steps["drop_floaters"].numbers["parts"] == 2
+    assert find_bodies(made.faces, len(made.vertices))[0] == 2
+
+
+def test_small_part_that_overlaps_is_united_not_dropped():
+    eye = shapes.moved(shapes.ball(0.05, 12), (0, 0, 1.0))
+    made, steps = finish(shapes.together(shapes.ball(), eye))
+    assert "drop_floaters" not in steps
+    assert made.vertices[:, 2].max() == pytest.approx(1.05, abs=0.005)
+
+
+@pytest.mark.parametrize("budget", [20_000, 3_000, 500, 100])
+def test_budget_is_kept_and_solid(budget):
+    mesh = shapes.painted(shapes.torus(1, 0.4, 256, 128))
+    made, _ = finish(mesh, budget)
+    assert volume(made) == pytest.approx(volume(mesh), rel=0.01 if budget > 400 else 0.1)
+    low, high = mesh.bounds
+    expected = (made.vertices - low) / (high - low) * 255
+    assert np.abs(made.colors - np.clip(expected, 0, 255)).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("mesh", "code"),
+    [
+        (Mesh(np.zeros((0, 3)), np.zeros((0, 3), np.int32)), "empty_mesh"),
+        (Mesh(np.full((4, 3), np.nan), np.array([[0, 1, 2]], np.int32)), "empty_mesh"),
+        (Mesh(np.zeros((3, 3)), np.array([[0, 1, 9]], np.int32)), "empty_mesh"),
+        (shapes.moebius(), "one_sided"),
+        (Mesh(np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0.0]]), np.array([[0, 1, 2], [0, 2, 3]])), "no_volume"),
+    ],
+    ids=["no faces", "all NaN", "index too large", "moebius", "sheet"],
+)
+def test_what_cannot_be_solid_is_refused_in_a_sentence(mesh, code):
+    with pytest.raises(BadMesh) as caught:
+        make_solid(mesh, max_faces=1000)
+    assert caught.value.code == code
+    assert str(caught.value).endswith(".")
+
+
+def test_place_is_exact_and_stands_on_the_ground():
+    mesh = shapes.painted(shapes.torus(0.7, 0.2))
+    placed, _ = place(mesh, size_mm=62.5)
+    assert placed.extents.max() == pytest.approx(62.5, abs=1e-9)
+    low, high = placed.bounds
+    assert low[1] == pytest.approx(0, abs=1e-9)
+    assert (low + high)[[0, 2]] == pytest.approx([0, 0], abs=1e-9)
+    assert np.array_equal(placed.colors, mesh.colors)
+
+
+@pytest.mark.parametrize("base_mm", [2.0, 10.0])
+def test_cut_base_leaves_a_flat_side_and_the_exact_size(base_mm):
+    placed, changes = place(shapes.painted(shapes.ball(cells=48)), size_mm=100, flat_base="cut", base_mm=base_mm)
+    assert_solid(placed)
+    assert placed.extents.max() == pytest.approx(100, abs=1e-9)
+    radius = 50.0
+    area = np.pi * (radius**2 - (radius - base_mm) ** 2)
+    assert changes[-1].numbers["base_area_mm2"] == pytest.approx(area, rel=0.02)
+    on_ground = placed.vertices[:, 1] < 1e-6
+    assert on_ground.sum() > 8
+    assert placed.vertices[:, 1].max() == pytest.approx(100 - base_mm, abs=0.01)
+
+
+def test_plinth_makes_it_stand():
+    placed, _ = place(shapes.ball(cells=48), size_mm=100, flat_base="plinth", base_mm=4)
+    assert_solid(placed)
+    assert placed.extents == pytest.approx([98, 100, 98], abs=0.1)
+    assert find_bodies(placed.faces, len(placed.vertices))[0] == 1
+
+
+def test_hollow_has_walls_and_a_drain():
+    mesh = shapes.painted(shapes.ball(cells=48))
+    placed, changes = place(mesh, size_mm=100, wall_mm=3.0, drain_mm=6.0)
+    assert_solid(placed)
+    shell = 4 / 3 * np.pi * (50**3 - 47**3)
+    assert volume(placed) == pytest.approx(shell, rel=0.03)
+    assert find_bodies(placed.faces, len(placed.vertices))[0] == 1  # inside and outside hang together by the drain
+    assert changes[-1].numbers["drains"] == 1
+    reach = np.linalg.norm(placed.vertices - [0, 50, 0], axis=1)
+    inner = reach[(reach < 49) & (placed.vertices[:, 1] > 10)]
+    assert inner.max() < 47.0 + 0.05  # walls are not thinner than asked
+
+
+def test_flattest_side_goes_down():
+    lying = shapes.box((10, 40, 20))
+    placed, changes = place(lying, size_mm=40, orientation="flattest")
+    assert placed.extents[1] == pytest.approx(10, abs=1e-6)
+    assert changes[0].numbers["degrees"] == pytest.approx(90)
+    assert volume(placed) == pytest.approx(8000)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size_mm": 0.5},
+        {"size_mm": 5000},
+        {"size_mm": 100, "flat_base": "glue"},
+        {"size_mm": 100, "orientation": "left"},
+        {"size_mm": 100, "flat_base": "cut", "base_mm": 60.0},
+        {"size_mm": 100, "wall_mm": 40.0},
+        {"size_mm": 10, "wall_mm": 2.4, "drain_mm": 2.5},
+    ],
+)
+def test_place_names_the_limit(options):
+    with pytest.raises(BadRequest):
+        place(shapes.torus(1, 0.2), **options)

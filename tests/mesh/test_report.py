@@ -1,0 +1,134 @@
+"""`inspect` on meshes whose answers are known."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from orfeas.mesh import Mesh
+from orfeas.mesh.change import Change
+from orfeas.mesh.report import NOT_PRINTABLE, READY, REPAIRED, inspect
+from tests.mesh import shapes
+
+
+def test_cube_is_ready():
+    report = inspect(shapes.cube(10.0))
+    assert report.verdict == READY
+    assert report.sentence == "Ready."
+    assert report.volume_cm3 == pytest.approx(1.0)
+    assert report.area_cm2 == pytest.approx(6.0)
+    assert report.extents_mm == pytest.approx((10, 10, 10))
+    assert report.mass_g == pytest.approx(1.24)
+    assert report.thinnest_wall_mm == pytest.approx(10.0)
+    assert (report.bodies, report.genus, report.faces, report.vertices) == (1, 0, 12, 8)
+    assert report.stands is True
+    assert report.overhang_share == 0
+
+
+def test_report_is_json():
+    values = json.loads(json.dumps(inspect(shapes.torus(20, 5)).to_dict()))
+    assert values["genus"] == 1
+    assert values["printable"] is True
+    assert values["extents_mm"] == pytest.approx([50, 10, 50], abs=0.05)
+
+
+def test_open_cube():
+    report = inspect(shapes.without_faces(shapes.cube(10.0), [0]))
+    assert report.verdict == NOT_PRINTABLE
+    assert not report.watertight
+    assert report.boundary_edges == 3
+    assert "open along 3 edges" in report.sentence
+    assert report.volume_cm3 is None
+
+
+def test_inverted_cube():
+    report = inspect(shapes.inverted(shapes.cube(10.0)))
+    assert report.verdict == NOT_PRINTABLE
+    assert "inside out" in report.sentence
+
+
+def test_two_bodies_are_ready_with_a_note():
+    report = inspect(shapes.together(shapes.cube(10), shapes.cube(10, (30, 0, 0))))
+    assert report.verdict == READY
+    assert report.bodies == 2
+    assert any("2 separate bodies" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("inner", [shapes.ball(10), shapes.inverted(shapes.ball(10))], ids=["solid", "cavity"])
+def test_nested_balls(inner):
+    report = inspect(shapes.together(shapes.ball(20), inner))
+    assert report.verdict == NOT_PRINTABLE
+    assert report.inner_shells == 1
+
+
+def test_touching_tetrahedra():
+    report = inspect(shapes.tetrahedra_at_an_edge())
+    assert report.verdict == NOT_PRINTABLE
+    assert report.nonmanifold_edges == 1
+    assert report.boundary_edges == 0
+
+
+def test_moebius_strip():
+    report = inspect(shapes.moebius())
+    assert report.verdict == NOT_PRINTABLE
+    assert "only one side" in report.sentence
+    assert not report.winding_consistent
+
+
+def test_plate_thinner_than_a_nozzle():
+    report = inspect(shapes.box((50, 0.3, 50)))
+    assert report.verdict == NOT_PRINTABLE
+    assert report.thinnest_wall_mm == pytest.approx(0.3, abs=0.001)
+    assert "133 mm" in report.sentence  # 50 mm * 0.8 / 0.3
+    assert inspect(shapes.box((50, 1.0, 50))).verdict == READY
+    assert inspect(shapes.box((50, 1.0, 50))).thin_share_fdm > 0.9
+
+
+def test_crossing_tori():
+    mesh = shapes.together(shapes.torus(20, 5), shapes.torus(20, 5, shift=(20.0, 0, 0)))
+    report = inspect(mesh)
+    assert report.verdict == NOT_PRINTABLE
+    assert report.self_intersections > 50
+    assert "runs through itself" in report.sentence
+
+
+def test_broken_and_empty():
+    mesh = shapes.ball(10)
+    vertices = mesh.vertices.copy()
+    vertices[7] = np.nan
+    report = inspect(Mesh(vertices, mesh.faces))
+    assert report.verdict == NOT_PRINTABLE
+    assert report.faces == len(mesh.faces)
+    assert "broken corners" in report.sentence
+    empty = inspect(Mesh(np.zeros((0, 3)), np.zeros((0, 3), np.int32)))
+    assert empty.verdict == NOT_PRINTABLE
+    assert empty.faces == 0
+
+
+def test_repairs_are_named_and_wishes_are_not():
+    cube = shapes.cube(10)
+    wish = Change("scale", "Scaled.", {})
+    assert inspect(cube, changes=[wish]).verdict == READY
+    report = inspect(cube, changes=[Change("close_holes", "Closed 2 holes.", {}), wish])
+    assert report.verdict == REPAIRED
+    assert report.sentence == "Ready after repair: Closed 2 holes."
+
+
+def test_leaning_box_falls():
+    # a slanted column: the middle of its weight is far beside its foot
+    column = shapes.box((10, 60, 10))
+    leaning = Mesh(column.vertices + np.outer(column.vertices[:, 1], [1.0, 0, 0]), column.faces)
+    report = inspect(leaning)
+    assert report.stands is False
+    assert report.overhang_share == 0  # exactly 45 degrees is still printable
+    assert any("fall over" in note for note in report.notes)
+
+
+def test_bridge_overhangs():
+    legs = shapes.box((10, 30, 10))
+    top = Mesh(shapes.box((60, 10, 10)).vertices + [0, 20, 0], shapes.cube().faces)
+    report = inspect(shapes.together(legs, top))
+    under = 600 / (2 * (10 * 30 * 2 + 100) + 2 * (600 * 2 + 100))
+    assert report.overhang_share == pytest.approx(under, abs=0.001)
