@@ -1,4 +1,4 @@
-"""The named endpoints for scripts: /generate and /cutout. Their docstrings and defaults are what "Use via API" shows."""
+"""The named endpoints for scripts, /generate and /cutout. "Use via API" shows their docstrings and defaults."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def add_api(jobs: Jobs, cutter: Cutter) -> None:
             asked = ask(picture, options)
         except OrfeasError as error:
             raise refusal(error) from None
-        job = start(jobs, asked, "", request)
+        job = start(jobs, asked, request)
         try:
             result = await finish(job, progress)
         except asyncio.CancelledError:  # job.cancel() of a client, POST /gradio_api/cancel, or the server closing
@@ -145,8 +145,10 @@ Args:
     quality: {_listed(QUALITY_NAMES)}.
     format: {_listed(FORMATS)}. STL and 3MF are Z-up and stand on the bed; GLB and OBJ are Y-up.
     size_mm: longest side of the model in millimetres, {SIZE_MM[0]:g} to {SIZE_MM[1]:g}.
-    seed: {SEED[0]} to {SEED[1]}; the same picture, options and seed give the same file. Omitted: drawn at random and reported.
-    background: auto (use transparency if there is any, else find the subject), keep (use the transparency as it is) or remove (find the subject in any case).
+    seed: {SEED[0]} to {SEED[1]}; the same picture, options and seed give the same file.
+        Omitted: drawn at random and reported.
+    background: auto (use transparency if there is any, else find the subject), keep (use the
+        transparency as it is) or remove (find the subject in any case).
     texture: photo (colours from the picture) or none.
     max_faces: at most so many triangles, {MAX_FACES[0]} to {MAX_FACES[1]:,}. Omitted: what the quality allows.
 Returns:

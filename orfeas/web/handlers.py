@@ -19,7 +19,6 @@ from orfeas.request import GenerationRequest, Tap
 from orfeas.telemetry import report_bug
 from orfeas.web import panels
 from orfeas.web.inputs import refusal
-from orfeas.web.jobs import RELOAD_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from orfeas.cutout import Cutout
@@ -51,14 +50,23 @@ class Cutter:
         self.studio = studio
         self._threads = ThreadPoolExecutor(CUTOUT_THREADS, thread_name_prefix="cutout")
 
-    async def cut(self, picture: str | None, background: str, taps=()) -> Cutout:
+    async def cut(self, picture: str | None, background: str, taps: tuple[Tap, ...] = ()) -> Cutout:
         """Raises `OrfeasError`."""
-        if picture is None:
-            GenerationRequest(None)  # raises: no picture
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._threads, partial(self.studio.cut, Path(picture), background, tuple(taps))
-        )
+        asked = ask(picture, {"background": background, "taps": taps})
+        return await self._in_thread(self.studio.cut, asked.picture, asked.background, asked.taps)
+
+    async def cut_and_draw(
+        self, picture: str | None, background: str, taps: tuple[Tap, ...]
+    ) -> tuple[Cutout, np.ndarray]:
+        """The cutout and how the page shows it. Raises `OrfeasError`."""
+        from orfeas.picture import load_picture
+
+        cutout = await self.cut(picture, background, taps)
+        whole = await self._in_thread(load_picture, Path(picture))
+        return cutout, await self._in_thread(draw_cutout, whole.rgba, cutout.rgba[..., 3], taps)
+
+    def _in_thread(self, work, *arguments):
+        return asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
 
 
 async def finish(job: Job, progress: gr.Progress | None = None) -> Result | None:
@@ -100,15 +108,14 @@ class Handlers:
     async def _show(self, picture: str | None, background: str, corrections: Corrections):
         """Updates of the cutout's panel, its picture, its explanation, and the corrections to remember."""
         if picture is None:
-            return gr.update(visible="hidden"), None, "", Corrections()
+            return gr.update(visible=False), None, "", Corrections()
         try:
-            cutout = await self.cutter.cut(picture, background, corrections.taps)
-            image = await asyncio.to_thread(draw_cutout, cutout, corrections.taps)
+            cutout, image = await self.cutter.cut_and_draw(picture, background, corrections.taps)
         except OrfeasError as error:
             # with the panel open the user can take the correction back, or choose another background
             return gr.update(visible=True), gr.skip(), panels.problem(str(error)), corrections
         except Exception as bug:
-            return gr.update(visible="hidden"), None, panels.problem(report_bug(bug)), Corrections()
+            return gr.update(visible=False), None, panels.problem(report_bug(bug)), Corrections()
         height, width = image.shape[:2]
         return gr.update(visible=True), image, panels.cutout_note(cutout), replace(corrections, shown=(width, height))
 
@@ -130,7 +137,7 @@ class Handlers:
         except OrfeasError as error:
             self.jobs.refuse(token, error)
             raise refusal(error) from None
-        return await self._deliver(start(self.jobs, asked, token, request), progress)
+        return await self._deliver(start(self.jobs, asked, request, token), progress)
 
     async def resume(self, token, request: gr.Request):
         """After a reload: the job that the page remembers, running or done."""
@@ -152,13 +159,16 @@ class Handlers:
 
     def leave(self, request: gr.Request) -> None:
         """The page was closed or reloaded."""
-        self.jobs.leave(request.session_hash, RELOAD_GRACE_SECONDS)
+        self.jobs.leave(request.session_hash)
 
 
-def start(jobs: Jobs, asked: GenerationRequest, token: str, request: gr.Request) -> Job:
-    """A job of the caller's session. Raises `gr.Error` when it is not admitted."""
+def start(jobs: Jobs, asked: GenerationRequest, request: gr.Request, token: str = "") -> Job:
+    """A job of the caller's session; a page gives it a ``token``, and may be reloaded meanwhile.
+
+    Raises `gr.Error` when it is not admitted.
+    """
     try:
-        return jobs.start(asked, token=token, session=request.session_hash)
+        return jobs.start(asked, token, request.session_hash, outlives_page=bool(token))
     except OrfeasError as error:
         raise refusal(error) from None
 
@@ -173,20 +183,21 @@ def to_cache(file: Path) -> str:
     return save_file_to_cache(file, get_upload_folder())
 
 
-def draw_cutout(cutout: Cutout, taps) -> np.ndarray:
-    """The cutout as the page shows it: (h, w, 4) uint8, the background faded, each tap a ring."""
+def draw_cutout(picture: np.ndarray, alpha: np.ndarray, taps: tuple[Tap, ...]) -> np.ndarray:
+    """The cutout as the page shows it: (h, w, 4) uint8, the background faded, each tap a dot.
+
+    picture: (h, w, 4) uint8. alpha: (h, w) uint8, the subject.
+    """
     from PIL import Image, ImageDraw
 
-    rgba = cutout.rgba.copy()
-    rgba[..., 3] = (rgba[..., 3] * (1.0 - FADED) + 255 * FADED).astype(np.uint8)
-    image = Image.fromarray(rgba, "RGBA")
+    faded = np.maximum(alpha, picture[..., 3] * FADED).astype(np.uint8)
+    image = Image.fromarray(np.dstack([picture[..., :3], faded]))
     image.thumbnail((SHOWN_CUTOUT_PX, SHOWN_CUTOUT_PX))
     draw = ImageDraw.Draw(image)
     radius = max(image.size) / 60
     for tap in taps:
         x, y = tap.x * image.width, tap.y * image.height
         colour = (15, 118, 113, 255) if tap.include else (180, 50, 40, 255)
-        for extra, fill in ((0.0, colour), (-0.3, (255, 255, 255, 255)), (-0.55, colour)):
-            reach = radius * (1 + extra)
+        for reach, fill in ((radius, colour), (radius * 0.7, (255, 255, 255, 255)), (radius * 0.45, colour)):
             draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=fill)
     return np.asarray(image)

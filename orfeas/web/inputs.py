@@ -14,7 +14,7 @@ _NOT_AN_UPLOAD = "The picture must be uploaded: a path or an address of another 
 
 
 class _WritesNoStub(type(gr.Image)):
-    """Gradio's metaclass writes a .pyi file beside the source of every component class; importing must write nothing."""
+    """Gradio's metaclass writes a .pyi file beside the source of each component class; an import must write nothing."""
 
     def __new__(cls, name, bases, attrs):
         return ABCMeta.__new__(cls, name, bases, attrs)

@@ -1,4 +1,4 @@
-"""The jobs of this server: each runs in a thread of its own and can be watched, found again after a reload and stopped."""
+"""The jobs of this server: each runs in its own thread and can be watched, found again after a reload, and stopped."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class Job:
 
     token: str
     session: str = ""
+    outlives_page: bool = False  # a page that is reloaded finds it again; a script that ends does not come back
     state: str = "waiting"
     progress: Progress | None = None
     result: Result | None = None
@@ -68,9 +69,9 @@ class Jobs:
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
 
-    def start(self, request: GenerationRequest, token: str = "", session: str = "") -> Job:
-        """Run ``request`` in a thread. ``token``: the page's name for it. Raises `OrfeasError` when full or draining."""
-        job = self._add(token, session)
+    def start(self, request: GenerationRequest, token: str = "", session: str = "", outlives_page: bool = False) -> Job:
+        """Run ``request`` in a thread. ``token``: the page's name for it. Raises `OrfeasError`: full, draining."""
+        job = self._add(token, session, outlives_page)
         try:
             self._admit(job)
         except OrfeasError as error:
@@ -81,7 +82,7 @@ class Jobs:
 
     def refuse(self, token: str, error: OrfeasError) -> None:
         """Remember that the job a page calls ``token`` could not start, so that the page can say why."""
-        self._end(self._add(token, ""), "failed", error)
+        self._end(self._add(token), "failed", error)
 
     def get(self, token: str) -> Job | None:
         with self._lock:
@@ -106,20 +107,16 @@ class Jobs:
     def full_sentence(self) -> str:
         return f"The queue is full, {self.limit} jobs are waiting: try again in a few minutes."
 
-    def leave(self, session: str, grace_seconds: float = 0.0) -> None:
-        """The page or client ``session`` has gone: stop its jobs, unless a page adopts them within the grace."""
-
-        def stop_orphans():
-            for job in self.active():
-                if job.session == session:
+    def leave(self, session: str) -> None:
+        """The page or client ``session`` has gone: stop its jobs; a page's only if no page adopts them soon."""
+        for job in self.active():
+            if job.session == session:
+                if job.outlives_page:
+                    timer = threading.Timer(RELOAD_GRACE_SECONDS, self._stop_orphan, (job, session))
+                    timer.daemon = True
+                    timer.start()
+                else:
                     self.stop(job)
-
-        if grace_seconds and any(job.session == session for job in self.active()):
-            timer = threading.Timer(grace_seconds, stop_orphans)
-            timer.daemon = True
-            timer.start()
-        else:
-            stop_orphans()
 
     def drain(self, seconds: float) -> bool:
         """Take no more jobs, wait up to ``seconds`` for those there are, stop the rest; True if none was stopped."""
@@ -133,15 +130,19 @@ class Jobs:
 
     # --- within --------------------------------------------------------------------------------------------------
 
-    def _add(self, token: str, session: str) -> Job:
+    def _add(self, token: str, session: str = "", outlives_page: bool = False) -> Job:
         token = token or secrets.token_hex(16)
         with self._lock:
             if token in self._jobs:
                 raise BadRequest("This job was started already: reload the page and try again.", "job_exists")
-            job = self._jobs[token] = Job(token, session)
+            job = self._jobs[token] = Job(token, session, outlives_page)
             while len(self._jobs) > KEPT_JOBS and next(iter(self._jobs.values())).is_over:
                 self._jobs.popitem(last=False)
         return job
+
+    def _stop_orphan(self, job: Job, session: str) -> None:
+        if job.session == session:
+            self.stop(job)
 
     def _admit(self, job: Job) -> None:
         if self.draining:

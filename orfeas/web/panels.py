@@ -1,4 +1,4 @@
-"""The parts of the page that are text: header, cutout's explanation, stage, result. Each returns HTML; input is escaped."""
+"""The parts of the page that are text: header, cutout, stage, result. Each is HTML; what it is given is escaped."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FORMAT_HINTS = {
     "ply": "with vertex colours, for research",
 }
 _MARK = (
-    '<svg class="mark" viewBox="0 0 32 32" width="32" height="32" aria-hidden="true"><path d="M16 2.5 28 9.2v13.6L16 29.5'
+    '<svg class="mark" viewBox="0 0 32 32" aria-hidden="true"><path d="M16 2.5 28 9.2v13.6L16 29.5'
     ' 4 22.8V9.2z" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round"/><path d="M4.6 9.5 16 16l'
     '11.4-6.5M16 16v13" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round"/><circle cx="16"'
     ' cy="16" r="3.4" fill="currentColor"/></svg>'
@@ -92,9 +92,11 @@ def overlay() -> str:
     stages = "".join(f'<li data-stage="{key}">{title}</li>' for key, title in STAGE_TITLES.items())
     return (
         '<div class="overlay" id="overlay">'
-        f'<div class="face when-empty">{_MARK}<h2>Your model will turn here</h2><p>Choose a picture of one thing, seen'
-        " whole, then press Generate.</p></div>"
-        '<div class="face when-busy"><p class="percent" aria-hidden="true"><span id="percent">0</span><small>%</small></p>'
+        f'<div class="face when-empty">{_MARK}<h2>Your model will turn here</h2><p>Choose a picture, look at the'
+        ' cutout, press Generate.</p><ul class="tips"><li>One thing, seen whole, not cut off by the frame</li>'
+        "<li>A plain background and even light help</li><li>From the front, or a little from above</li></ul></div>"
+        '<div class="face when-busy"><p class="percent" aria-hidden="true"><span id="percent">0</span>'
+        "<small>%</small></p>"
         '<div class="bar" role="progressbar" aria-label="Progress of the job" aria-valuemin="0" aria-valuemax="100"'
         ' aria-valuenow="0" id="bar"><i></i></div>'
         '<p id="message" role="status" aria-live="polite"></p>'
@@ -104,9 +106,9 @@ def overlay() -> str:
         '<div class="face when-failed"><h2>This did not work</h2><p id="error" role="alert"></p></div>'
         '<div class="face when-done"><img id="poster" alt="" hidden></div>'
         "</div>"
-        '<div id="turntable" tabindex="0" role="slider" aria-label="Turn the model" aria-valuemin="0" aria-valuenow="0"'
-        ' hidden></div><p id="turn-hint" class="quiet">Drag to turn. This browser has no WebGL, so these are stills that'
-        " the server drew; the files are complete.</p>"
+        '<div id="turntable" tabindex="0" role="slider" aria-label="Turn the model" aria-valuemin="0"'
+        ' aria-valuenow="0" hidden></div><p id="turn-hint" class="quiet">Drag to turn. This browser has no WebGL, so'
+        " these are stills that the server drew; the files are complete.</p>"
     )
 
 
@@ -123,7 +125,7 @@ def result_card(result: Result, base: str = "r") -> str:
     model = result.files["model"]
     address = f"{base}/{result.id}"
     links = [
-        f'<a class="download main" href="{address}/{escape(model.name)}" download>'
+        f'<a class="download first" href="{address}/{escape(model.name)}" download>'
         f"<span>Download {FORMAT_TITLES[request.format]}</span><small>{file_size(model)}</small></a>"
     ]
     others = {"glb": "GLB", "poster": "Still", "cutout": "Cutout", "recipe": "Recipe"}

@@ -36,13 +36,13 @@ class Server:
 def start(studio: Studio, settings: Settings, port: int | None = None) -> Server:
     """Serve the page and the API; returns once they answer. ``port``: instead of the settings' one."""
     prepare_gradio(settings)
+    from starlette.middleware import Middleware
+
+    from orfeas.picture import MAX_BYTES
     from orfeas.web.limits import Gate
     from orfeas.web.routes import build_routes
     from orfeas.web.theme import build_theme
     from orfeas.web.ui import build_app, page_head
-    from starlette.middleware import Middleware
-
-    from orfeas.picture import MAX_BYTES
 
     jobs = Jobs(studio, settings.queue_size)
     demo = build_app(studio, settings, jobs)

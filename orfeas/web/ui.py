@@ -30,7 +30,7 @@ EXAMPLES = _ASSETS / "examples"
 WEB_ASSETS = _ASSETS / "web"
 PICTURE_TYPES = (".jpg", ".jpeg", ".png", ".webp")
 _DEFAULTS = GenerationRequest.__dataclass_fields__
-_BACKGROUND_TITLES = {"auto": "Find it", "keep": "Use as is", "remove": "Remove anew"}
+_BACKGROUND_TITLES = {"auto": "Automatic", "keep": "Keep as is", "remove": "Remove"}
 _TEXTURE_TITLES = {"photo": "From the photo", "none": "None"}
 
 
@@ -40,7 +40,7 @@ def default(option: str) -> Any:
 
 
 def page_head() -> str:
-    """The page's own style and script, inline: Gradio inserts the head by script, and a linked file would come too late.
+    """The page's own style and script, inline: Gradio inserts the head by script, a linked file would come too late.
 
     Not ``css=``: Gradio emits each of its rules twice, which makes states that hide and show contradict each other.
     """
@@ -74,7 +74,7 @@ def build_app(studio: Studio, settings: Settings, jobs: Jobs) -> gr.Blocks:
                     buttons=[],
                     placeholder="Drop a picture, or click to choose\nJPEG, PNG or WebP, up to 16 MB",
                 )
-                with gr.Group(elem_id="cutout", visible="hidden") as cutout_panel:
+                with gr.Column(elem_id="cutout", visible=False) as cutout_panel:
                     cutout_view = gr.Image(
                         label="What will be built",
                         show_label=False,
@@ -166,7 +166,7 @@ def build_app(studio: Studio, settings: Settings, jobs: Jobs) -> gr.Blocks:
                     )
                 generate = gr.Button("Generate", variant="primary", size="lg", elem_id="generate")
                 stop = gr.Button("Stop", variant="secondary", size="lg", elem_id="stop")
-            with gr.Column(elem_id="middle", min_width=300, scale=1), gr.Group(elem_id="stage"):
+            with gr.Column(elem_id="middle", min_width=300, scale=1), gr.Column(elem_id="stage"):
                 viewer = gr.Model3D(
                     label="Model",
                     show_label=False,

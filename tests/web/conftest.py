@@ -1,0 +1,144 @@
+"""A real server on this machine, around the real studio and an engine whose pace the test decides."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+from gradio_client import Client
+
+from orfeas.library import Library
+from orfeas.settings import Settings
+from orfeas.studio import Studio
+from orfeas.web.serve import Server, start
+from tests.conftest import PacedEngine
+
+QUEUE_SIZE = 3
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(condition, what: str, seconds: float = 30.0):
+    """The condition's value once it is true; fails with ``what`` if that takes too long."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.03)
+    raise AssertionError(f"waited {seconds:g} s in vain: {what}")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory) -> Server:
+    engine = PacedEngine()
+    folder = tmp_path_factory.mktemp("server")
+    settings = Settings(
+        _env_file=None, engine="sketch", data_dir=folder, port=free_port(), queue_size=QUEUE_SIZE, host="127.0.0.1"
+    )
+    server = start(Studio(settings, engine, Library(folder)), settings)
+    yield server
+    server.close()
+
+
+@pytest.fixture(autouse=True)
+def _leave_it_idle(request):
+    yield
+    if "server" in request.fixturenames:
+        server = request.getfixturevalue("server")
+        wait_until(lambda: not server.jobs.active(), "a test left a job running")
+
+
+@pytest.fixture
+def url(server) -> str:
+    return server.url.rstrip("/")
+
+
+@pytest.fixture
+def engine(server) -> PacedEngine:
+    return server.jobs.studio.engine
+
+
+@pytest.fixture
+def pace(engine) -> threading.Semaphore:
+    """Every step of the engine needs one release of this; whatever waits at the end of the test is let go."""
+    engine.pace = semaphore = threading.Semaphore(0)
+    yield semaphore
+    engine.pace = None
+    semaphore.release(1000)
+
+
+@pytest.fixture
+def client(url) -> Client:
+    client = Client(url, verbose=False)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def http(url) -> httpx.Client:
+    with httpx.Client(base_url=url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory) -> Path:
+    """A red egg on a light ground."""
+    return write_photo(tmp_path_factory.mktemp("photos") / "red egg.jpg", (60, 70, 200))
+
+
+def write_photo(path: Path, bgr: tuple[int, int, int], size: tuple[int, int] = (320, 400)) -> Path:
+    picture = np.full((*size, 3), (228, 226, 224), np.uint8)
+    cv2.ellipse(picture, (200, 160), (90, 120), 0, 0, 360, bgr, -1, cv2.LINE_AA)
+    cv2.imwrite(str(path), picture)
+    return path
+
+
+def upload(http: httpx.Client, path: Path) -> str:
+    """As curl does it; returns the path on the server."""
+    answer = http.post("/gradio_api/upload", files={"files": (path.name, path.read_bytes())})
+    answer.raise_for_status()
+    return answer.json()[0]
+
+
+def call(http: httpx.Client, endpoint: str, body: dict) -> tuple[str, object]:
+    """POST to the named-argument API and read the event stream to its end: ("complete" or "error", data)."""
+    import json
+
+    answer = http.post(f"/gradio_api/call/v2/{endpoint}", json=body)
+    answer.raise_for_status()
+    event = ""
+    with http.stream("GET", f"/gradio_api/call/v2/{endpoint}/{answer.json()['event_id']}") as stream:
+        for line in stream.iter_lines():
+            if line.startswith("event: "):
+                event = line[7:]
+            elif line.startswith("data: ") and event in ("complete", "error"):
+                return event, json.loads(line[6:])
+    raise AssertionError("the stream ended without a result")
+
+
+def file_data(path: str) -> dict:
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
+def endpoint_index(http: httpx.Client, name: str = "generate") -> int:
+    """Gradio's number of a named endpoint, for the queue's own protocol."""
+    return next(d["id"] for d in http.get("/config").json()["dependencies"] if d["api_name"] == name)
+
+
+def pytest_configure(config):
+    """Not ours: Gradio and its client leave sockets to the collector, and Gradio sets an old option of pandas."""
+    for known in (
+        "ignore:unclosed (<socket|event loop|transport):ResourceWarning",
+        "ignore:'future.no_silent_downcasting' is deprecated",
+    ):
+        config.addinivalue_line("filterwarnings", known)

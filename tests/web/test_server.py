@@ -1,0 +1,265 @@
+"""Health, limits, headers, files and the ways of misuse, by plain HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from gradio_client import handle_file
+
+from orfeas.settings import Settings
+from tests.web.conftest import QUEUE_SIZE, call, file_data, free_port, upload, wait_until
+
+MIB = 1 << 20
+HOSTILE = Path(__file__).parents[1] / "fixtures" / "hostile"
+REJECTED = sorted((HOSTILE / "reject").iterdir()) if (HOSTILE / "reject").is_dir() else []
+
+
+def test_health_and_ready(http):
+    health = http.get("/health").json()
+    assert health["status"] == "healthy"
+    assert health["gpu_available"] is False
+    assert health["engine"]["name"] == "sketch"
+    assert health["busy"] is False
+    assert health["queue"] == 0
+    assert health["uptime_seconds"] > 0
+    assert health["version"]
+    assert http.get("/ready").json() == {"ready": True}
+    for path in ("/health", "/ready"):
+        head = http.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+
+
+def test_health_answers_while_jobs_run_and_wait(client, http, server, engine, photo, pace):
+    jobs = [client.submit(handle_file(photo), api_name="/generate") for _ in range(2)]
+    wait_until(lambda: engine.running and len(server.jobs.active()) == 2, "one job runs, one waits")
+    wait_until(lambda: http.get("/health").json()["queue"] == 1, "the other job is counted as waiting")
+    assert http.get("/health").json()["busy"] is True
+    pace.release(50)
+    for job in jobs:
+        job.result(timeout=60)
+
+
+def test_a_full_queue_is_refused_with_a_sentence(client, http, server, engine, photo, pace):
+    jobs = [client.submit(handle_file(photo), api_name="/generate") for _ in range(QUEUE_SIZE + 1)]
+    wait_until(lambda: len(server.jobs.active()) == QUEUE_SIZE + 1, "the queue is full")
+    sentence = f"The queue is full, {QUEUE_SIZE} jobs are waiting: try again in a few minutes."
+
+    refused = http.post("/gradio_api/call/v2/generate", json={"picture": file_data(upload(http, photo))})
+    assert refused.status_code == 503
+    assert refused.json()["detail"] == sentence
+    assert int(refused.headers["retry-after"]) > 0
+    assert http.get("/ready").status_code == 503
+    assert http.get("/health").status_code == 200
+    with pytest.raises(Exception, match="The queue is full"):
+        client.predict(handle_file(photo), api_name="/generate")
+
+    pace.release(100)
+    for job in jobs:
+        job.result(timeout=60)
+
+
+def test_uploads_over_the_limit(http):
+    one = {"files": ("big.png", b"\0" * (16 * MIB + 70_000))}
+    assert http.post("/gradio_api/upload", files=one).status_code == 413
+    several = [("files", (f"{k}.png", b"\0" * (6 * MIB))) for k in range(3)]
+    assert http.post("/gradio_api/upload", files=several).status_code == 413
+
+    def chunks():
+        yield b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+        for _ in range(20):
+            yield b"\0" * MIB
+
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    answer = http.post("/gradio_api/upload", content=chunks(), headers=headers)
+    assert answer.status_code == 413
+    assert "16 MiB" in answer.json()["detail"]
+
+
+def test_json_over_the_limit(http):
+    body = json.dumps({"picture": "x" * 1_100_000}).encode()
+    headers = {"content-type": "application/json"}
+    assert http.post("/gradio_api/call/v2/generate", content=body, headers=headers).status_code == 413
+    pieces = (body[k : k + 65536] for k in range(0, len(body), 65536))
+    assert http.post("/gradio_api/queue/join", content=pieces, headers=headers).status_code == 413
+
+
+def _foreign_files(tmp_path) -> list[str]:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes((HOSTILE / "ok" / "gray16.png").read_bytes())
+    return ["/etc/passwd", str(secret), "/proc/self/environ", "app.py", "../../../../etc/passwd"]
+
+
+@pytest.mark.parametrize("endpoint", ["generate", "cutout"])
+def test_a_file_of_the_server_cannot_be_read_as_a_picture(http, tmp_path, endpoint):
+    """Gradio 6.31's gr.Image opens any path that is sent without the upload's metadata."""
+    for path in _foreign_files(tmp_path):
+        for data in ({"path": path}, {"path": path, "orig_name": "x.svg"}, {"path": path, "url": path}):
+            event, answer = call(http, endpoint, {"picture": data})
+            assert event == "error", data
+            assert "uploaded" in answer["error"], data
+        event, _ = call(http, endpoint, {"picture": file_data(path)})
+        assert event == "error"
+
+
+def test_addresses_are_not_fetched(http, url):
+    for address in (f"{url}/health", "http://169.254.169.254/latest/meta-data", "https://example.org/cat.png"):
+        for data in ({"path": address}, file_data(address), {"path": None, "url": address}):
+            event, _ = call(http, "cutout", {"picture": data})
+            assert event == "error", data
+
+
+def test_the_page_s_own_events_are_closed_in_the_same_way(http, server, tmp_path):
+    """Private endpoints can still be called by number: they take pictures through the same component."""
+    dependencies = http.get("/config").json()["dependencies"]
+    components = {c["id"]: c for c in http.get("/config").json()["components"]}
+    tried = 0
+    for dependency in dependencies:
+        kinds = [components[i]["type"] for i in dependency["inputs"]]
+        if "image" not in kinds or not dependency["backend_fn"]:
+            continue
+        block = server.demo.fns[dependency["id"]].inputs[kinds.index("image")]
+        assert type(block).__name__ == "Picture"
+        tried += 1
+    assert tried >= 5
+
+
+@pytest.mark.parametrize("path", REJECTED, ids=lambda path: path.name)
+def test_hostile_uploads_are_refused_with_a_sentence(http, path):
+    answer = http.post("/gradio_api/upload", files={"files": (path.name, path.read_bytes())})
+    assert answer.status_code == 200
+    event, data = call(http, "cutout", {"picture": file_data(answer.json()[0])})
+    assert event == "error"
+    sentence = data["error"]
+    assert sentence
+    assert sentence[0].isupper()
+    assert sentence.endswith(".")
+    assert "went wrong" not in sentence
+
+
+def test_results_are_served_by_their_id_only(client, http, photo):
+    _, answer = client.predict(handle_file(photo), format="3mf", size_mm=20, api_name="/generate")
+    base = f"/r/{answer['id']}"
+
+    names = [file.name for file in http_folder(client, answer)]
+    model = next(name for name in names if name.endswith(".3mf"))
+    got = http.get(f"{base}/{model}")
+    assert got.headers["content-type"] == "model/3mf"
+    assert got.headers["content-disposition"].startswith("attachment")
+    assert got.headers["x-content-type-options"] == "nosniff"
+    part = http.get(f"{base}/{model}", headers={"Range": "bytes=0-3"})
+    assert (part.status_code, part.content) == (206, got.content[:4])
+    assert http.head(f"{base}/{model}").headers["content-length"] == str(len(got.content))
+    assert http.get(f"{base}/poster.webp").headers["content-type"] == "image/webp"
+    for wrong in (f"/r/{'0' * 32}/{model}", f"{base}/..%2frecipe.json", f"{base}/%2e%2e", f"{base}/", "/r/../x/y"):
+        assert http.get(wrong).status_code in (404, 400), wrong
+
+
+def http_folder(client, answer) -> list[Path]:
+    """The files of a result, read from the server's folder."""
+    from orfeas.library import Library
+
+    return list(Library(_data_dir).find(answer["id"]).iterdir())
+
+
+@pytest.fixture(autouse=True)
+def _remember_data_dir(server):
+    global _data_dir
+    _data_dir = server.jobs.studio.library.root
+
+
+def test_what_is_closed(http):
+    for path in ("/docs", "/redoc", "/openapi.json", "/monitoring", "/monitoring/summary"):
+        assert http.get(path).status_code in (403, 404), path
+    for path in ("/etc/passwd", "app.py", str(Path(__file__))):
+        assert http.get(f"/gradio_api/file={path}").status_code in (403, 404), path
+
+
+def test_headers(http):
+    headers = http.get("/").headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "same-origin"
+    assert "default-src 'self'" in headers["content-security-policy"]
+
+
+def test_an_unexpected_error_is_one_sentence_with_an_id(client, engine, photo, caplog):
+    import re
+
+    engine.error = ZeroDivisionError("secret detail")
+    try:
+        with pytest.raises(Exception, match=r"logged as [0-9a-f]{8}") as failed:
+            client.predict(handle_file(photo), api_name="/generate")
+    finally:
+        engine.error = None
+    assert "secret" not in str(failed.value)
+    assert re.search(r"[0-9a-f]{8}", str(failed.value))[0] in caplog.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_program(tmp_path, number):
+    port = free_port()
+    environment = {
+        **os.environ, "ORFEAS_DATA_DIR": str(tmp_path), "ORFEAS_ENGINE": "sketch", "ORFEAS_PORT": str(port),
+    }  # fmt: skip
+    app = Path(__file__).parents[2] / "app.py"
+    process = subprocess.Popen([sys.executable, str(app)], env=environment, cwd=tmp_path, stderr=subprocess.PIPE)
+    try:
+
+        def answers():
+            assert process.poll() is None, process.stderr.read().decode()
+            try:
+                return httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_until(answers, "the app answers", 60)
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    assert {path.name for path in tmp_path.iterdir()} <= {"gradio"}
+
+
+def test_stopping_waits_for_the_running_job_and_takes_no_more(photo, tmp_path):
+    import threading
+
+    from gradio_client import Client
+
+    from orfeas.library import Library
+    from orfeas.studio import Studio
+    from orfeas.web.serve import start
+    from tests.conftest import PacedEngine
+
+    pace = threading.Semaphore(0)
+    engine = PacedEngine(pace=pace)
+    settings = Settings(_env_file=None, engine="sketch", data_dir=tmp_path, port=free_port())
+    server = start(Studio(settings, engine, Library(tmp_path)), settings)
+    client = Client(server.url, verbose=False)
+    job = client.submit(handle_file(photo), api_name="/generate")
+    wait_until(lambda: engine.running, "the job runs")
+    stopped = []
+    closing = threading.Thread(target=lambda: stopped.append(server.close(60)))
+    closing.start()
+    try:
+        health = wait_until(
+            lambda: (answer := httpx.get(f"{server.url}health")).status_code == 503 and answer, "it says that it drains"
+        )
+        assert health.json()["status"] == "draining"
+        refused = httpx.post(f"{server.url}gradio_api/call/v2/generate", json={})
+        assert refused.status_code == 503
+        pace.release(100)
+        file, _ = job.result(timeout=60)
+        assert Path(file).stat().st_size > 0
+    finally:
+        pace.release(100)
+        closing.join()
+        client.close()
+    assert stopped == [True]
