@@ -14,6 +14,7 @@ import pytest
 from gradio_client import handle_file
 
 from orfeas.settings import Settings
+from orfeas.web.inputs import Picture
 from tests.web.conftest import QUEUE_SIZE, call, file_data, free_port, upload, wait_until
 
 MIB = 1 << 20
@@ -116,18 +117,22 @@ def test_addresses_are_not_fetched(http, url):
 
 
 def test_the_page_s_own_events_are_closed_in_the_same_way(http, server, tmp_path):
-    """Private endpoints can still be called by number: they take pictures through the same component."""
-    dependencies = http.get("/config").json()["dependencies"]
-    components = {c["id"]: c for c in http.get("/config").json()["components"]}
+    """Events that are not documented can still be called by number."""
+    config = http.get("/config").json()
+    kinds = {component["id"]: component["type"] for component in config["components"]}
     tried = 0
-    for dependency in dependencies:
-        kinds = [components[i]["type"] for i in dependency["inputs"]]
-        if "image" not in kinds or not dependency["backend_fn"]:
-            continue
-        block = server.demo.fns[dependency["id"]].inputs[kinds.index("image")]
-        assert type(block).__name__ == "Picture"
-        tried += 1
+    for dependency in config["dependencies"]:
+        inputs = [kinds[number] for number in dependency["inputs"]]
+        if "image" in inputs and dependency["backend_fn"]:
+            assert isinstance(server.demo.fns[dependency["id"]].inputs[inputs.index("image")], Picture)
+            tried += 1
     assert tried >= 5
+    taking = next(d["id"] for d in config["dependencies"] if d["api_name"] == "take_picture")
+    for path in _foreign_files(tmp_path):
+        body = {"fn_index": taking, "session_hash": "mallory", "data": [{"path": path, "orig_name": "x.svg"}, "auto"]}
+        answer = http.post("/gradio_api/run/predict", json=body)
+        assert answer.status_code == 500
+        assert "must be uploaded" in answer.json()["error"]
 
 
 @pytest.mark.parametrize("path", REJECTED, ids=lambda path: path.name)
@@ -143,12 +148,12 @@ def test_hostile_uploads_are_refused_with_a_sentence(http, path):
     assert "went wrong" not in sentence
 
 
-def test_results_are_served_by_their_id_only(client, http, photo):
+def test_results_are_served_by_their_id_only(client, http, server, photo):
     _, answer = client.predict(handle_file(photo), format="3mf", size_mm=20, api_name="/generate")
     base = f"/r/{answer['id']}"
 
-    names = [file.name for file in http_folder(client, answer)]
-    model = next(name for name in names if name.endswith(".3mf"))
+    folder = server.jobs.studio.library.find(answer["id"])
+    model = next(file.name for file in folder.iterdir() if file.suffix == ".3mf")
     got = http.get(f"{base}/{model}")
     assert got.headers["content-type"] == "model/3mf"
     assert got.headers["content-disposition"].startswith("attachment")
@@ -159,19 +164,6 @@ def test_results_are_served_by_their_id_only(client, http, photo):
     assert http.get(f"{base}/poster.webp").headers["content-type"] == "image/webp"
     for wrong in (f"/r/{'0' * 32}/{model}", f"{base}/..%2frecipe.json", f"{base}/%2e%2e", f"{base}/", "/r/../x/y"):
         assert http.get(wrong).status_code in (404, 400), wrong
-
-
-def http_folder(client, answer) -> list[Path]:
-    """The files of a result, read from the server's folder."""
-    from orfeas.library import Library
-
-    return list(Library(_data_dir).find(answer["id"]).iterdir())
-
-
-@pytest.fixture(autouse=True)
-def _remember_data_dir(server):
-    global _data_dir
-    _data_dir = server.jobs.studio.library.root
 
 
 def test_what_is_closed(http):
