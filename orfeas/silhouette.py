@@ -47,7 +47,8 @@ def subject_level(rgba: np.ndarray) -> np.ndarray:
     parts, labels = cv2.connectedComponents(faint, connectivity=8)
     if parts > 2:
         volume = np.bincount(labels[mask], minlength=parts).astype(np.float64) ** 1.5
-        level[(volume < min(FLOATER_VOLUME * volume.sum(), volume.max()))[labels]] = 0.0
+        volume[0] = np.inf  # the ground, and the faintest pixels of every part
+        level[(volume < min(FLOATER_VOLUME * volume[1:].sum(), volume[1:].max()))[labels]] = 0.0
     return level
 
 

@@ -57,12 +57,12 @@ def build_field(square: np.ndarray, distance: np.ndarray, raised: np.ndarray, gu
     distance: (ny, nx) float32 as in `Subject`. raised: (ny, nx) relief of the front in cells, 0 at the outline.
 
     A balloon's height has an infinite slope at the outline; its square has none. The field is therefore built as
-    square - z^2 over the length of its gradient: near the surface that is the distance, it is smooth across the outline,
-    and for an ellipsoid the interpolated surface is exact.
+    square - z^2 over the length of its gradient: near the surface that is the distance, it is smooth across the
+    outline, and for an ellipsoid the interpolated surface is exact.
 
     A tuft in the outline would be drawn out into a fold over the whole side. The farther a layer is from the outline's
-    plane, the more ``square`` is blurred there: only the rim itself has every detail. The blur takes 2 sigma^2 off it, its
-    Laplacian being -4; the layers are set apart by as much, so that a ball stays one.
+    plane, the more ``square`` is blurred there: only the rim itself has every detail. The blur takes 2 sigma^2 off it,
+    its Laplacian being -4; the layers are set apart by as much, so that a ball stays one.
     """
     import cv2
 
