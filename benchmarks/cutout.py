@@ -2,8 +2,8 @@
 
     python benchmarks/cutout.py [--side 768] [--sheet cutouts.png] [--skip-memory]
 
-Subjects are drawn (solids shaded by an inflated outline) and set on drawn grounds, so the true mask is known and nothing
-is downloaded. The figures compare versions of this code with each other; they are kinder than real photographs.
+Subjects are drawn (solids shaded by an inflated outline) and set on drawn grounds, so the true mask is known and
+nothing is downloaded. The figures compare versions of this code with each other; they are kinder than real photographs.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import argparse
 import io
 import json
 import platform
-import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -24,6 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 GROUNDS = ("plain", "studio shadow", "white on white", "gradient", "wood", "blurred room")
+LARGE = ("JPEG", "JPEG progressive", "PNG", "PNG with alpha", "WEBP")
 SUBJECTS = ("mug", "shoe", "toy", "bottle", "star", "chair")
 
 
@@ -122,7 +123,6 @@ def compose(subject: str, ground: str, side: int, rng: np.random.Generator) -> t
 def measure(side: int, sheet: str | None) -> dict:
     """Mean IoU, methods and seconds by ground; prints a table."""
     from orfeas.cutout import cut_out
-    from orfeas.cutout.finder import Found
     from orfeas.cutout.net import find_with_u2netp
     from orfeas.cutout.saliency import find_by_saliency
     from orfeas.errors import BadPicture
@@ -187,43 +187,43 @@ def _show(rgba: np.ndarray) -> np.ndarray:
 
 def measure_loading(kind: str) -> dict:
     """Extra peak memory (MB) and seconds of `load_picture` on 40 megapixels, in a process of its own."""
-    code = f"import sys; sys.argv = ['x']; sys.path[0] = {str(Path(__file__).parent)!r}; import cutout; cutout._load_one({kind!r})"
-    return json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "large"
+        for step in (["--write-large", kind], ["--load-large"]):  # the writer's peak is not the reader's
+            command = [sys.executable, __file__, *step, "--path", str(path)]
+            output = subprocess.run(command, check=True, capture_output=True).stdout
+    return json.loads(output)
 
 
-def _make_large(kind: str) -> bytes:
+def write_large(kind: str, path: Path) -> None:
+    """A 40-megapixel file of ``kind``, one of `LARGE`."""
     from PIL import Image
 
     width, height = 7300, 5475
     rng = np.random.default_rng(0)
-    small = cv2.resize(rng.integers(0, 255, (60, 80, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
-    image, file = Image.fromarray(small), io.BytesIO()
+    small = cv2.resize(rng.integers(0, 255, (60, 80, 3), np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    image = Image.fromarray(small)
     if kind == "PNG with alpha":
         image.putalpha(Image.radial_gradient("L").resize((width, height)))
-    image.save(file, kind.split()[0], progressive="progressive" in kind, quality=85, compress_level=1)
-    return file.getvalue()
+    image.save(path, kind.split()[0], progressive="progressive" in kind, quality=85, method=0)
 
 
-def _load_one(kind: str) -> None:
+def load_large(path: Path) -> dict:
     from orfeas.picture import load_picture
 
-    path = Path(f"/tmp/orfeas-large-{kind.replace(' ', '-')}")
-    code = f"import sys; sys.path[0] = {str(Path(__file__).parent)!r}; import cutout; "
-    code += f"open({str(path)!r}, 'wb').write(cutout._make_large({kind!r}))"
-    subprocess.run([sys.executable, "-c", code], check=True)  # its peak is not ours
-    try:
-        before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-        picture = load_picture(path)
-        seconds = time.perf_counter() - start
-        extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        facts = {
-            "extra_mb": round(extra),
-            "seconds": round(seconds, 2),
-            "file_mb": round(path.stat().st_size / 2**20, 1),
-        }
-        print(json.dumps(facts | {"kept": f"{picture.rgba.shape[1]}x{picture.rgba.shape[0]}"}))
-    finally:
-        path.unlink()
+    def peak_kb():  # of this process alone: ru_maxrss starts with what the parent had
+        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+    before, start = peak_kb(), time.perf_counter()
+    picture = load_picture(path)
+    seconds = time.perf_counter() - start
+    extra = (peak_kb() - before) / 1024
+    return {
+        "extra_mb": round(extra),
+        "seconds": round(seconds, 2),
+        "file_mb": round(path.stat().st_size / 2**20, 1),
+        "kept": f"{picture.rgba.shape[1]}x{picture.rgba.shape[0]}",
+    }
 
 
 def main() -> None:
@@ -231,15 +231,22 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=768, help="pixels of the drawn pictures' side")
     parser.add_argument("--sheet", help="also write the cutouts found as one PNG")
     parser.add_argument("--skip-memory", action="store_true", help="leave out the 40-megapixel files")
+    parser.add_argument("--write-large", choices=LARGE, help=argparse.SUPPRESS)
+    parser.add_argument("--load-large", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.write_large:
+        return write_large(options.write_large, options.path)
+    if options.load_large:
+        return print(json.dumps(load_large(options.path)))
     result = {"benchmark": "cutout", "side": options.side, "iou": measure(options.side, options.sheet)}
     if not options.skip_memory:
         result["loading"] = {}
-        for kind in ("JPEG", "JPEG progressive", "PNG", "PNG with alpha", "WEBP"):
+        for kind in LARGE:
             result["loading"][kind] = measure_loading(kind)
             print(kind, result["loading"][kind])
     result["machine"] = f"{platform.machine()}, {cv2.getNumThreads()} threads, OpenCV {cv2.__version__}"
-    print(json.dumps(result))
+    return print(json.dumps(result))
 
 
 if __name__ == "__main__":

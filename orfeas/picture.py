@@ -149,7 +149,7 @@ def _decode(header: Header) -> Image.Image:
         if header.bits == 16 and isinstance(image.info.get("transparency"), tuple):
             image.info["transparency"] = tuple(value >> 8 for value in image.info["transparency"])
         image.load()
-        reduced = _reduce(image, target, _choose_conversion(image, header))
+        reduced = _reduce(image, target, _choose_conversion(image, header, "RGBA" if image.size == target else "RGBa"))
     shown = _convert_colours(reduced, header.icc).convert("RGBA")
     turn = _TURNS.get(header.orientation)
     return shown if turn is None else shown.transpose(turn)
@@ -162,17 +162,21 @@ def _fit(size: tuple[int, int]) -> tuple[int, int]:
     return tuple(max(1, round(side * MAX_SIDE_PX / longest)) for side in size)
 
 
-def _choose_conversion(image: Image.Image, header: Header) -> Callable[[Image.Image], Image.Image]:
-    """How a strip of ``image`` becomes L, RGB, CMYK, or premultiplied RGBa (reducing then mixes no hidden colour)."""
+def _choose_conversion(image: Image.Image, header: Header, with_alpha: str) -> Callable[[Image.Image], Image.Image]:
+    """How a strip of ``image`` becomes L, RGB, CMYK or, where it has transparency, ``with_alpha``.
+
+    with_alpha: "RGBa" (premultiplied) if the picture is to be reduced, so that no hidden colour is mixed in; else
+    "RGBA", because the way there and back rounds the colours of soft pixels.
+    """
     key = image.info.get("transparency")
     if image.mode.startswith("I"):
-        return lambda strip: _narrow(strip, key)
+        return lambda strip: _narrow(strip, key, with_alpha)
     if image.mode == "CMYK" and not header.inverted:
         return lambda strip: Image.eval(
             strip, lambda ink: 255 - ink
         )  # Pillow takes every CMYK JPEG for an inverted one
     if image.mode in ("RGBA", "LA", "PA") or key is not None:
-        return lambda strip: _with_key(strip, key).convert("RGBA").convert("RGBa")
+        return lambda strip: _with_key(strip, key).convert("RGBA").convert(with_alpha)
     mode = {"1": "L", "L": "L", "CMYK": "CMYK"}.get(image.mode, "RGB")
     return lambda strip: strip.convert(mode)
 
@@ -183,14 +187,14 @@ def _with_key(strip: Image.Image, key) -> Image.Image:
     return strip
 
 
-def _narrow(strip: Image.Image, key: int | None) -> Image.Image:
+def _narrow(strip: Image.Image, key: int | None, with_alpha: str) -> Image.Image:
     """16-bit grey to 8 bits: 65535 / 255 = 257, rounded."""
     wide = np.asarray(strip).astype(np.uint32)
     grey = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
     if key is None:
         return grey
     alpha = Image.fromarray(np.where(wide == key, 0, 255).astype(np.uint8))
-    return Image.merge("RGBA", (grey, grey, grey, alpha)).convert("RGBa")
+    return Image.merge("RGBA", (grey, grey, grey, alpha)).convert(with_alpha)
 
 
 def _reduce(image: Image.Image, target: tuple[int, int], convert: Callable) -> Image.Image:

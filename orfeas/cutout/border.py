@@ -58,8 +58,8 @@ def flood_border(rgb: np.ndarray) -> Found | Missed:
 
 
 def _soften(subject: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """The flood stops where the ground's colour ends, the edge is where half of it is gone: mixed pixels get their share
-    of the subject, by how far their colour is on its way to the subject's beside them."""
+    """The flood stops where the ground's colour ends, the edge is where half of it is gone: mixed pixels get their
+    share of the subject, by how far their colour is on its way to the subject's beside them."""
     kernel = np.ones((7, 7), np.uint8)
     full = cv2.dilate(distance * subject, kernel)
     share = np.clip(distance / np.maximum(full, 1e-3), 0, 1) * subject
