@@ -253,9 +253,7 @@ def _nearest_keys(calls, corners, height: int, width: int, at_once: int):
             column = calls.within(count[part]) + start[part][line]
             x = calls.reals(column) + 0.5
             ids = triangle[part][line]
-            edges = _edge_values(
-                [corners[k][ids] - x for k in range(3)], [offset[part][line] for offset in dy]
-            )
+            edges = _edge_values([corners[k][ids] - x for k in range(3)], [offset[part][line] for offset in dy])
             inside = calls.where_true((edges[0] >= 0) & (edges[1] >= 0) & (edges[2] >= 0))
             e0, e1, e2 = (edge[inside] for edge in edges)
             ids = ids[inside]

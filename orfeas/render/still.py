@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..mesh import Mesh, face_cross, vertex_normals
+from orfeas.mesh import Mesh, face_cross, vertex_normals
+
 from .camera import Camera, frame_points
 from .ground import GroundShadow, bake_shadow, draw_shadow
 from .light import bake_ambient, sample_surface, shade
