@@ -12,8 +12,8 @@ Two rules make the result a closed 2-manifold for *any* values:
 - no triangle edge inside a cell joins two vertices on the same cell face (it could meet the same edge of the
   neighbour). Where a loop cannot be filled so, it gets a vertex at its centre.
 
-Numbering. Corner ``4*x + 2*y + z`` for offsets x, y, z of 0 or 1. Edge ``4*axis + 2*u + v`` runs along ``axis`` from the
-corner whose offsets on the next two axes (cyclically) are u and v. Face ``2*axis + side``. Local vertex 12 is the
+Numbering. Corner ``4*x + 2*y + z`` for offsets x, y, z of 0 or 1. Edge ``4*axis + 2*u + v`` runs along ``axis`` from
+the corner whose offsets on the next two axes (cyclically) are u and v. Face ``2*axis + side``. Local vertex 12 is the
 centre of a loop.
 """
 

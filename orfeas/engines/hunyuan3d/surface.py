@@ -108,10 +108,9 @@ def extract_surface(cells: SurfaceCells) -> Surface:
 
     axis, lower = key % 3, key // 3
     start = torch.stack((lower // (span * span), lower // span % span, lower % span), dim=1) - 1
-    surface = Surface(
-        cells.cells, cells.half_extent, torch.empty(0), torch.cat(faces), start, axis, low, high, low, torch.cat(centres)
-    )
-    return _place(surface, low / (low - high))
+    at = (start, axis, low, high, low / (low - high))
+    surface = Surface(cells.cells, cells.half_extent, start.double(), torch.cat(faces), *at, torch.cat(centres))
+    return _place(surface, surface.t)
 
 
 def refine_surface(
@@ -143,7 +142,7 @@ def refine_surface(
             value = field(points.float()).double()
             same = (value > 0) == (fa > 0)  # the root lies beyond ``here``
             side = torch.where(same, 1.0, -1.0)
-            # An end kept twice in a row holds the estimate back: its value is made smaller, by how much the curve bends.
+            # An end kept twice in a row holds the estimate back: its value shrinks by how much the curve bends.
             bend = 1 - value / torch.where(same, fa, fb)
             shrink = torch.where(side == before, torch.where(bend > 0, bend, 0.5), 1.0)
             fa, fb = torch.where(same, value, fa * shrink), torch.where(same, fb * shrink, value)

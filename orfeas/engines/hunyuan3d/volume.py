@@ -28,7 +28,8 @@ from orfeas.errors import OrfeasError
 
 HALF_EXTENT = 1.01  # the released model's box is [-1.01, 1.01] cubed
 COARSEST = 63  # no level has fewer cells: what a coarser grid steps over is lost
-NEAR = 0.95  # |logit| below this: the surface is taken to be near
+NEAR = 0.95  # |logit| below this: the surface is taken to be near (the trained field is cut off near 1)
+REACH = 1.5  # ... or below this many times the change over the cell, so that it could be reached, whatever the scale
 CPU_CHUNK = 16_384
 CHUNK_BOUNDS = (4_096, 262_144)
 BYTES_PER_POINT = 40_000  # width 1024 in half precision: queries, attention, and the MLP's inner 4096 twice
@@ -147,14 +148,15 @@ class SparseVolume:
         """The cells outside the box around each sample on its boundary that is inside the shape, and their corners."""
         device = self.values.device
         on_rim = ((self.blocks == 0) | (self.blocks == self.cells // 2 - 1)).any(1)
-        cells = [torch.empty((0, 3), dtype=torch.int64, device=device)]
+        keys = [torch.empty(0, dtype=torch.int64, device=device)]
         for blocks in self.blocks[on_rim].split(PIECE):
             samples = _block_samples(blocks)
-            samples = samples[((samples == 0) | (samples == self.cells)).any(2) & (self._at(samples) > 0)]
+            samples = samples[((samples == 0) | (samples == self.cells)).any(2)]
+            samples = samples[self._at(samples) > 0]
             around = (samples[:, None] - _table(_CORNERS, device)).reshape(-1, 3)
             around = around[((around < 0) | (around >= self.cells)).any(1)]
-            cells.append(torch.unique(around, dim=0))
-        cells = torch.unique(torch.cat(cells), dim=0)
+            keys.append(torch.unique(_keys(around + 1, self.cells + 2)))
+        cells = _positions(torch.unique(torch.cat(keys)), self.cells + 2) - 1
         corners = cells[:, None] + _table(_CORNERS, device)
         clamped = corners.clamp(0, self.cells)
         return cells, _close(self._at(clamped), (clamped != corners).any(2))
@@ -194,9 +196,10 @@ def hierarchical(
 ) -> Generator[float, None, Volume]:
     """Ask ``field`` only near its surface; with one level only (few or oddly divisible cells) it is `dense`.
 
-    A cell is refined if its corners differ in sign, if any |logit| < `NEAR`, if the field changes over the cell by
-    more than its distance from zero (so that it could reach it, whatever the logits' scale), or if it is beside such
-    a cell. Raises `OrfeasError` where the field is not finite.
+    A cell is refined if its corners differ in sign, or if the field could reach zero in it or just beside it (`REACH`);
+    on all but the last refinement also if any |logit| < `NEAR` or a neighbour is refined (on the first refinement
+    always). On synthetic shapes this asks for 8 % of a grid of 256, 6 % of 384 and 4 % of 512 where the shape is
+    compact, and for 28 % of 256 where it is a dense gyroid. Raises `OrfeasError` where the field is not finite.
     """
     levels = level_cells(cells, coarsest)
     if len(levels) == 1:
@@ -209,13 +212,14 @@ def hierarchical(
     first = torch.arange(levels[0] + 1, device=device) * (cells // levels[0])
     yield from known.learn(_keys(torch.cartesian_prod(first, first, first), cells + 1), ask, shares[0], shares[1])
     every = torch.arange(levels[0], device=device)
+    step = cells // levels[0]
     blocks = torch.cat(
         [
-            part[_may_hold_surface(known.at(_cell_corners(part) * (cells // levels[0])), part, levels[0])]
+            part[_may_hold_surface(known.at(_cell_corners(part) * step), part, levels[0], NEAR)]
             for part in torch.cartesian_prod(every, every, every).split(PIECE)
         ]
     )
-    blocks = _widen(blocks, levels[0])
+    blocks = _widen(blocks, levels[0])  # always once: what is missed on the coarsest grid is lost
     for level in range(1, len(levels)):
         step = cells // levels[level]  # between samples of this level, in samples of the finest
         side = levels[level - 1]  # blocks along an axis
@@ -225,7 +229,9 @@ def hierarchical(
             new = _beyond(known, new, blocks, side, step)
             blocks = _sorted_blocks(torch.cat((blocks, new)), side)
         if level + 1 < len(levels):
-            blocks = _widen(_refine(known, blocks, step, levels[level]), levels[level])
+            last = level + 2 == len(levels)
+            blocks = _refine(known, blocks, step, levels[level], 0.0 if last else NEAR)
+            blocks = blocks if last else _widen(blocks, levels[level])
     ask.check()
     return SparseVolume(cells, half_extent, known.keys, known.values, blocks)
 
@@ -278,9 +284,7 @@ class _Known:
 
     def missing(self, blocks: Tensor, step: int) -> Tensor:
         """The keys of the blocks' samples that are not known yet, sorted."""
-        parts = [
-            torch.unique(_keys(_block_samples(part) * step, self.side)) for part in blocks.split(PIECE)
-        ]
+        parts = [torch.unique(_keys(_block_samples(part) * step, self.side)) for part in blocks.split(PIECE)]
         keys = torch.unique(torch.cat(parts))
         return keys[~_among(keys, self.keys)]
 
@@ -304,24 +308,25 @@ def _beyond(known: _Known, new: Tensor, blocks: Tensor, side: int, step: int) ->
     return beside[~_among(_keys(beside, side), _keys(blocks, side))]
 
 
-def _refine(known: _Known, blocks: Tensor, step: int, side: int) -> Tensor:
+def _refine(known: _Known, blocks: Tensor, step: int, side: int, near: float) -> Tensor:
     """The cells of the blocks that may hold surface; ``side`` is how many cells there are along an axis."""
     device = blocks.device
     kept = []
     for part in blocks.split(PIECE):
         corners = known.at(_block_samples(part) * step)[:, _table(_SUB_CELLS, device)].reshape(-1, 8)
         cells = (part[:, None] * 2 + _table(_CORNERS, device)).reshape(-1, 3)
-        kept.append(cells[_may_hold_surface(corners, cells, side)])
+        kept.append(cells[_may_hold_surface(corners, cells, side, near)])
     return _sorted_blocks(torch.cat(kept), side)
 
 
-def _may_hold_surface(corners: Tensor, cells: Tensor, side: int) -> Tensor:
-    """(n, 8) values and (n, 3) positions of cells -> (n,) bool."""
+def _may_hold_surface(corners: Tensor, cells: Tensor, side: int, near: float) -> Tensor:
+    """(n, 8) values and (n, 3) positions of cells -> (n,) bool; ``side`` is how many cells there are along an axis."""
     low, high = corners.amin(1), corners.amax(1)
     nearest = corners.abs().amin(1)
     positions = _cell_corners(cells)
     rim = ((positions == 0) | (positions == side)).any(2)
-    return _crossed(corners) | (nearest < NEAR) | (nearest < high - low) | (rim & (corners > 0)).any(1)
+    reachable = nearest < torch.clamp(REACH * (high - low), min=near)
+    return _crossed(corners) | reachable | (rim & (corners > 0)).any(1)
 
 
 def _widen(cells: Tensor, side: int) -> Tensor:

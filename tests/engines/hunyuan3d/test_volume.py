@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+import torch
+
+from orfeas.engines.hunyuan3d.surface import extract_surface
+from orfeas.engines.hunyuan3d.volume import (
+    CHUNK_BOUNDS,
+    CPU_CHUNK,
+    HALF_EXTENT,
+    choose_chunk,
+    dense,
+    hierarchical,
+    level_cells,
+)
+from orfeas.errors import OrfeasError
+from tests.engines.hunyuan3d import fields
+from tests.engines.hunyuan3d.fields import drain
+
+COARSE = 16  # the tests' coarsest level; the released one is 63
+
+
+def test_levels_halve_down_to_the_coarsest():
+    assert level_cells(512) == [64, 128, 256, 512]
+    assert level_cells(384) == [96, 192, 384]
+    assert level_cells(256) == [64, 128, 256]
+    assert level_cells(100) == [100]
+    assert level_cells(135) == [135]
+
+
+def test_dense_asks_numpy_linspace_places_in_float32_x_slowest():
+    asked = []
+    _, volume = drain(dense(lambda points: asked.append(points) or points[:, 0], 10, chunk=100))
+    axis = np.linspace(-HALF_EXTENT, HALF_EXTENT, 11, dtype=np.float32)
+    expected = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    assert all(points.dtype == torch.float32 and len(points) <= 100 for points in asked)
+    np.testing.assert_array_equal(torch.cat(asked).numpy(), expected)
+    values, known = volume.to_dense()
+    assert known.all()
+    np.testing.assert_array_equal(values[:, 3, 4].numpy(), axis)
+
+
+ALL = {
+    "sphere": fields.sphere,
+    "torus": fields.torus,
+    "touching blobs": fields.touching_blobs,
+    "thin plate": fields.plate,
+    "thin tilted plate": lambda points: fields.plate(points, tilt=0.3),
+    "thin steep plate": lambda points: fields.plate(points, tilt=0.3, scale=400.0),
+    "gyroid": fields.gyroid,
+    "cylinder through the box": fields.cylinder,
+    "saturated": fields.saturated,
+    "box full": fields.solid_box,
+    "off-centre": lambda points: fields.sphere(points, 0.7, (0.5, 0.4, -0.6)),
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_hierarchical_equals_dense(name):
+    field = ALL[name]
+    _, sparse = drain(hierarchical(field, 96, coarsest=24))
+    _, full = drain(dense(field, 96))
+    found, expected = sparse.surface_cells(), full.surface_cells()
+    # The same cells with the same corners: so the same occupancy beside the surface and bitwise the same mesh.
+    assert torch.equal(found.position, expected.position)
+    torch.testing.assert_close(found.values, expected.values, rtol=1e-6, atol=1e-6)
+    values, known = sparse.to_dense()
+    truth, _ = full.to_dense()
+    torch.testing.assert_close(values[known], truth[known], rtol=1e-6, atol=1e-6)
+    assert known.sum() == sparse.evaluated < full.evaluated
+    a, b = extract_surface(found), extract_surface(expected)
+    assert torch.equal(a.faces, b.faces)
+    assert (a.vertices - b.vertices).abs().max() < 1e-4 * 2 * HALF_EXTENT
+
+
+def test_a_plate_thinner_than_half_a_coarse_cell_is_not_lost():
+    cell = 2 * HALF_EXTENT / 128
+    for offset in (0.0, 0.5, 1.0):
+
+        def plate(points, offset=offset):
+            return fields.plate(points + offset * cell, thickness=1.05 * cell)
+
+        _, sparse = drain(hierarchical(plate, 128, coarsest=63))
+        _, full = drain(dense(plate, 128))
+        assert torch.equal(sparse.surface_cells().position, full.surface_cells().position)
+
+
+def test_surface_is_followed_where_the_coarse_grid_did_not_see_it():
+    """A wire too thin and too steep for the coarse grid hangs on a ball that is found: it is found along its length."""
+
+    def field(points):
+        radial = points[:, 1:].norm(dim=-1)
+        wire = torch.maximum(radial - 0.02, points[:, 0].abs() - 0.9)
+        solid = torch.minimum(points.norm(dim=-1) - 0.3, wire)
+        return -torch.sign(solid) * 3.0  # no hint of the distance at all
+
+    _, sparse = drain(hierarchical(field, 128, coarsest=COARSE))
+    _, full = drain(dense(field, 128))
+    assert torch.equal(sparse.surface_cells().position, full.surface_cells().position)
+
+
+def test_no_sample_is_asked_twice():
+    keys = []
+
+    def field(points):
+        keys.append(((points.double() + HALF_EXTENT) * 64 / (2 * HALF_EXTENT)).round().long())
+        return fields.torus(points)
+
+    _, volume = drain(hierarchical(field, 64, coarsest=COARSE, chunk=5000))
+    asked = torch.cat(keys)
+    assert len(torch.unique(asked, dim=0)) == len(asked) == volume.evaluated
+
+
+def test_chunks_are_bounded_and_progress_rises_to_one():
+    sizes = []
+
+    def field(points):
+        sizes.append(len(points))
+        return fields.sphere(points)
+
+    fractions, _ = drain(hierarchical(field, 64, coarsest=COARSE, chunk=1000))
+    assert max(sizes) == 1000
+    assert len(fractions) == len(sizes)
+    assert all(0 < a <= b <= 1 for a, b in zip(fractions, fractions[1:], strict=False))
+    assert fractions[-1] == pytest.approx(1.0)
+    fractions, _ = drain(dense(fields.sphere, 20, chunk=1000))
+    assert fractions[-1] == 1.0
+    assert len(fractions) == 10
+
+
+def test_closing_the_generator_stops_asking():
+    asked = []
+    running = hierarchical(lambda points: asked.append(1) or fields.sphere(points), 64, coarsest=COARSE, chunk=500)
+    next(running)
+    running.close()
+    assert len(asked) == 1
+
+
+def test_small_or_odd_grids_are_dense():
+    _, volume = drain(hierarchical(fields.sphere, 33))
+    assert volume.evaluated == 34**3
+
+
+@pytest.mark.parametrize("decode", [dense, hierarchical])
+def test_not_finite_is_refused(decode):
+    def field(points):
+        return torch.where(points[:, 0] > 1.0, torch.nan, fields.sphere(points))
+
+    with pytest.raises(OrfeasError, match="not finite"):
+        drain(decode(field, 128))
+
+
+def test_nothing_has_no_surface():
+    for decode in (dense, hierarchical):
+        _, volume = drain(decode(fields.nothing, 128))
+        assert len(volume.surface_cells().position) == 0
+
+
+def test_hierarchical_asks_for_a_small_part_of_a_large_grid():
+    _, volume = drain(hierarchical(fields.sphere, 256))
+    assert volume.evaluated < 0.1 * 257**3
+    held = volume.keys.nbytes + volume.values.nbytes + volume.blocks.nbytes
+    assert held < 0.4 * 4 * 257**3  # a dense float32 grid
+
+
+def test_chunk_is_a_constant_on_the_cpu():
+    assert choose_chunk("cpu") == CPU_CHUNK
+
+
+def test_chunk_follows_free_memory_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+    for free, expected in ((3_000_000_000, 25_000), (10**6, CHUNK_BOUNDS[0]), (10**12, CHUNK_BOUNDS[1])):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, free))
+        assert choose_chunk("cuda", 40_000) == expected
