@@ -192,6 +192,7 @@ def test_refining_leaves_the_closing_cap_alone():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_gpu_gives_the_same_mesh():
     values = torch.randn((40, 40, 40), generator=torch.Generator().manual_seed(0))
     here, there = surface_of(values), surface_of(values.cuda())
