@@ -140,4 +140,5 @@ def _open_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    line = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    return line if len(line) <= 160 else line[:160] + "…"
