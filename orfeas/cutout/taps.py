@@ -20,6 +20,7 @@ WORK_PX = 384
 REACH = 0.3  # of the longest side: pixels farther from the tap never change
 SPOT = 0.012  # of the longest side: the radius round the tap that always follows it
 OTHER_COLOUR = 25.0  # CIE76 with lightness halved (shading is mostly lightness): a pixel this far is another thing
+CRUMB = 0.25  # of the tapped region: smaller pieces that it surrounds go with it
 STEP_COST = 0.05  # of one work pixel, in CIE76 units: crossing the whole frame costs as much as a clear edge
 
 
@@ -77,18 +78,51 @@ def _find_tapped(lab: np.ndarray, inside: np.ndarray, spot: tuple[int, int], inc
     theirs = race(rivals)
     region = np.zeros_like(inside)
     region[window] = np.isfinite(mine) & (mine < theirs)
-    return (region | (disc & side)) & (away <= reach)
+    region = (region | (disc & side)) & (away <= reach)
+    return _gather_crumbs(region, side & ~region & (away <= reach)) if region.any() else region
+
+
+def _gather_crumbs(region: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """``region`` with the slivers and crumbs of ``left`` that would stay along it: a rim's glint, a reflection."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+    near = cv2.dilate(region.astype(np.uint8), kernel, iterations=2) > 0
+    bulk = cv2.morphologyEx(left.astype(np.uint8), cv2.MORPH_OPEN, kernel)
+    region = region | (left & near & (bulk == 0))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((left & ~region).astype(np.uint8), connectivity=8)
+    rim = cv2.dilate(region.astype(np.uint8), kernel) > 0
+    for label in range(1, len(stats)):
+        if stats[label, cv2.CC_STAT_AREA] > CRUMB * region.sum():
+            continue
+        piece = labels == label
+        around = (cv2.dilate(piece.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~piece
+        if rim[around].mean() > 0.5:  # most of its surroundings were tapped
+            region = region | piece
+    return region
 
 
 def _apply_region(alpha: np.ndarray, rgb: np.ndarray, region: np.ndarray, include: bool) -> np.ndarray:
     """``alpha`` with ``region`` (at work size) set or cleared; its edge follows the picture, the rest stays."""
-    height, width = alpha.shape
-    share = sharpen_edges(region.astype(np.float32), rgb)
+    changed = alpha.copy()
+    here, box = _crop(region, alpha.shape)
+    old, part = alpha[box], region[here]
+    share = sharpen_edges(part.astype(np.float32), rgb[box])
     if include:
         # between the old subject and the new part no seam may stay
-        seam = max(1, round(1.5 * max(height, width) / max(region.shape)))
+        seam = max(1, round(1.5 * max(old.shape) / max(part.shape)))
         kernel = np.ones((2 * seam + 1, 2 * seam + 1), np.uint8)
-        together = cv2.morphologyEx(np.maximum(alpha, share), cv2.MORPH_CLOSE, kernel)
-        near = cv2.dilate(share, kernel) > 0
-        return np.where(near, np.maximum(alpha, np.minimum(together, 255)), alpha).astype(np.uint8)
-    return np.minimum(alpha, 255 - share).astype(np.uint8)
+        together = cv2.morphologyEx(np.maximum(old, share), cv2.MORPH_CLOSE, kernel)
+        changed[box] = np.where(cv2.dilate(share, kernel) > 0, np.maximum(old, together), old)
+    else:
+        changed[box] = np.minimum(old, 255 - share)
+    return changed
+
+
+def _crop(region: np.ndarray, shape: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The surroundings of ``region``, in its own pixels and in those of ``shape``."""
+    here, box = [], []
+    for axis, (length, full) in enumerate(zip(region.shape, shape, strict=True)):
+        places = np.flatnonzero(region.any(1 - axis))
+        start, stop = max(0, places[0] - 12), min(length, places[-1] + 13)
+        here.append(slice(start, stop))
+        box.append(slice(round(start * full / length), round(stop * full / length)))
+    return tuple(here), tuple(box)
