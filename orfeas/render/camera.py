@@ -47,7 +47,7 @@ class Camera:
 
     def project(self, points: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
         """(n, 3) points -> (n, 3) orthographic or (n, 4) perspective positions, as `rasterize` takes them."""
-        height, width = (size, size) if isinstance(size, int) else size
+        height, width = (size, size) if isinstance(size, int | np.integer) else size
         axes = self.axes.astype(points.dtype)
         seen = (points - self.target.astype(points.dtype)) @ axes.T
         scale = height / 2 / self.half_height

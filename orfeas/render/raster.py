@@ -171,7 +171,7 @@ def rasterize(
 
     Raises ValueError for wrong shapes, sizes and numbers that are not finite.
     """
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = (size, size) if isinstance(size, int | np.integer) else size
     if not (1 <= height <= MAX_SIZE and 1 <= width <= MAX_SIZE):
         raise ValueError(f"size must be 1 to {MAX_SIZE} pixels, not {height} x {width}")
     if positions.ndim != 2 or positions.shape[1] not in (3, 4) or faces.ndim != 2 or faces.shape[1] != 3:
