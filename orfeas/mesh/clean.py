@@ -42,9 +42,9 @@ def drop_bad_vertices(mesh: Mesh) -> tuple[Mesh, list[Change]]:
 
 
 def unique_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(first, inverse) of the distinct rows of an (n, k) array of 8-byte numbers, by a 64-bit hash of each row.
+    """(first, inverse) of the distinct rows of an (n, k) array of 8-byte numbers, in the order of their first use.
 
-    The hash only sorts: rows whose hashes agree are compared in full, so a collision cannot join two of them.
+    A 64-bit hash only sorts: rows whose hashes agree are compared in full, so a collision cannot join two of them.
     """
     bits = np.ascontiguousarray(rows + 0.0 if rows.dtype.kind == "f" else rows).view(np.uint64)  # + 0.0: no -0.0
     mixed = np.zeros(len(bits), np.uint64)
@@ -54,9 +54,22 @@ def unique_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(mixed, kind="stable")
     new = np.ones(len(bits), bool)
     new[1:] = (bits[order[1:]] != bits[order[:-1]]).any(axis=1)
+    first = order[new]  # the sort is stable: the first of equal rows
+    rank = np.argsort(first)
+    place = np.empty(len(first), np.int64)
+    place[rank] = np.arange(len(first))
     inverse = np.empty(len(bits), np.int64)
-    inverse[order] = np.cumsum(new) - 1
-    return order[new], inverse
+    inverse[order] = place[np.cumsum(new) - 1]
+    return first[rank], inverse
+
+
+def join_same_places(mesh: Mesh) -> Mesh:
+    """One vertex for each place; where colours differ there, the first one's."""
+    first, merged = unique_rows(mesh.vertices)
+    if len(first) == len(mesh.vertices):
+        return mesh
+    colors = None if mesh.colors is None else mesh.colors[first]
+    return Mesh(mesh.vertices[first], merged[mesh.faces].astype(np.int32), colors, mesh.texture)
 
 
 def weld(mesh: Mesh) -> tuple[Mesh, list[Change]]:

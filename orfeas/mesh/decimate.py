@@ -13,6 +13,7 @@ from orfeas.mesh.solid import from_manifold, to_manifold
 from orfeas.mesh.topology import find_bodies
 from orfeas.mesh.transfer import colors_from_nearest
 
+LARGEST_STRETCH = 0.05
 LOST_BODY = 1e-4  # of the volume: crumbs that a collapse splits off are dropped below this
 
 
@@ -41,10 +42,20 @@ def decimate(mesh: Mesh, max_faces: int) -> tuple[Mesh, list[Change]]:
         raise BadMesh(
             f"The shape cannot be kept solid with {max_faces:,} faces: allow more faces.", "face_budget_too_small"
         )
+    best = _same_bounds(best, mesh)
     if mesh.colors is not None:
         best = Mesh(best.vertices, best.faces, colors_from_nearest(mesh, best.vertices))
     sentence = f"Reduced {before:,} faces to {len(best.faces):,}."
     return best, [Change("decimate", sentence, {"faces_before": before, "faces": len(best.faces)})]
+
+
+def _same_bounds(found: Mesh, mesh: Mesh) -> Mesh:
+    """``found`` stretched to the bounds of ``mesh``: a collapse moves the outermost points by a little."""
+    low, high = found.bounds
+    factor = mesh.extents / np.maximum(high - low, 1e-300)
+    if np.abs(factor - 1).max() > LARGEST_STRETCH:
+        return found
+    return Mesh((found.vertices - (low + high) / 2) * factor + mesh.bounds.mean(axis=0), found.faces)
 
 
 def _collapse(aggressiveness: int):

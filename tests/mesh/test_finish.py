@@ -152,11 +152,11 @@ def test_small_part_that_overlaps_is_united_not_dropped():
     assert made.vertices[:, 2].max() == pytest.approx(1.05, abs=0.005)
 
 
-@pytest.mark.parametrize("budget", [20_000, 3_000, 500, 100])
-def test_budget_is_kept_and_solid(budget):
+@pytest.mark.parametrize(("budget", "lost"), [(20_000, 0.001), (3_000, 0.01), (500, 0.04), (100, 0.2)])
+def test_budget_is_kept_and_solid(budget, lost):
     mesh = shapes.painted(shapes.torus(1, 0.4, 256, 128))
     made, _ = finish(mesh, budget)
-    assert volume(made) == pytest.approx(volume(mesh), rel=0.01 if budget > 400 else 0.1)
+    assert volume(made) == pytest.approx(volume(mesh), rel=lost)
     low, high = mesh.bounds
     expected = (made.vertices - low) / (high - low) * 255
     assert np.abs(made.colors - np.clip(expected, 0, 255)).mean() < 3

@@ -128,7 +128,7 @@ def test_leaning_box_falls():
 
 def test_bridge_overhangs():
     legs = shapes.box((10, 30, 10))
-    top = Mesh(shapes.box((60, 10, 10)).vertices + [0, 20, 0], shapes.cube().faces)
+    top = Mesh(shapes.box((60, 10, 10)).vertices + np.array([0, 20, 0]), shapes.cube().faces)
     report = inspect(shapes.together(legs, top))
     under = 600 / (2 * (10 * 30 * 2 + 100) + 2 * (600 * 2 + 100))
     assert report.overhang_share == pytest.approx(under, abs=0.001)

@@ -1,0 +1,147 @@
+"""``orfeas inspect`` and ``orfeas repair``: the report and the solid for any mesh file.
+
+Exit status: 0 printable, 1 not, 2 wrong use or a file that cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from orfeas.errors import BadMesh, BadRequest, OrfeasError
+from orfeas.mesh.report import Report, inspect
+
+PRINTABLE, NOT_PRINTABLE, WRONG_USE = 0, 1, 2
+UNFIXABLE = ("no_volume", "one_sided", "not_solid", "face_budget_too_small")  # read, but no solid can be made of it
+
+
+def add_inspect_parser(commands) -> argparse.ArgumentParser:
+    """Add ``inspect`` to the subparsers ``commands``; its arguments carry ``func``."""
+    parser = commands.add_parser("inspect", help="say whether mesh files can be printed, and why not")
+    parser.add_argument("meshes", nargs="+", type=Path, metavar="MESH", help="STL, 3MF, GLB, OBJ or PLY files")
+    parser.add_argument("--size-mm", type=float, help="judge as if the longest side were this long (1 to 1000)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a file")
+    parser.set_defaults(func=run_inspect)
+    return parser
+
+
+def add_repair_parser(commands) -> argparse.ArgumentParser:
+    """Add ``repair`` to the subparsers ``commands``; its arguments carry ``func``."""
+    parser = commands.add_parser("repair", help="make a mesh file solid and say what was changed")
+    parser.add_argument("mesh", type=Path, metavar="MESH", help="an STL, 3MF, GLB, OBJ or PLY file")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the same endings, or .usdz")
+    parser.add_argument("--size-mm", type=float, help="longest side (1 to 1000); else the mesh keeps its size")
+    parser.add_argument("--max-faces", type=int, help="at most so many triangles (100 to 2000000)")
+    parser.add_argument("--orientation", choices=("upright", "flattest"), default="upright", help="how it stands")
+    parser.add_argument("--flat-base", choices=("cut", "plinth"), help="cut the bottom flat, or add a plate under it")
+    parser.add_argument("--base-mm", type=float, default=1.0, help="height of the cut or the plate (default 1)")
+    parser.add_argument("--hollow", type=float, metavar="MM", help="hollow to walls of so many millimetres")
+    parser.add_argument("--drain-mm", type=float, default=5.0, help="width of the drain hole (default 5)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(func=run_repair)
+    return parser
+
+
+def run_inspect(arguments: argparse.Namespace) -> int:
+    """Print a report for each file. The worst file gives the exit status."""
+    from orfeas.mesh.load import load_mesh
+    from orfeas.request import SIZE_MM
+
+    size = arguments.size_mm
+    if size is not None and not SIZE_MM[0] <= size <= SIZE_MM[1]:
+        raise BadRequest(f"--size-mm cannot be {size:g}: use {SIZE_MM[0]:g} to {SIZE_MM[1]:g}.", "out_of_range")
+    status = PRINTABLE
+    for path in arguments.meshes:
+        try:
+            mesh = load_mesh(path)
+        except BadMesh as error:
+            _say_error(error, path, arguments.json)
+            status = WRONG_USE
+            continue
+        if size is not None:
+            longest = float(mesh.extents.max())
+            mesh = replace(mesh, vertices=mesh.vertices * (size / longest if longest > 0 else 1.0))
+        report = inspect(mesh)
+        if arguments.json:
+            print(json.dumps({"file": str(path), **report.to_dict()}))
+        else:
+            print(f"{path}\n{describe(report)}")
+        status = max(status, PRINTABLE if report.printable else NOT_PRINTABLE)
+    return status
+
+
+def run_repair(arguments: argparse.Namespace) -> int:
+    """Write the repaired mesh and print what was changed. Nothing is written if no solid can be made."""
+    from orfeas.export import EXPORTERS, export
+    from orfeas.mesh.load import load_mesh
+    from orfeas.mesh.repair import repair
+
+    output = arguments.output
+    formats = {exporter.suffix: key for key, exporter in EXPORTERS.items()}
+    suffix = next((s for s in sorted(formats, key=len, reverse=True) if output.name.lower().endswith("." + s)), None)
+    if suffix is None:
+        endings = ", ".join("." + suffix for suffix in formats)
+        raise BadRequest(f"{output.name} cannot be written: let it end in one of {endings}.", "bad_choice")
+    if not output.parent.is_dir():
+        raise BadRequest(f"{output} cannot be written: the folder {output.parent} is not there.", "bad_output")
+    mesh = load_mesh(arguments.mesh)
+    try:
+        solid, report, changes = repair(
+            mesh,
+            size_mm=arguments.size_mm,
+            max_faces=arguments.max_faces,
+            orientation=arguments.orientation,
+            flat_base=arguments.flat_base,
+            base_mm=arguments.base_mm,
+            wall_mm=arguments.hollow,
+            drain_mm=arguments.drain_mm,
+        )
+    except BadMesh as error:
+        if error.code not in UNFIXABLE:
+            raise
+        _say_error(error, arguments.mesh, arguments.json)
+        return NOT_PRINTABLE
+    aside = output.with_name(output.name + ".part")
+    try:
+        export(solid, aside, formats[suffix], title=arguments.mesh.stem)
+        aside.replace(output)
+    except OSError as error:
+        raise BadRequest(f"{output} cannot be written: {error.strerror}.", "bad_output") from error
+    finally:
+        aside.unlink(missing_ok=True)
+    if arguments.json:
+        done = [change.to_dict() for change in changes]
+        print(json.dumps({"file": str(output), **report.to_dict(), "changes": done}))
+    else:
+        for change in changes:
+            print(f"- {change.sentence}")
+        print(f"{output}\n{describe(report)}")
+    return PRINTABLE if report.printable else NOT_PRINTABLE
+
+
+def describe(report: Report) -> str:
+    """The report in lines for people."""
+    known = lambda value, text: "unknown" if value is None else text.format(value)  # noqa: E731
+    width, height, depth = report.extents_mm
+    lines = [
+        f"  {report.sentence}",
+        *(f"  Note: {note}" for note in report.notes),
+        f"  size      {width:.2f} x {depth:.2f} x {height:.2f} mm (width, depth, height)",
+        f"  volume    {known(report.volume_cm3, '{:.2f} cm³')}, PLA {known(report.mass_g, '{:.1f} g')}",
+        f"  surface   {report.area_cm2:.2f} cm², {report.faces:,} faces, {report.vertices:,} vertices",
+        f"  walls     {known(report.thinnest_wall_mm, 'thinnest {:.2f} mm')}",
+        f"  topology  {report.bodies} bodies, genus {known(report.genus, '{}')}, {report.boundary_edges} open edges, "
+        f"{report.nonmanifold_edges} wrong edges, {report.self_intersections} self-intersections",
+        f"  overhang  {100 * report.overhang_share:.0f} % of the surface",
+    ]
+    return "\n".join(lines)
+
+
+def _say_error(error: OrfeasError, path: Path, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"file": str(path), "error": str(error), "code": error.code}))
+    else:
+        print(error, file=sys.stderr)

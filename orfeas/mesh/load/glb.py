@@ -1,0 +1,168 @@
+"""Binary glTF 2.0: every triangle of the scene, with texture or colours where they are base colours."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+
+from orfeas.errors import BadMesh
+from orfeas.mesh import Mesh, Texture
+from orfeas.mesh.load.common import check_count, check_indices
+from orfeas.mesh.transfer import vertex_colors
+
+MM_PER_METRE = 1000.0
+KINDS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
+MAX_TEXTURE_SIDE = 8192
+
+
+def read_glb(data: bytes, max_faces: int) -> Mesh:
+    """One textured part keeps its texture; several parts get colours of the vertices."""
+    document, binary = _chunks(data)
+    for name in document.get("extensionsRequired", []):
+        if name not in ("KHR_materials_unlit", "KHR_texture_transform", "KHR_mesh_quantization"):
+            raise BadMesh(f"it needs the glTF extension {name}: export it without compression.", "unsupported")
+    scene = document.get("scenes", [{}])[document.get("scene", 0)] if document.get("scenes") else {}
+    roots = scene.get("nodes", range(len(document.get("nodes", []))))
+    parts: list[Mesh] = []
+    seen: set[int] = set()
+    waiting = [(number, np.eye(4)) for number in roots]
+    while waiting:
+        number, above = waiting.pop()
+        if number in seen:  # the nodes are a forest (glTF 3.5.2)
+            raise BadMesh("its nodes contain one another.", "damaged")
+        seen.add(number)
+        node = document["nodes"][number]
+        here = above @ _transform(node)
+        if "mesh" in node:
+            for primitive in document["meshes"][node["mesh"]]["primitives"]:
+                if primitive.get("mode", 4) == 4:
+                    left = max_faces - sum(len(part.faces) for part in parts)
+                    parts.append(_read_primitive(document, binary, primitive, here, left))
+        waiting += [(child, here) for child in node.get("children", [])]
+    if not parts:
+        raise BadMesh("no triangles are in its scene.", "empty_mesh")
+    if len(parts) == 1:
+        return parts[0]
+    starts = np.cumsum([0] + [len(part.vertices) for part in parts])
+    faces = np.concatenate([part.faces + start for part, start in zip(parts, starts[:-1], strict=True)])
+    colors = [vertex_colors(part) for part in parts]
+    painted = None
+    if any(color is not None for color in colors):
+        white = [np.full((len(part.vertices), 3), 255, np.uint8) for part in parts]
+        colors = [plain if color is None else color for plain, color in zip(white, colors, strict=True)]
+        painted = np.concatenate(colors)
+    return Mesh(np.concatenate([part.vertices for part in parts]), faces.astype(np.int32), painted)
+
+
+def _chunks(data: bytes) -> tuple[dict, bytes]:
+    if data[:4] != b"glTF" or int.from_bytes(data[4:8], "little") != 2:
+        raise BadMesh("it does not begin as a GLB 2.0 file does.", "damaged")
+    length = int.from_bytes(data[12:16], "little")
+    if length > len(data) or data[16:20] != b"JSON":
+        raise BadMesh("it ends too early: export it again.", "damaged")
+    document = json.loads(data[20 : 20 + length])
+    rest = data[20 + length :]
+    if len(rest) < 8:
+        return document, b""
+    size = int.from_bytes(rest[:4], "little")
+    if len(rest) < 8 + size:
+        raise BadMesh("it ends too early: export it again.", "damaged")
+    return document, rest[8 : 8 + size]
+
+
+def _transform(node: dict) -> np.ndarray:
+    if "matrix" in node:
+        return np.array(node["matrix"], float).reshape(4, 4).T
+    made = np.eye(4)
+    x, y, z, w = node.get("rotation", (0, 0, 0, 1))
+    turn = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    made[:3, :3] = turn * np.array(node.get("scale", (1, 1, 1)), float)
+    made[:3, 3] = node.get("translation", (0, 0, 0))
+    return made
+
+
+def _read_primitive(document, binary, primitive, matrix, max_faces) -> Mesh:
+    attributes = primitive["attributes"]
+    vertices = _accessor(document, binary, attributes["POSITION"]).astype(np.float64)
+    if "indices" in primitive:
+        corners = _accessor(document, binary, primitive["indices"]).ravel()
+    else:
+        corners = np.arange(len(vertices))
+    check_count(len(corners) // 3, max_faces)
+    faces = check_indices(corners[: len(corners) // 3 * 3], len(vertices))
+    if np.linalg.det(matrix[:3, :3]) < 0:
+        faces = np.ascontiguousarray(faces[:, ::-1])
+    vertices = (vertices @ matrix[:3, :3].T + matrix[:3, 3]) * MM_PER_METRE
+    number = primitive.get("material")
+    material = document["materials"][number] if number is not None else {}
+    base = material.get("pbrMetallicRoughness", {})
+    factor = np.array(base.get("baseColorFactor", (1, 1, 1, 1)), float)[:3]
+    picture = base.get("baseColorTexture")
+    if picture is not None and f"TEXCOORD_{picture.get('texCoord', 0)}" in attributes:
+        uv = _accessor(document, binary, attributes[f"TEXCOORD_{picture.get('texCoord', 0)}"]).astype(np.float32)
+        image = _image(document, binary, document["textures"][picture["index"]])
+        if image is not None:
+            wrapped = np.where((uv < 0) | (uv > 1), uv % 1.0, uv)
+            return Mesh(vertices, faces, None, Texture(wrapped[faces], image))
+    linear = None
+    if "COLOR_0" in attributes:
+        linear = _accessor(document, binary, attributes["COLOR_0"])[:, :3].astype(float) * factor
+    elif "baseColorFactor" in base:
+        linear = np.broadcast_to(factor, vertices.shape)
+    return Mesh(vertices, faces, None if linear is None else _srgb(linear))
+
+
+def _accessor(document, binary, number) -> np.ndarray:
+    """(count, width) the values of an accessor, normalised integers as floats; sparse ones are not taken."""
+    accessor = document["accessors"][number]
+    if "sparse" in accessor or "bufferView" not in accessor:
+        raise BadMesh("it has sparse accessors: export it again without.", "unsupported")
+    view = document["bufferViews"][accessor["bufferView"]]
+    kind, width, count = np.dtype(KINDS[accessor["componentType"]]), WIDTHS[accessor["type"]], accessor["count"]
+    start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
+    stride = view.get("byteStride", kind.itemsize * width)
+    if min(start, count, stride) < 0 or view.get("buffer", 0) != 0:
+        raise BadMesh("an accessor points outside of the file.", "damaged")
+    if count == 0 or start + stride * (count - 1) + kind.itemsize * width > len(binary):
+        raise BadMesh("an accessor points outside of the file.", "damaged")
+    values = np.ndarray((count, width), kind, binary, start, (stride, kind.itemsize))
+    if accessor.get("normalized") and kind.kind in "iu":
+        return np.maximum(values / np.iinfo(kind).max, -1.0)
+    return values
+
+
+def _image(document, binary, texture) -> np.ndarray | None:
+    """(h, w, 3) uint8, or None if the picture lies outside of the file."""
+    from PIL import Image, UnidentifiedImageError
+
+    if "source" not in texture:
+        return None
+    source = document["images"][texture["source"]]
+    if "bufferView" not in source:
+        return None
+    view = document["bufferViews"][source["bufferView"]]
+    start = view.get("byteOffset", 0)
+    content = io.BytesIO(binary[start : start + view["byteLength"]])
+    try:
+        with Image.open(content, formats=("PNG", "JPEG", "WEBP")) as picture:
+            if max(picture.size) > MAX_TEXTURE_SIDE:
+                raise BadMesh(f"its texture is larger than {MAX_TEXTURE_SIDE} pixels.", "too_large")
+            return np.asarray(picture.convert("RGB"))
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise BadMesh("its texture is damaged: export it again.", "damaged") from error
+
+
+def _srgb(linear: np.ndarray) -> np.ndarray:
+    """uint8 sRGB from linear light in [0, 1] (IEC 61966-2-1)."""
+    linear = np.clip(np.nan_to_num(linear), 0, 1)
+    curve = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
+    return np.rint(curve * 255).astype(np.uint8)

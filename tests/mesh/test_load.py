@@ -1,0 +1,212 @@
+"""Files of others: what we write comes back, and what is broken ends in a sentence."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import trimesh
+
+from orfeas.errors import BadMesh
+from orfeas.export import export
+from orfeas.mesh import Mesh, Texture, signed_volume
+from orfeas.mesh.finish import place
+from orfeas.mesh.load import load_mesh, parse_mesh
+from orfeas.mesh.topology import find_edges
+from orfeas.mesh.transfer import vertex_colors
+from tests.mesh import shapes
+
+KINDS = ("stl", "3mf", "glb", "obj", "ply")
+
+
+@pytest.fixture(scope="module")
+def model() -> Mesh:
+    """A painted torus beside a ball: no symmetry that could hide a mirror or a turned axis."""
+    mesh = shapes.together(shapes.torus(1, 0.3, 32, 16), shapes.moved(shapes.ball(0.4, 12), (1.5, 0.6, 0.8)))
+    return place(shapes.painted(mesh), size_mm=80)[0]
+
+
+def sorted_rows(points: np.ndarray) -> np.ndarray:
+    return points[np.lexsort(np.round(points, 3).T)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_we_write_comes_back(kind, model, tmp_path):
+    path = tmp_path / f"model.{kind}"
+    export(model, path, kind)
+    loaded = load_mesh(path)
+    assert loaded.extents == pytest.approx(model.extents, abs=0.01)
+    assert len(loaded.vertices) == len(model.vertices)
+    assert np.abs(sorted_rows(loaded.vertices) - sorted_rows(model.vertices)).max() < 0.001
+    assert find_edges(loaded.faces).manifold
+    assert signed_volume(loaded.vertices, loaded.faces) == pytest.approx(
+        signed_volume(model.vertices, model.faces), rel=1e-4
+    )
+    if kind != "stl":
+        order, expected = np.lexsort(np.round(loaded.vertices, 3).T), np.lexsort(np.round(model.vertices, 3).T)
+        difference = loaded.colors[order].astype(int) - model.colors[expected]
+        assert np.abs(difference).max() <= 1
+
+
+def test_texture_of_a_glb_comes_back(tmp_path):
+    mesh = shapes.ball(cells=16)
+    uv = (mesh.vertices[:, :2] / 2 + 0.5)[mesh.faces].astype(np.float32)
+    image = np.random.default_rng(0).integers(0, 255, (64, 32, 3), dtype=np.uint8)
+    textured = Mesh(mesh.vertices, mesh.faces, None, Texture(uv, image))
+    path = tmp_path / "model.glb"
+    export(textured, path, "glb")
+    loaded = load_mesh(path)
+    assert np.array_equal(loaded.texture.image, image)  # small textures are PNG
+    assert np.allclose(loaded.texture.corner_uv, uv)
+    difference = vertex_colors(loaded)[loaded.faces].astype(int) - vertex_colors(textured)[mesh.faces]
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["stl_ascii", "ply_ascii", "glb", "obj", "3mf"])
+def test_files_written_by_trimesh(kind, tmp_path):
+    made = trimesh.creation.box(extents=(10, 20, 40))
+    made.apply_translation((5, 6, 7))
+    suffix = kind.split("_")[0]
+    options = {"ply_ascii": {"encoding": "ascii"}}.get(kind, {})
+    data = made.export(file_type="stl_ascii" if kind == "stl_ascii" else suffix, **options)
+    loaded = parse_mesh(data.encode() if isinstance(data, str) else data, suffix)
+    scale = 1000 if kind == "glb" else 1
+    z_up = suffix in ("stl", "3mf")
+    assert loaded.extents == pytest.approx(np.array([10, 40, 20] if z_up else [10, 20, 40]) * scale, rel=1e-5)
+    assert signed_volume(loaded.vertices, loaded.faces) == pytest.approx(8000 * scale**3, rel=1e-5)
+    assert find_edges(loaded.faces).manifold
+
+
+def test_units_of_3mf(tmp_path):
+    path = tmp_path / "model.3mf"
+    export(shapes.cube(1.0), path, "3mf")
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    for unit, size in {"inch": 25.4, "centimeter": 10.0, "micron": 0.001}.items():
+        changed = io.BytesIO()
+        with zipfile.ZipFile(changed, "w") as archive:
+            for name, content in parts.items():
+                archive.writestr(name, content.replace(b'unit="millimeter"', f'unit="{unit}"'.encode()))
+        assert parse_mesh(changed.getvalue(), "3mf").extents == pytest.approx([size] * 3)
+
+
+def test_nodes_of_a_glb_are_placed():
+    scene = trimesh.Scene()
+    turn = trimesh.transformations.rotation_matrix(np.pi / 2, (0, 0, 1))
+    turn[:3, 3] = (1, 2, 3)
+    scene.add_geometry(trimesh.creation.box(extents=(0.1, 0.2, 0.3)), transform=turn)
+    mirror = np.diag([-1.0, 1, 1, 1])
+    scene.add_geometry(trimesh.creation.box(extents=(0.1, 0.1, 0.1)), transform=mirror)
+    loaded = parse_mesh(scene.export(file_type="glb"), "glb")
+    assert loaded.bounds[1] == pytest.approx([1100, 2050, 3150], rel=1e-4)
+    assert signed_volume(loaded.vertices, loaded.faces) == pytest.approx(7e6, rel=1e-4)
+
+
+def test_polygons_and_negative_indices_of_obj():
+    text = b"v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf -4 -3 -2 -1\nf 1//1 2//2 3//3\n"
+    assert len(parse_mesh(text, "obj").faces) == 3
+
+
+def mesh_or_sentence(data: bytes, kind: str) -> Mesh | str:
+    """What a reader makes of any bytes; every other exception is a failure of the test."""
+    try:
+        with np.errstate(all="ignore"):
+            return parse_mesh(data, kind)
+    except BadMesh as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_truncation_ends_in_a_sentence(kind, tmp_path):
+    path = tmp_path / f"model.{kind}"
+    export(shapes.painted(shapes.cube(10.0)), path, kind)
+    data = path.read_bytes()
+    for end in range(0, len(data), max(1, len(data) // 150)):
+        mesh = mesh_or_sentence(data[:end], kind)
+        assert isinstance(mesh, str) or kind == "obj"  # text without an end: what is there is read
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mutated_files_never_crash(kind, tmp_path):
+    path = tmp_path / f"model.{kind}"
+    export(shapes.painted(shapes.cube(10.0)), path, kind)
+    data = bytearray(path.read_bytes())
+    random = np.random.default_rng(1)
+    for _ in range(250):
+        broken = bytearray(data)
+        for spot in random.integers(0, len(data), random.integers(1, 6)):
+            broken[spot] = random.integers(0, 256)
+        mesh = mesh_or_sentence(bytes(broken), kind)
+        assert isinstance(mesh, str) or mesh.faces.max() < len(mesh.vertices)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", "stl"),
+        (b"solid x\nendsolid x\n", "stl"),
+        (b"solid x\nfacet normal 0 0 0\nouter loop\nvertex 0 0 0\n", "stl"),
+        (b"\0" * 80 + (10**9).to_bytes(4, "little"), "stl"),
+        (b"ply\nformat ascii 1.0\nelement vertex 99999999999\nproperty float x\nend_header\n", "ply"),
+        (
+            "ply",
+        ),
+        (b"v 0 0 0\nf 1 2 3\n", "obj"),
+        (b"v 1 2\nf 1 1 1\n", "obj"),
+        (b"PK\x03\x04rubbish", "3mf"),
+        (b"glTF\x02\0\0\0", "glb"),
+    ],
+)
+def test_hostile_files(data, kind):
+    with pytest.raises(BadMesh):
+        parse_mesh(data, kind)
+
+
+def test_zip_bomb_and_endless_components():
+    def packed(model: bytes) -> bytes:
+        made = io.BytesIO()
+        relation = (
+            '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="a" '
+            'Target="/m" Type="http://schemas.microsoft.com/3dmanufacturing/2013/01/3dmodel"/></Relationships>'
+        )
+        with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("_rels/.rels", relation)
+            archive.writestr("m", model)
+        return made.getvalue()
+
+    with pytest.raises(BadMesh, match="unpacks to"):
+        parse_mesh(packed(b" " * 50_000_000), "3mf")
+    core = 'xmlns="http://schemas.microsoft.com/3dmanufacturing/core/2015/02"'
+    objects = '<object id="0"><components>' + '<component objectid="0"/>' * 2 + "</components></object>"
+    model = f'<model {core}><resources>{objects}</resources><build><item objectid="0"/></build></model>'
+    with pytest.raises(BadMesh, match="contain one another"):
+        parse_mesh(packed(model.encode()), "3mf")
+    entities = '<!DOCTYPE m [<!ENTITY a "aaaaaaaaaa">' + "".join(
+        f'<!ENTITY {chr(98 + k)} "{("&" + chr(97 + k) + ";") * 10}">' for k in range(9)
+    )
+    with pytest.raises(BadMesh):
+        parse_mesh(packed(f"{entities}]><model {core}>&j;</model>".encode()), "3mf")
+
+
+def test_nodes_in_a_circle():
+    document = {"asset": {"version": "2.0"}, "scenes": [{"nodes": [0]}], "nodes": [{"children": [0]}]}
+    text = json.dumps(document).encode()
+    data = b"glTF" + (2).to_bytes(4, "little") + b"\0" * 4 + len(text).to_bytes(4, "little") + b"JSON" + text
+    with pytest.raises(BadMesh, match="contain one another"):
+        parse_mesh(data, "glb")
+
+
+def test_limits_and_kinds_are_named(tmp_path):
+    path = tmp_path / "model.stl"
+    export(shapes.ball(10), path, "stl")
+    with pytest.raises(BadMesh, match=r"at most 100 are taken"):
+        load_mesh(path, max_faces=100)
+    with pytest.raises(BadMesh, match=r"at most 0 MB"):
+        load_mesh(path, max_bytes=1000)
+    with pytest.raises(BadMesh, match=r"\.stl, \.3mf, \.glb, \.obj or \.ply"):
+        load_mesh(tmp_path / "model.blend")
+    with pytest.raises(BadMesh, match="cannot be read"):
+        load_mesh(tmp_path / "missing.stl")
