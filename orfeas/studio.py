@@ -263,7 +263,8 @@ class Studio:
         """Write the result's files; yield what comes next and the names written so far."""
         from orfeas.export import export, file_name, write_glb
         from orfeas.picture import encode_png
-        from orfeas.render.still import encode_webp, render_poster, render_turntable, turntable_strip
+        from orfeas.render.encode import encode_webp, turntable_strip
+        from orfeas.render.still import render_poster, render_turntable
 
         poster = render_poster(shape)
         (folder / "poster.webp").write_bytes(encode_webp(poster))
