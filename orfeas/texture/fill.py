@@ -33,11 +33,13 @@ def blur_within(image: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarr
     options = {"sigmaX": sigma / step, "borderType": cv2.BORDER_CONSTANT}
     colour = cv2.GaussianBlur(colour, (0, 0), **options)
     sure = cv2.GaussianBlur(sure, (0, 0), **options)
-    blurred = colour / np.maximum(sure, 1e-6)[..., None]
+    blurred = colour.reshape(*sure.shape, -1) / np.maximum(sure, 1e-6)[..., None]  # cv2 drops a single channel's axis
     seen = sure > 1e-3
     if not seen.all():
         blurred = spread_nearest(blurred, seen if seen.any() else sure >= sure.max())
-    return cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR) if step > 1 else blurred
+    if step > 1:
+        blurred = cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR)
+    return blurred.reshape(height, width, -1)
 
 
 def draw_inwards(image: np.ndarray, weight: np.ndarray, depth: np.ndarray, longest: float) -> np.ndarray:

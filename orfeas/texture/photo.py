@@ -22,10 +22,12 @@ LEAST_SIZE = 512  # pixels along the longer side of a half, enlarged if need be
 PADDING = 8  # pixels around each half that repeat its outermost colours
 UNTRUSTED = 0.004  # width of the band along the outline that may hold background, as a share of the longer side
 SOFTENING = 0.03  # standard deviation of the softened photo, same share
-RING = 0.035  # width of the band along the outline that colours the back, same share
+SHEEN = 0.015  # depth below the outline from which the softened photo takes a pixel in full, same share
+HIGHLIGHT = 12.0  # a pixel so much brighter and paler (of 255) than the patch around counts half in the softened photo
+RING = 0.05  # width of the band along the outline that colours the back, same share
 GRAZING = (0.12, 0.4)  # cosine between normal and view: softened below, the projection above
-PATCHES = 0.07  # standard deviation of the front's large patches, same share
-BACK_TINT = 0.35  # how much of the front's large patches shows through in the middle of the back
+PATCHES = 0.09  # standard deviation of the front's large patches, same share
+BACK_TINT = 0.45  # how much of the front's large patches shows through in the middle of the back
 VIEW_SIZE = 512  # pixels along the longer side of the views that tell what the photo sees, and how obliquely
 OCCLUDED = 0.03  # a front face so far (share of the mesh's size) behind the visible surface is not in the photo
 
@@ -160,14 +162,20 @@ def _clean_photo(photo: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.n
     widest = cv2.dilate(depth, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (window, window)))
     trusted = (depth > 0) & ((depth >= band) | (depth >= 0.7 * widest))
     photo = spread_nearest(photo, trusted)
-    return photo, blur_within(photo, trusted.astype(np.float32), SOFTENING * longest)
+    # Sides and back take the colours a little farther in, and less of what shines: along the outline of a smooth thing
+    # there is more of the room's reflection than of its own colour. A reflection is brighter and paler than the patch.
+    weight = trusted.astype(np.float32)
+    tone = np.stack([photo.max(axis=2), photo.min(axis=2) - photo.max(axis=2)], axis=-1)  # brightness, paleness
+    shine = np.prod(np.maximum(tone - blur_within(tone, weight, PATCHES * longest), 0.0) / HIGHLIGHT, axis=-1)
+    weight *= np.clip(depth / (SHEEN * longest), 0.02, 1.0) ** 2 / (1.0 + shine)
+    return photo, blur_within(photo, weight, SOFTENING * longest)
 
 
 def _guess_back(photo: np.ndarray, soft: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """The colours along the outline drawn inwards, with a breath of the front's large patches: no second face."""
     longest = max(depth.shape)
     inside = (depth > 0).astype(np.float32)
-    ring = np.clip(1.2 - depth / (RING * longest), 0.0, 1.0) * inside
+    ring = np.clip(1.0 - depth / (RING * longest), 0.0, 1.0) * inside
     inwards = draw_inwards(soft, ring, depth, longest)
     patches = blur_within(photo, inside, PATCHES * longest)
     tint = BACK_TINT * np.clip(depth / (0.25 * longest), 0.0, 1.0)[..., None]
