@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a shape job. ``fraction`` in [0, 1] of the shape stage; ``message`` is for people."""
+    """One step of a shape job. ``fraction`` in [0, 1] of the shape stage; ``message`` is for people.
+
+    facts: for the recipe: JSON values, and under "latent" an array that is kept beside it.
+    """
 
     fraction: float
     message: str
+    facts: Mapping[str, Any] | None = None
 
 
 @runtime_checkable

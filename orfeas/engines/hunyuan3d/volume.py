@@ -245,11 +245,17 @@ class _Asker:
         axis = np.linspace(-half_extent, half_extent, cells + 1, dtype=np.float32)
         self.axis = torch.from_numpy(axis).to(device)
         self.finite = torch.ones((), dtype=torch.bool, device=device)
+        self.waiting: torch.cuda.Event | None = None
 
     def __call__(self, keys: Tensor) -> Tensor:
         with torch.no_grad():
             values = self.field(self.axis[_positions(keys, self.side)]).float()
         self.finite &= values.isfinite().all()
+        if values.is_cuda:  # stay one chunk ahead of the device, no more: progress is true and a stop is quick
+            if self.waiting is not None:
+                self.waiting.synchronize()
+            self.waiting = torch.cuda.Event()
+            self.waiting.record(torch.cuda.current_stream(values.device))
         return values
 
     def check(self) -> None:

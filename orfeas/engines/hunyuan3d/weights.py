@@ -206,6 +206,13 @@ def check_part(module: nn.Module, tensors: Mapping[str, Tensor], part: str, name
         )
 
 
+def check_checkpoint(checkpoint: Checkpoint, config: ModelConfig) -> None:
+    """Raise `BadWeights` unless every part of the file fits ``config``. Reads no tensor."""
+    for part, module in build_meta(config).items():
+        name, tensors = _tensors_of(checkpoint, part)
+        check_part(module, tensors, part, name)
+
+
 def assemble(recipe: Recipe, tensors: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
     """One parameter of ours on ``device``."""
 

@@ -1,0 +1,395 @@
+"""Hunyuan3D-2.1 as an `orfeas.engines.Engine`: picture -> features -> latents -> field -> mesh."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from orfeas.engines import Step
+from orfeas.engines.hunyuan3d.config import RELEASED, ModelConfig
+from orfeas.engines.hunyuan3d.preprocess import prepare_image
+from orfeas.engines.hunyuan3d.residency import (
+    INT8,
+    Networks,
+    Residency,
+    choose_residency,
+    free_gigabytes,
+    model_gigabytes,
+    release_memory,
+)
+from orfeas.engines.hunyuan3d.sampler import SOLVERS, draw_noise, sample
+from orfeas.engines.hunyuan3d.surface import extract_surface, refine_surface
+from orfeas.engines.hunyuan3d.vae import GeoField
+from orfeas.engines.hunyuan3d.volume import choose_chunk, hierarchical
+from orfeas.errors import BadRequest, EngineUnavailable, OrfeasError, OutOfMemory
+from orfeas.mesh import Mesh
+
+if TYPE_CHECKING:
+    from orfeas.cutout import Cutout
+    from orfeas.request import Quality
+
+log = logging.getLogger("orfeas")
+
+GUIDANCE = 5.0
+REFINE_FROM = 512  # grids from here on (quality "high") get their vertices moved onto the field
+FEATURES_KEPT = 8  # pictures; 2.8 MB each
+# Where each stage begins in the shape's progress; from the counted work of a standard job (30 steps, R = 384).
+STARTS = {"features": 0.0, "diffusion": 0.02, "decoding": 0.80, "volume": 0.82, "surface": 0.97}
+_MEMORY_WORDS = ("out of memory", "can't allocate memory", "alloc_failed")
+
+
+@dataclass(frozen=True)
+class Approximations:
+    """Faster, and no longer the exact result. Off by default; what is on is named in the recipe.
+
+    solver: "euler" (exact) or "adams-bashforth". guidance_interval: the times within which guidance acts; (0, 1) is
+    exact.
+    """
+
+    solver: str = "euler"
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self):
+        if self.solver not in SOLVERS:
+            raise BadRequest(f"The solver cannot be {self.solver!r}: use {' or '.join(SOLVERS)}.", "bad_choice")
+        low, high = self.guidance_interval
+        if not 0 <= low <= high <= 1:
+            raise BadRequest(
+                f"The guidance interval cannot be {low} to {high}: use 0 <= low <= high <= 1.", "bad_choice"
+            )
+
+    def names(self) -> list[str]:
+        """What differs from the exact way, for people."""
+        low, high = self.guidance_interval
+        guided = [] if (low, high) == (0.0, 1.0) else [f"guidance only from time {low:g} to {high:g}"]
+        return ([] if self.solver == "euler" else [f"the {self.solver} solver"]) + guided
+
+
+@dataclass
+class _Job:
+    """One shape on its way: what is done is kept, so that a retry after running out of memory goes on from there."""
+
+    quality: Quality
+    seed: int = 0
+    pixels: np.ndarray | None = None
+    latents: Tensor | None = None  # (1, T, channels) float32 on the CPU, rounded to half precision
+    fraction: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Hunyuan3DEngine:
+    """An `orfeas.engines.Engine`. ``quality.grid`` is R, the cells along an axis; ``quality.steps`` the diffusion's.
+
+    weights: the file of weights (`orfeas.engines.hunyuan3d.download` finds or fetches it). device: "cpu", "cuda" or
+    "cuda:N". residency: a key of `residency.POLICIES`, or None to choose by free memory when loading.
+    """
+
+    name = "hunyuan3d"
+    title = "Hunyuan3D-2.1"
+
+    def __init__(
+        self,
+        weights: Path,
+        *,
+        config: ModelConfig = RELEASED,
+        device: str = "cuda",
+        reason: str = "",
+        residency: str | None = None,
+        approximations: Approximations | None = None,
+        refine_from: int = REFINE_FROM,
+    ):
+        self.weights, self.config = Path(weights), config
+        self.device = "cuda:0" if device == "cuda" else device
+        self.reason = reason or f"Hunyuan3D was asked for, on {self.device}."
+        self.approximations = approximations or Approximations()
+        self.refine_from = refine_from
+        self._where = torch.device(self.device)
+        # Half precision is how the weights are published; on the CPU it would be slower than float32, not faster.
+        self.dtype = torch.float16 if self._where.type == "cuda" else torch.float32
+        self._policy = residency
+        self._networks: Networks | None = None
+        self._features: OrderedDict[str, Tensor] = OrderedDict()
+        self._closed = False
+
+    @property
+    def version(self) -> str:
+        policy = self._networks.residency.name if self._networks else None
+        return "-".join(
+            ["hunyuan3d-2.1-1", str(self.dtype).removeprefix("torch."), *(["int8"] if policy == INT8 else [])]
+        )
+
+    @property
+    def caveat(self) -> str:
+        names = self.approximations.names()
+        if self._networks is not None and self._networks.residency.name == INT8:
+            names.append("the transformer's experts in 8 bit")
+        return f"Approximated for speed or memory: {', '.join(names)}." if names else ""
+
+    def load(self) -> None:
+        """Check the weights and read what may stay in memory. Raises `BadWeights` or `EngineUnavailable`."""
+        self._refuse_if_closed()
+        if self._networks is not None:
+            return
+        if self._where.type == "cuda":
+            _find_gpu(self._where)
+        if self._policy is None:
+            model_gb = model_gigabytes(self.config, self.dtype)
+            residency = choose_residency(free_gigabytes(self._where), model_gb, self.device)
+        else:
+            residency = Residency(self._policy, f"The policy {self._policy!r} was asked for.")
+        log.info("Hunyuan3D: %s", residency.reason)
+        networks = Networks(self.weights, self.config, self._where, self.dtype, residency)
+        try:
+            networks.preload()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if networks.step_down() is None:
+                raise self._memory_error() from error
+        self._networks = networks
+
+    def health(self) -> dict[str, Any]:
+        """Plain facts, at once, also while a job runs."""
+        networks = self._networks
+        facts: dict[str, Any] = {
+            "engine": self.name,
+            "version": self.version,
+            "device": self.device,
+            "ready": networks is not None,
+            "precision": str(self.dtype).removeprefix("torch."),
+            "weights": self.weights.name,
+            "approximations": self.approximations.names(),
+        }
+        if networks is not None:
+            facts |= {"residency": networks.residency.name, "residency_reason": networks.residency.reason}
+            if self._where.type == "cuda":
+                facts["vram_used_gb"] = round(torch.cuda.memory_allocated(self._where) / 1e9, 2)
+        return facts
+
+    def close(self) -> None:
+        """Give back all memory. The engine cannot be used afterwards."""
+        self._closed = True
+        self._features.clear()
+        if self._networks is not None:
+            self._networks.drop()
+            self._networks = None
+
+    def shape(self, cutout: Cutout, quality: Quality, seed: int) -> Iterator[Step | Mesh]:
+        """Yield a step after each diffusion step and each chunk of the volume, then the mesh.
+
+        The last step's facts hold ``shape_seconds`` by stage, ``peak_vram_mb`` (on a GPU), ``residency`` and
+        ``latent`` (T, channels) float16, from which `remesh` makes the mesh again. Raises `OrfeasError` with code
+        "no_surface" where the field has none, `OutOfMemory` where even a leaner policy does not fit; the next job
+        finds a working engine in either case.
+        """
+        yield from self._run(_Job(quality, seed, prepare_image(cutout.rgba, self.config)))
+
+    def remesh(self, latent: np.ndarray, quality: Quality) -> Iterator[Step | Mesh]:
+        """Another grid for the latent of an earlier job, without diffusion; the same grid gives the same mesh.
+
+        latent: (T, channels) as in the facts of `shape`. Raises `BadRequest` for another shape.
+        """
+        expected = self.config.latent_shape[1:]
+        latent = np.asarray(latent)
+        if latent.shape != expected or not np.issubdtype(latent.dtype, np.floating) or not np.isfinite(latent).all():
+            raise BadRequest(
+                f"A latent of shape {latent.shape} and type {latent.dtype} cannot be meshed: it has to be {expected}"
+                " finite floating-point numbers of the same model.",
+                "bad_latent",
+            )
+        yield from self._run(_Job(quality, latents=torch.from_numpy(latent.astype(np.float32))[None]))
+
+    # --- one job --------------------------------------------------------------------------------------------------
+
+    def _run(self, job: _Job) -> Iterator[Step | Mesh]:
+        """The job, and once again, leaner, from where it was, if the device runs out of memory."""
+        self._refuse_if_closed()
+        self.load()
+        if self._where.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._where)
+        try:
+            for retry in (False, True):
+                try:
+                    for event in self._stages(job):
+                        yield _not_backwards(event, job)
+                    return
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                # Out of the handler: what the traceback held is free now, and the networks can go.
+                leaner = self._networks.step_down()
+                if retry or leaner is None:
+                    raise self._memory_error()
+                job.facts["memory_note"] = leaner.reason
+                yield Step(job.fraction, leaner.reason)
+        finally:
+            release_memory(self._where)
+
+    def _stages(self, job: _Job) -> Iterator[Step | Mesh]:
+        if job.latents is None:
+            yield Step(STARTS["features"], "Looking at the picture")
+            with self._timed(job, "features"):
+                features = self._look(job.pixels)
+            yield from self._diffuse(job, features)
+            del features
+        yield Step(STARTS["decoding"], "Decoding the latents")
+        with self._timed(job, "decoding"):
+            vae = self._networks.get("vae")
+            with torch.no_grad():
+                decoded = vae.latent_decoder(job.latents.to(self._where))
+                geometry = GeoField(vae.geo_decoder, decoded)
+            del decoded
+        yield from self._mesh(job, geometry)
+
+    def _look(self, pixels: np.ndarray) -> Tensor:
+        """The picture's features (1, S, width), remembered by the picture."""
+        key = hashlib.sha256(pixels.tobytes()).hexdigest()
+        if key not in self._features:
+            with torch.no_grad():
+                features = self._networks.get("conditioner")(torch.from_numpy(pixels).to(self._where))
+            self._features[key] = features.cpu()
+            while len(self._features) > FEATURES_KEPT:
+                self._features.popitem(last=False)
+        self._features.move_to_end(key)
+        return self._features[key].to(self._where)
+
+    def _diffuse(self, job: _Job, features: Tensor) -> Iterator[Step]:
+        quality = job.quality
+        with self._timed(job, "diffusion"):
+            dit = self._networks.get("model")
+            noise = draw_noise(job.seed, self.config.latent_shape)
+            began = time.perf_counter()
+            latents = noise
+            steps = sample(
+                dit,
+                features,
+                steps=quality.steps,
+                noise=noise,
+                guidance=GUIDANCE,
+                solver=self.approximations.solver,
+                guidance_interval=self.approximations.guidance_interval,
+                halves_in_turn=self._networks.residency.name == INT8,
+            )
+            for event in steps:
+                if isinstance(event, Tensor):
+                    latents = event
+                    continue
+                done, count = event
+                left = (time.perf_counter() - began) / done * (count - done)
+                message = f"Diffusion step {done} of {count}" + (f", about {_seconds(left)} left" if done > 1 else "")
+                yield Step(_between("diffusion", "decoding", done / count), message)
+            # As the latent is kept, so it is used: a mesh made from the recipe is the same mesh.
+            job.latents = latents.to(torch.float16).float().cpu()
+
+    def _mesh(self, job: _Job, geometry: GeoField) -> Iterator[Step | Mesh]:
+        quality = job.quality
+        chunk = choose_chunk(self._where, geometry.bytes_per_point)
+        with self._timed(job, "volume"):
+            decoding = hierarchical(
+                geometry, quality.grid, device=self._where, chunk=chunk, half_extent=self.config.box
+            )
+            volume = None
+            while volume is None:
+                try:
+                    done = next(decoding)
+                    yield Step(_between("volume", "surface", done), f"Decoding the volume, {done:.0%}")
+                except StopIteration as stop:
+                    volume = stop.value
+        yield Step(STARTS["surface"], "Drawing the surface")
+        with self._timed(job, "surface"):
+            cells = volume.surface_cells()
+            evaluated = volume.evaluated
+            del volume, decoding
+            if not len(cells.position):
+                raise OrfeasError(
+                    "Hunyuan3D found no surface for this picture: try another seed, or another picture.", "no_surface"
+                )
+            surface = extract_surface(cells)
+            del cells
+            refined = quality.grid >= self.refine_from
+            if refined:
+                for done, better in refine_surface(surface, geometry, chunk):
+                    yield Step(_between("surface", None, done), f"Sharpening the surface, {done:.0%}")
+                    surface = better or surface
+            mesh = Mesh(surface.vertices.cpu().numpy(), surface.faces.cpu().numpy().astype(np.int32))
+        yield Step(1.0, "Shape made", self._facts(job, evaluated, refined))
+        yield mesh
+
+    def _facts(self, job: _Job, evaluated: int, refined: bool) -> dict[str, Any]:
+        facts = {
+            "shape_seconds": {stage: round(seconds, 3) for stage, seconds in job.seconds.items()},
+            "residency": self._networks.residency.name,
+            "precision": str(self.dtype).removeprefix("torch."),
+            "approximations": self.approximations.names(),
+            "grid": job.quality.grid,
+            "field_evaluations": evaluated,
+            "vertices_refined": refined,
+            "latent": job.latents[0].to(torch.float16).numpy(),
+            **job.facts,
+        }
+        if self._where.type == "cuda":
+            facts["peak_vram_mb"] = round(torch.cuda.max_memory_allocated(self._where) / 1e6, 1)
+        return facts
+
+    @contextmanager
+    def _timed(self, job: _Job, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        if self._where.type == "cuda":
+            torch.cuda.synchronize(self._where)
+        job.seconds[stage] = time.perf_counter() - began
+
+    def _memory_error(self) -> OutOfMemory:
+        return OutOfMemory(
+            f"{self.device} ran out of memory: choose a lower quality, close other programs that use it, or run the"
+            " built-in engine with ORFEAS_ENGINE=sketch."
+        )
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise EngineUnavailable("The Hunyuan3D engine was closed: start the program again.")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch, CUDA's libraries or the system say that memory ran out."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _MEMORY_WORDS)
+
+
+def _find_gpu(device: torch.device) -> None:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (device.index or 0) >= count:
+        raise EngineUnavailable(
+            f"{device} was asked for, but the number of usable CUDA GPUs here is {count}: choose another with"
+            " ORFEAS_DEVICE, or run the built-in engine with ORFEAS_ENGINE=sketch;"
+            " `python -m orfeas doctor` says what was found."
+        )
+
+
+def _between(stage: str, following: str | None, done: float) -> float:
+    end = STARTS[following] if following else 1.0
+    return STARTS[stage] + (end - STARTS[stage]) * min(1.0, done)
+
+
+def _not_backwards(event: Step | Mesh, job: _Job) -> Step | Mesh:
+    if isinstance(event, Step):
+        job.fraction = max(job.fraction, event.fraction)
+        return Step(job.fraction, event.message, event.facts)
+    return event
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
