@@ -3,7 +3,7 @@
 Tokens are sorted by expert once, so each expert works on one slice. Where the slices end is known only on the device;
 there are two ways not to wait for it:
 
-* bfloat16 on compute capability 9 or later: one grouped matrix product that reads the ends on the device.
+* bfloat16 on compute capability 9.0 (Hopper): one grouped matrix product that reads the ends on the device.
 * everywhere else: the eight ends (64 bytes) travel to the host while the shared expert keeps the device busy, then
   each expert's slice is an ordinary matrix product. The device does not idle, and the inner activations of only one
   expert exist at a time.
@@ -18,6 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orfeas.engines.hunyuan3d.config import DitConfig
+
+# Public since torch 2.10, private before.
+_grouped_mm = getattr(F, "grouped_mm", None) or getattr(torch, "_grouped_mm", None)
 
 
 class MixtureOfExperts(nn.Module):
@@ -69,12 +72,12 @@ class Experts(nn.Module):
         self.down = StackedLinear(count, inner, width)
 
     def can_group(self, tokens: Tensor) -> bool:
-        """Whether the grouped kernel exists here: other cards and types would fall back to a loop that waits."""
+        """Whether the grouped kernel is here: other cards and types refuse, or fall back to a loop that waits."""
         return (
             tokens.is_cuda
             and tokens.dtype == torch.bfloat16 == self.up.weight.dtype
-            and hasattr(torch, "_grouped_mm")
-            and torch.cuda.get_device_capability(tokens.device) >= (9, 0)
+            and _grouped_mm is not None
+            and torch.cuda.get_device_capability(tokens.device) == (9, 0)
         )
 
     def run_grouped(self, rows: Tensor, ends: Tensor) -> Tensor:
@@ -106,7 +109,7 @@ class StackedLinear(nn.Module):
         return F.linear(rows, self.weight[expert], self.bias[expert])
 
     def run_grouped(self, rows: Tensor, ends: Tensor, expert_of_row: Tensor) -> Tensor:
-        product = torch._grouped_mm(rows, self.weight.transpose(-2, -1), offs=ends.to(torch.int32))
+        product = _grouped_mm(rows, self.weight.transpose(-2, -1), offs=ends.to(torch.int32))
         return product + self.bias[expert_of_row]
 
 

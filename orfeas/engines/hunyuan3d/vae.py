@@ -58,15 +58,15 @@ class Block(nn.Module):
 class SelfAttention(nn.Module):
     def __init__(self, config: VaeConfig):
         super().__init__()
-        self.heads, head_width = config.heads, config.width // config.heads
+        self.heads, self.head_width = config.heads, config.width // config.heads
         self.to_qkv = nn.Linear(config.width, 3 * config.width, bias=False)
-        self.q_norm = nn.LayerNorm(head_width, EPSILON)
-        self.k_norm = nn.LayerNorm(head_width, EPSILON)
+        self.q_norm = nn.LayerNorm(self.head_width, EPSILON)
+        self.k_norm = nn.LayerNorm(self.head_width, EPSILON)
         self.out_proj = nn.Linear(config.width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
-        query, key, value = self.to_qkv(x).view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = self.to_qkv(x).view(batch, tokens, 3, self.heads, self.head_width).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(self.q_norm(query), self.k_norm(key), value)
         return self.out_proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
 
@@ -120,21 +120,21 @@ class CrossBlock(nn.Module):
 class CrossAttention(nn.Module):
     def __init__(self, config: VaeConfig):
         super().__init__()
-        self.heads, head_width = config.heads, config.width // config.heads
+        self.heads, self.head_width = config.heads, config.width // config.heads
         self.to_q = nn.Linear(config.width, config.width, bias=False)
         self.to_kv = nn.Linear(config.width, 2 * config.width, bias=False)
-        self.q_norm = nn.LayerNorm(head_width, EPSILON)
-        self.k_norm = nn.LayerNorm(head_width, EPSILON)
+        self.q_norm = nn.LayerNorm(self.head_width, EPSILON)
+        self.k_norm = nn.LayerNorm(self.head_width, EPSILON)
         self.out_proj = nn.Linear(config.width, config.width)
 
     def project_latents(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         batch, tokens, _ = latents.shape
-        key, value = self.to_kv(latents).view(batch, tokens, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        key, value = self.to_kv(latents).view(batch, tokens, 2, self.heads, self.head_width).permute(2, 0, 3, 1, 4)
         return self.k_norm(key).contiguous(), value.contiguous()
 
     def forward(self, h: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         batch, points, width = h.shape
-        query = self.q_norm(self.to_q(h).view(batch, points, self.heads, -1).transpose(1, 2))
+        query = self.q_norm(self.to_q(h).view(batch, points, self.heads, self.head_width).transpose(1, 2))
         mixed = F.scaled_dot_product_attention(query, keys, values)
         return self.out_proj(mixed.transpose(1, 2).reshape(batch, points, width))
 

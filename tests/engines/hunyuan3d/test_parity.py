@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from orfeas.engines.hunyuan3d import dino, dit, moe, parity, preprocess, sampler, surface, vae, weights
+from orfeas.engines.hunyuan3d.config import parse_config
 from orfeas.errors import BadWeights
+from tests.engines.hunyuan3d.plain import Plain, write_fixture
 from tests.engines.hunyuan3d.tiny import FIXTURE
 
 
@@ -72,6 +74,50 @@ def test_picture_of_the_released_size_is_bit_exact(fixture):
     ours = preprocess.prepare_image(fixture["pre.rgba"].numpy(), replace(fixture.config, image_size=512))
     levels = np.rint((ours[0].transpose(1, 2, 0) + 1) * 127.5).astype(np.uint8)
     np.testing.assert_array_equal(levels, expected)
+
+
+OTHER = {  # nothing here has the size it has in the public fixture
+    "dit": {"in_channels": 6, "hidden_size": 48, "context_dim": 40, "depth": 5, "num_heads": 3, "num_moe_layers": 1}
+    | {"num_experts": 5, "moe_top_k": 3},
+    "vae": {"num_latents": 19, "embed_dim": 6, "width": 80, "heads": 5, "num_decoder_layers": 2, "num_freqs": 6}
+    | {"scale_factor": 0.83},
+    "image_size": 40,
+    "steps": 6,
+    "guidance": 3.5,
+    "noise_seed": 77,
+    "box": 1.1,
+}
+OTHER_DINO = {"hidden_size": 40, "num_hidden_layers": 2, "num_attention_heads": 5, "patch_size": 6, "image_size": 42}
+OTHER_DINO |= {"mlp_ratio": 3, "layer_norm_eps": 1e-6}
+OTHER["conditioner"] = {"main_image_encoder": {"kwargs": {"config": OTHER_DINO, "image_size": 42}}}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_other_sizes_against_a_plain_float64_implementation(tmp_path, seed):
+    config = parse_config(OTHER)
+    rgba = torch.zeros(33, 57, 4, dtype=torch.uint8)
+    rgba[5:30, 9:40] = torch.randint(0, 256, (25, 31, 4), generator=torch.Generator().manual_seed(seed)).byte()
+    write_fixture(tmp_path / "other", OTHER, config, rgba, seed, cells=9)
+    fixture = parity.open_fixture(tmp_path / "other")
+    with torch.inference_mode():
+        groups = [group for name, group in parity.GROUPS.items() if name != "mesh"]
+        stages = [stage for group in groups for stage in group(fixture)]
+    assert [stage for stage in stages if not stage.ok] == []
+    assert len(stages) == 2 + 3 + 2 + 4 * 5 + 1 + 5 + 7 + 1
+
+
+def test_plain_implementation_agrees_with_the_public_one(fixture):
+    """It may stand in for the public implementation at other sizes because it agrees with it at this one."""
+    plain = Plain(load_file(FIXTURE / "tiny_weights.safetensors"), fixture.config)
+    close = {"rtol": 2e-5, "atol": 2e-5, "check_dtype": False}
+    torch.testing.assert_close(plain.condition(fixture["pre.image"]), fixture["cond.main"], **close)
+    velocity = plain.velocity(fixture["dit.x"], fixture["dit.t"], fixture["dit.context"])
+    torch.testing.assert_close(velocity, fixture["dit.out"], **close)
+    trace = plain.sample(fixture["sample.noise"], fixture["cond.main"], fixture.steps, fixture.guidance)
+    torch.testing.assert_close(torch.stack(trace), fixture["sample.trace"], **close)
+    torch.testing.assert_close(plain.decode(fixture["sample.latents"]), fixture["vae.decoded"], **close)
+    logits = plain.logits(fixture["geo.queries"], fixture["vae.decoded"].double())
+    torch.testing.assert_close(logits, fixture["geo.logits"], rtol=2e-5, atol=2e-4, check_dtype=False)
 
 
 # Mutations: what the reference's traps would make of our code. Each has to fail the stage where it shows first.

@@ -322,7 +322,7 @@ def test_random_weights_fill_every_part(tmp_path):
 
 
 def test_opening_and_loading_keeps_host_memory_low(tmp_path):
-    """A part of 256 MB is mapped: reading some of it takes no memory but the page cache."""
+    """A part of 64 MB is mapped: reading some of it takes no memory but the page cache."""
     if not Path("/proc/self/status").exists():
         pytest.skip("reads /proc")
     program = f"""
@@ -336,7 +336,7 @@ def test_opening_and_loading_keeps_host_memory_low(tmp_path):
 
         for suffix in ("ckpt", "safetensors"):
             path = {str(tmp_path)!r} + "/big." + suffix
-            tensors = {{f"model.{{n}}": torch.ones(8, 1024, 1024) for n in range(8)}}
+            tensors = {{f"model.{{n}}": torch.ones(2, 1024, 1024) for n in range(8)}}
             torch.save(tensors, path) if suffix == "ckpt" else save_file(tensors, path)
             del tensors
             before = anonymous_mb()
@@ -346,4 +346,4 @@ def test_opening_and_loading_keeps_host_memory_low(tmp_path):
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert all(float(line) < 32 for line in done.stdout.split()), done.stdout
+    assert all(float(line) < 16 for line in done.stdout.split()), done.stdout
