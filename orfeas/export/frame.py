@@ -40,6 +40,11 @@ def linear_light(colors: np.ndarray) -> np.ndarray:
     return table[colors]
 
 
+def one_line(title: str) -> str:
+    """A title for a line of text or an XML attribute: printable characters only, single spaces."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in title).split())
+
+
 def zip_entry(name: str, *, compressed: bool = True) -> zipfile.ZipInfo:
     """A zip entry without a time of its own, so that the same mesh gives the same bytes."""
     entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))

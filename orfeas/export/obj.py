@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orfeas.export.frame import split_at_seams, unit_normals, zip_entry
+from orfeas.export.frame import one_line, split_at_seams, unit_normals, zip_entry
 from orfeas.mesh import Mesh
 from orfeas.mesh.transfer import vertex_colors
 
@@ -53,7 +53,7 @@ def _plain(mesh: Mesh, title: str) -> bytes:
 
 
 def _heading(title: str) -> str:
-    return f"# ORFEAS, millimetres, Y up\no {'_'.join(title.split()) or 'model'}\n"
+    return f"# ORFEAS, millimetres, Y up\no {one_line(title).replace(' ', '_') or 'model'}\n"
 
 
 def _vertex_lines(mesh: Mesh, colors: np.ndarray | None) -> str:

@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from orfeas.export.frame import z_up, zip_entry
+from orfeas.export.frame import one_line, z_up, zip_entry
 from orfeas.mesh import Mesh
 from orfeas.mesh.transfer import vertex_colors
 
@@ -49,7 +49,7 @@ def write_3mf(mesh: Mesh, path: Path, *, title: str = "model", thumbnail: bytes 
         row = '<triangle v1="%d" v2="%d" v3="%d" pid="1" p1="%d" p2="%d" p3="%d"/>\n'
     else:
         corners, row = mesh.faces, '<triangle v1="%d" v2="%d" v3="%d"/>\n'
-    name = escape(title, {'"': "&quot;"})
+    name = escape(one_line(title), {'"': "&quot;"})
     model = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         '<model unit="millimeter" xml:lang="en-US" xmlns="http://schemas.microsoft.com/3dmanufacturing/core/2015/02" '
