@@ -67,9 +67,7 @@ def load_picture(source: Path | bytes) -> Picture:
     del data
     try:
         image = _decode(header)
-    except BadPicture:
-        raise
-    except MemoryError:
+    except (BadPicture, MemoryError):
         raise
     except Exception as error:  # decoders raise anything on damaged files: OSError, SyntaxError, struct.error, ...
         raise corrupt("its pixels cannot be decoded") from error

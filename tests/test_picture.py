@@ -81,6 +81,7 @@ def test_hostile_file_gets_its_verdict(entry):
         assert str(caught.value).endswith(".")
         return
     picture = load_picture(path)
+    assert 0.1 < cut_out(picture).coverage < 0.9
     assert picture.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert picture.rgba.dtype == np.uint8
     assert picture.rgba.shape == (*picture.original_size[::-1], 4)

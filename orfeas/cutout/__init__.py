@@ -81,7 +81,6 @@ def cut_out(
             notes.append("Hardly any of the picture is transparent, so its transparency was not taken for a cutout.")
         rgb = _flatten(picture)
         method, explanation, alpha = _find(rgb, default_finders() if finders is None else finders)
-    found = alpha
     if taps:
         alpha = apply_taps(rgb, alpha, taps)
         plural = "" if len(taps) == 1 else "s"
@@ -89,7 +88,7 @@ def cut_out(
 
     _refuse_useless(alpha, keep, picture.has_alpha, MAX_ALPHA_COVERAGE if method == "alpha" else MAX_COVERAGE)
     if method == "alpha":  # made by the user: every half transparent pixel is meant
-        colours = grow_colours(rgb, alpha >= 128, (alpha == 0) & (found == 0))
+        colours = grow_colours(rgb, alpha >= 128, alpha == 0)
     else:
         colours = clean_colours(rgb, alpha)
     edge = np.concatenate([alpha[0], alpha[-1], alpha[1:-1, 0], alpha[1:-1, -1]]) >= 128
