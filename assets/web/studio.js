@@ -207,5 +207,6 @@
       showResult(card);
     }
   }).observe(root, { childList: true, subtree: true });
-  window.orfeas = { begin, resume, settle, stop };
+  const draws = () => (root.classList.contains("no-webgl") ? "no" : "yes");
+  window.orfeas = { begin, draws, resume, settle, stop };
 })();

@@ -29,7 +29,19 @@ if TYPE_CHECKING:
     from orfeas.web.handlers import Cutter
     from orfeas.web.jobs import Jobs
 
-_OPTIONS = GenerationRequest.__dataclass_fields__
+# What each option means, for "Use via API" and for MCP tools.
+MEANINGS: Mapping[str, str] = {
+    "picture": "A JPEG, PNG or WebP of one thing, seen whole.",
+    "quality": "How fine: more faces take longer.",
+    "format": "The file to make. STL and 3MF are Z-up and stand on the bed; GLB and OBJ are Y-up.",
+    "size_mm": f"The longest side of the model in millimetres, {SIZE_MM[0]:g} to {SIZE_MM[1]:g}.",
+    "seed": f"{SEED[0]} to {SEED[1]}. The same picture, options and seed give the same file. Without one, it is drawn"
+    " at random and reported.",
+    "background": "auto: use transparency if there is any, else find the subject. keep: use the transparency as it is."
+    " remove: find the subject in any case.",
+    "texture": "photo: colours from the picture. none: no colours.",
+    "max_faces": f"At most so many triangles, {MAX_FACES[0]} to {MAX_FACES[1]:,}. Without it, what the quality allows.",
+}
 
 
 def add_api(jobs: Jobs, cutter: Cutter) -> None:
@@ -66,22 +78,33 @@ def add_api(jobs: Jobs, cutter: Cutter) -> None:
         except Exception as bug:
             raise refusal(report_bug(bug)) from None
 
-    generate.__doc__ = GENERATE_DOC
-    cutout.__doc__ = CUTOUT_DOC
+    generate.__doc__ = _docstring(
+        "Make a solid, printable 3D model of the thing in a picture.",
+        MEANINGS,
+        {
+            "file": "The model.",
+            "report": "The request as it was run, the check of the mesh, the seconds of each stage, and notes.",
+        },
+    )
+    cutout.__doc__ = _docstring(
+        "Show what would be built: the subject of a picture on transparent ground. Takes a second or two.",
+        {name: MEANINGS[name] for name in ("picture", "background")},
+        {"file": "A PNG with transparency.", "info": "How the subject was found, and its share of the picture."},
+    )
     with gr.Row(visible=False):
-        picture = Picture(label="picture")
-        background = Choice(list(BACKGROUNDS), value=_default("background"), label="background")
+        picture = _explain(Picture(label="picture"))
+        background = _choice("background", BACKGROUNDS)
         gr.Button().click(
             generate,
             [
                 picture,
-                Choice(list(QUALITY_NAMES), value=_default("quality"), label="quality"),
-                Choice(list(FORMATS), value=_default("format"), label="format"),
-                Amount(_default("size_mm"), label="size_mm", minimum=SIZE_MM[0], maximum=SIZE_MM[1]),
-                Amount(None, label="seed", minimum=SEED[0], maximum=SEED[1], precision=0),
+                _choice("quality", QUALITY_NAMES),
+                _choice("format", FORMATS),
+                _amount("size_mm", SIZE_MM),
+                _amount("seed", SEED, precision=0),
                 background,
-                Choice(list(TEXTURES), value=_default("texture"), label="texture"),
-                Amount(None, label="max_faces", minimum=MAX_FACES[0], maximum=MAX_FACES[1], precision=0),
+                _choice("texture", TEXTURES),
+                _amount("max_faces", MAX_FACES, precision=0),
             ],
             [gr.File(label="file"), gr.JSON(label="report")],
             api_name="generate",
@@ -102,8 +125,8 @@ def result_report(result: Result) -> dict[str, Any]:
         "id": result.id,
         "name": result.name,
         "request": result.request.options(),
-        "report": _plain(result.report),
-        "facts": _plain(result.facts),
+        "report": dict(result.report),
+        "facts": dict(result.facts),
         "notes": list(result.notes),
     }
 
@@ -117,12 +140,28 @@ def cutout_report(cutout: Cutout) -> dict[str, Any]:
     }
 
 
-def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(facts)
-
-
 def _default(option: str) -> Any:
-    return _OPTIONS[option].default
+    return GenerationRequest.__dataclass_fields__[option].default
+
+
+def _choice(name: str, choices: tuple[str, ...]) -> Choice:
+    return _explain(Choice(list(choices), value=_default(name), label=name))
+
+
+def _amount(name: str, bounds: tuple[float, float], precision: int | None = None) -> Amount:
+    return _explain(Amount(_default(name), label=name, minimum=bounds[0], maximum=bounds[1], precision=precision))
+
+
+def _explain(component):
+    component.meaning = MEANINGS[component.label]
+    return component
+
+
+def _docstring(promise: str, parameters: Mapping[str, str], returns: Mapping[str, str]) -> str:
+    """In the form that Gradio reads: a promise, Args, Returns."""
+    sections = ("Args", parameters), ("Returns", returns)
+    lines = [f"{title}:\n" + "\n".join(f"    {name}: {text}" for name, text in of.items()) for title, of in sections]
+    return "\n".join([promise, "", *lines])
 
 
 def _png(cutout: Cutout) -> str:
@@ -132,36 +171,3 @@ def _png(cutout: Cutout) -> str:
     from orfeas.picture import encode_png
 
     return save_bytes_to_cache(encode_png(cutout.rgba), "cutout.png", get_upload_folder())
-
-
-def _listed(names) -> str:
-    return ", ".join(names)
-
-
-GENERATE_DOC = f"""Make a solid, printable 3D model of the thing in a picture.
-
-Args:
-    picture: JPEG, PNG or WebP of one thing, seen whole.
-    quality: {_listed(QUALITY_NAMES)}.
-    format: {_listed(FORMATS)}. STL and 3MF are Z-up and stand on the bed; GLB and OBJ are Y-up.
-    size_mm: longest side of the model in millimetres, {SIZE_MM[0]:g} to {SIZE_MM[1]:g}.
-    seed: {SEED[0]} to {SEED[1]}; the same picture, options and seed give the same file.
-        Omitted: drawn at random and reported.
-    background: auto (use transparency if there is any, else find the subject), keep (use the
-        transparency as it is) or remove (find the subject in any case).
-    texture: photo (colours from the picture) or none.
-    max_faces: at most so many triangles, {MAX_FACES[0]} to {MAX_FACES[1]:,}. Omitted: what the quality allows.
-Returns:
-    file: the model.
-    report: the request as it was run, the check of the mesh, seconds of each stage, and notes.
-"""
-
-CUTOUT_DOC = """Show what would be built: the subject of a picture on transparent ground. Takes a second or two.
-
-Args:
-    picture: JPEG, PNG or WebP of one thing, seen whole.
-    background: auto, keep or remove, as for /generate.
-Returns:
-    file: a PNG with transparency.
-    info: how the subject was found, and how much of the picture it covers.
-"""

@@ -122,7 +122,7 @@ class Handlers:
     # --- the job -------------------------------------------------------------------------------------------------
 
     async def make(
-        self, token, picture, quality, format, size_mm, seed, background, texture, max_faces,
+        self, token, draws, picture, quality, format, size_mm, seed, background, texture, max_faces,
         corrections: Corrections,
         request: gr.Request, progress=gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ):  # fmt: skip
@@ -137,17 +137,17 @@ class Handlers:
         except OrfeasError as error:
             self.jobs.refuse(token, error)
             raise refusal(error) from None
-        return await self._deliver(start(self.jobs, asked, request, token), progress)
+        return await self._deliver(start(self.jobs, asked, request, token), draws, progress)
 
-    async def resume(self, token, request: gr.Request):
+    async def resume(self, token, draws, request: gr.Request):
         """After a reload: the job that the page remembers, running or done."""
         job = self.jobs.get(str(token or ""))
         if job is None or job.state in ("failed", "cancelled"):
             return gr.skip(), gr.skip()
         job.session = request.session_hash
-        return await self._deliver(job, None)
+        return await self._deliver(job, draws, None)
 
-    async def _deliver(self, job: Job, progress: gr.Progress | None):
+    async def _deliver(self, job: Job, draws: str, progress: gr.Progress | None):
         try:
             result = await finish(job, progress)
         except asyncio.CancelledError:
@@ -155,7 +155,8 @@ class Handlers:
             raise
         if result is None:
             return gr.skip(), gr.skip()
-        return to_cache(result.files["preview"]), panels.result_card(result)
+        preview = to_cache(result.files["preview"]) if draws != "no" else gr.skip()
+        return preview, panels.result_card(result)
 
     def leave(self, request: gr.Request) -> None:
         """The page was closed or reloaded."""

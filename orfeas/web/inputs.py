@@ -31,6 +31,11 @@ class Picture(gr.Image, metaclass=_WritesNoStub):
 
     is_template = True  # the browser draws a plain Image
 
+    meaning = ""
+
+    def api_info(self) -> dict[str, Any]:
+        return _explained(super().api_info(), self.meaning)
+
     def preprocess(self, payload: Any) -> str | None:
         if payload is None:
             return None
@@ -52,6 +57,10 @@ class Choice(gr.Radio, metaclass=_WritesNoStub):
     """A choice that `orfeas.request` checks, so that page and API say the same sentence."""
 
     is_template = True
+    meaning = ""
+
+    def api_info(self) -> dict[str, Any]:
+        return _explained(super().api_info(), self.meaning)
 
     def preprocess(self, payload: Any) -> Any:
         return payload
@@ -61,9 +70,18 @@ class Amount(gr.Number, metaclass=_WritesNoStub):
     """A number that `orfeas.request` checks; minimum and maximum only guide the browser's input field."""
 
     is_template = True
+    meaning = ""
+
+    def api_info(self) -> dict[str, Any]:
+        return _explained(super().api_info(), self.meaning)
 
     def preprocess(self, payload: Any) -> Any:
         return payload
+
+
+def _explained(info: dict[str, Any], meaning: str) -> dict[str, Any]:
+    """``info`` with what the option means, a sentence that "Use via API" shows beside its type."""
+    return {**info, "additional_description": meaning}
 
 
 def refusal(error: Exception | str, title: str = "That did not work") -> gr.Error:

@@ -95,7 +95,10 @@ def serve(studio: Studio, settings: Settings) -> int:
 
 
 def prepare_gradio(settings: Settings) -> None:
-    """Gradio reads these when its components are made: no telemetry, and its files below our data folder."""
+    """Gradio reads these when its components are made: no telemetry, and its files below our data folder.
+
+    A GRADIO_TEMP_DIR that is set already is kept: Gradio has one such folder a process.
+    """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ["GRADIO_TEMP_DIR"] = str(settings.data_dir.expanduser().absolute() / "gradio")
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(settings.data_dir.expanduser().absolute() / "gradio"))

@@ -61,7 +61,8 @@ def build_app(studio: Studio, settings: Settings, jobs: Jobs) -> gr.Blocks:
 
     with gr.Blocks(title="ORFEAS", analytics_enabled=False, delete_cache=(3600, 86400)) as demo:
         gr.HTML(panels.header(studio.engine), elem_id="header")
-        token = gr.Textbox(visible=False, label="token")
+        token = gr.Textbox(visible=False)  # filled in by studio.js: the page names its job
+        draws = gr.Textbox(visible=False)  # "no" where the browser has no WebGL
         corrections = gr.State(handlers.Corrections())
         with gr.Row(elem_id="studio", equal_height=False):
             with gr.Column(elem_id="left", elem_classes="card", min_width=300, scale=0):
@@ -186,15 +187,20 @@ def build_app(studio: Studio, settings: Settings, jobs: Jobs) -> gr.Blocks:
         cutout_view.select(page.tap, [picture, background, corrections, tap_mode], seen, **light)
         reset.click(page.take_picture, [picture, background], seen, **light)
 
-        asked = [token, picture, quality, format_, size_mm, seed, background, texture, max_faces, corrections]
+        asked = [token, draws, picture, quality, format_, size_mm, seed, background, texture, max_faces, corrections]
         shown = [viewer, result]
-        begin = "(token, ...rest) => [window.orfeas.begin(), ...rest]"
+        begin = "(token, draws, ...rest) => [window.orfeas.begin(), window.orfeas.draws(), ...rest]"
         settle = "() => window.orfeas.settle()"
         run = generate.click(page.make, asked, shown, js=begin, concurrency_limit=None, **quiet)
         run.then(None, js=settle, **quiet)
         stop.click(None, js="() => window.orfeas.stop()", **light)
         found = demo.load(
-            page.resume, [token], shown, js="() => [window.orfeas.resume()]", concurrency_limit=None, **quiet
+            page.resume,
+            [token, draws],
+            shown,
+            js="() => [window.orfeas.resume(), window.orfeas.draws()]",
+            concurrency_limit=None,
+            **quiet,
         )
         found.then(None, js=settle, **quiet)
         demo.unload(page.leave)

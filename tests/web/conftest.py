@@ -136,9 +136,10 @@ def endpoint_index(http: httpx.Client, name: str = "generate") -> int:
 
 
 def pytest_configure(config):
-    """Not ours: Gradio and its client leave sockets to the collector, and Gradio sets an old option of pandas."""
+    """Not ours: Gradio and its client leave sockets to the collector, and Gradio uses old options of pandas."""
     for known in (
         "ignore:unclosed (<socket|event loop|transport):ResourceWarning",
         "ignore:'future.no_silent_downcasting' is deprecated",
+        "ignore:The copy keyword is deprecated",
     ):
         config.addinivalue_line("filterwarnings", known)

@@ -109,6 +109,7 @@ def test_the_docs_name_every_option_with_its_default_and_meaning(client, http):
             assert parameter["parameter_has_default"], name
             assert parameter["parameter_default"] == fields[name].default, name
     assert not parameters["picture"]["parameter_has_default"]
+    assert all(p["python_type"]["description"].endswith(".") for p in parameters.values())
     assert [r["label"] for r in generate["returns"]] == ["file", "report"]
     assert generate["description"].startswith("Make a solid, printable 3D model")
 

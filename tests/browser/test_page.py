@@ -1,0 +1,249 @@
+"""The page as people use it, in Chromium."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import trimesh
+
+from orfeas.library import Library
+from orfeas.settings import Settings
+from orfeas.studio import Studio
+from orfeas.web.serve import start
+from orfeas.web.ui import example_pictures
+from tests.web.conftest import free_port, wait_until
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
+
+
+@pytest.fixture(scope="module")
+def sketch_url(tmp_path_factory):
+    """A server with the engine that everybody has."""
+    from orfeas.engines.sketch import SketchEngine
+
+    folder = tmp_path_factory.mktemp("sketch")
+    settings = Settings(_env_file=None, engine="sketch", data_dir=folder, port=free_port())
+    server = start(Studio(settings, SketchEngine(reason="the test asked for it"), Library(folder)), settings)
+    yield server.url
+    server.close()
+
+
+def share_drawn(image: np.ndarray) -> float:
+    """Share of the pixels that are clearly not the ground, which is what the corners show."""
+    corner = np.median(image[20:60, 20:60].reshape(-1, 3), axis=0)
+    return float((np.abs(image.astype(float) - corner).max(axis=2) > 40).mean())
+
+
+def test_from_an_example_to_a_file(visit, sketch_url):
+    visit = visit(sketch_url)
+    page = visit.page
+    before = visit.see("#stage")
+    page.locator("#examples-holder button, #examples button").first.click()
+    page.wait_for_selector("#cutout-view img", timeout=30_000)
+    page.get_by_text("Draft").click()
+    visit.generate()
+    visit.wait_for_state("running")
+    seen = set()
+    while visit.state in ("waiting", "queued", "running"):
+        seen.add(page.evaluate("document.querySelector('.stages li.now')?.dataset.stage"))
+        page.wait_for_timeout(60)
+    assert visit.state == "done"
+    assert len(seen - {None}) >= 2, "stages are shown as they go by"
+
+    visit.wait_for_canvas()
+    page.wait_for_timeout(2500)
+    after = visit.see("#stage")
+    assert share_drawn(before) < 0.06
+    assert share_drawn(after) > 0.05, "the model is drawn"
+    box = page.locator("#viewer canvas").bounding_box()
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] + 160, middle[1], steps=6)
+    page.mouse.up()
+    page.wait_for_timeout(1200)
+    turned = visit.see("#stage")
+    assert (np.abs(turned.astype(int) - after).max(axis=2) > 25).mean() > 0.01, "it turns when dragged"
+
+    with page.expect_download() as download:
+        page.click("a.download.first")
+    path = download.value.path()
+    assert download.value.suggested_filename.endswith("100mm.stl")
+    model = trimesh.load(path, file_type="stl")
+    assert model.is_watertight
+    assert max(model.extents) == pytest.approx(100, abs=0.01)
+    assert "Ready" in page.inner_text(".verdict")
+    assert page.inner_text("#result").count("mm") >= 1
+
+
+def test_there_are_examples(visit):
+    assert len(example_pictures()) >= 6
+    page = visit().page
+    assert page.locator("#examples button img, #examples-holder button img").count() >= 6
+
+
+def test_the_cutout_is_shown_and_can_be_corrected(visit, photo):
+    visit = visit()
+    visit.choose(photo)
+    page = visit.page
+    assert "covers" in page.inner_text("#explanation")
+    first = page.get_attribute("#cutout-view img", "src")
+    page.get_by_text("+ include").click()
+    box = page.locator("#cutout-view img").bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.08, box["y"] + box["height"] * 0.5)
+    page.wait_for_function("first => document.querySelector('#cutout-view img').src !== first", arg=first)
+    page.wait_for_function("document.querySelector('#explanation').innerText.includes('1 correction')")
+    page.click("#reset-taps")
+    page.wait_for_function("!document.querySelector('#explanation').innerText.includes('correction')")
+
+
+def test_a_bad_picture_is_explained_in_the_page(visit, tmp_path):
+    path = tmp_path / "blank.png"
+    cv2.imwrite(str(path), np.full((300, 300, 3), 200, np.uint8))
+    visit = visit()
+    visit.page.set_input_files("#picture input[type=file]", str(path))
+    visit.page.wait_for_selector("#explanation .bad")
+    assert visit.page.inner_text("#explanation").strip().endswith(".")
+    visit.generate()
+    visit.wait_for_state("failed")
+    assert visit.page.inner_text("#error").endswith(".")
+    assert visit.page.is_visible("#generate")
+
+
+def test_generate_without_a_picture_says_so(visit):
+    visit = visit()
+    visit.generate()
+    visit.wait_for_state("failed")
+    assert visit.page.inner_text("#error") == "No picture was given: choose a JPEG, PNG or WebP file."
+
+
+def test_stop_frees_the_lane(visit, server, engine, photo, pace):
+    cancelled = engine.cancelled
+    visit = visit()
+    visit.choose(photo)
+    visit.generate()
+    wait_until(lambda: engine.running, "the job runs")
+    visit.wait_for_state("running")
+    assert not visit.page.is_visible("#generate")
+    visit.page.click("#stop")
+    visit.wait_for_state("stopping", "cancelled")
+    pace.release(2)
+    visit.wait_for_state("cancelled")
+    assert engine.cancelled == cancelled + 1
+    assert visit.page.is_visible("#generate")
+
+    pace.release(50)
+    visit.generate()
+    visit.wait_for_state("done")
+
+
+def test_a_waiting_job_says_how_many_are_before_it(visit, engine, photo, pace):
+    first, second = visit(), visit()
+    for user in (first, second):
+        user.choose(photo)
+    first.generate()
+    wait_until(lambda: engine.running, "the first job runs")
+    second.generate()
+    second.wait_for_state("queued")
+    assert "one job" in second.page.inner_text("#message")
+    pace.release(50)
+    for user in (first, second):
+        user.wait_for_state("done")
+    shown = [user.page.get_attribute(".result[data-result]", "data-result") for user in (first, second)]
+    assert shown[0] != shown[1]
+
+
+def test_a_reload_finds_the_running_job_again(visit, engine, photo, pace):
+    cancelled = engine.cancelled
+    visit = visit()
+    visit.choose(photo)
+    visit.generate()
+    wait_until(lambda: engine.running, "the job runs")
+    visit.wait_for_state("running")
+    visit.page.reload()
+    visit.page.wait_for_selector("#generate", state="attached")
+    visit.wait_for_state("running")
+    pace.release(50)
+    visit.wait_for_state("done")
+    visit.page.wait_for_selector("a.download.first")
+    visit.wait_for_canvas()
+    assert engine.cancelled == cancelled
+
+
+def test_a_closed_page_frees_the_lane(visit, server, engine, photo, pace, monkeypatch):
+    monkeypatch.setattr("orfeas.web.jobs.RELOAD_GRACE_SECONDS", 0.2)
+    visit = visit()
+    visit.choose(photo)
+    visit.generate()
+    wait_until(lambda: engine.running, "the job runs")
+    job = server.jobs.active()[0]
+    visit.page.close()
+    wait_until(job.stop.is_set, "the server noticed")
+    pace.release(2)
+    wait_until(lambda: not server.jobs.active(), "the lane is free")
+
+
+def test_on_a_phone(visit, photo):
+    visit = visit(**PHONE)
+    page = visit.page
+    visit.choose(photo)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390, "no sideways scroll"
+    visit.generate()
+    visit.wait_for_state("done")
+    visit.wait_for_canvas()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.locator("#viewer canvas").bounding_box()["height"] <= 0.6 * 844
+    assert page.evaluate("document.querySelector('#stage').getBoundingClientRect().top") < 844 * 0.6, "it is in sight"
+    with page.expect_download() as download:
+        page.tap("a.download.first")
+    assert trimesh.load(download.value.path(), file_type="stl").is_watertight
+
+
+def test_without_webgl_a_still_turns_and_the_file_is_there(visit, browser_without_webgl, photo):
+    visit = visit(with_browser=browser_without_webgl)
+    page = visit.page
+    visit.choose(photo)
+    visit.generate()
+    visit.wait_for_state("done")
+    page.wait_for_selector("#turntable:not([hidden])")
+    assert not page.is_visible("#viewer")
+    first = visit.see("#turntable")
+    assert share_drawn(first) > 0.05
+    box = page.locator("#turntable").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.8, box["y"] + box["height"] / 2, steps=5)
+    page.mouse.up()
+    turned = visit.see("#turntable")
+    assert (np.abs(first.astype(int) - turned).max(axis=2) > 10).mean() > 0.005
+    page.focus("#turntable")
+    frame = page.get_attribute("#turntable", "aria-valuenow")
+    page.keyboard.press("ArrowRight")
+    assert page.get_attribute("#turntable", "aria-valuenow") != frame
+    with page.expect_download() as download:
+        page.click("a.download.first")
+    assert trimesh.load(download.value.path(), file_type="stl").is_watertight
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_light_and_dark(visit, scheme):
+    visit = visit(color_scheme=scheme)
+    brightness = visit.see("#stage").mean()
+    assert brightness > 200 if scheme == "light" else brightness < 80
+
+
+def test_the_engine_is_named_with_its_reason(visit, engine):
+    text = visit().page.inner_text("header.top")
+    assert engine.title in text
+    assert engine.reason in text
+
+
+def test_use_via_api_shows_both_endpoints(visit):
+    page = visit().page
+    page.get_by_role("button", name="Use via API").click()
+    page.wait_for_selector("text=/generate")
+    text = page.inner_text("body")
+    assert "/generate" in text
+    assert "/cutout" in text
+    assert "longest side of the model in millimetres" in text
