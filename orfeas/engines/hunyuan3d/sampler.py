@@ -122,7 +122,8 @@ def guided_velocity(
     dit: Dit, x: Tensor, time: Tensor, context: DitContext, guidance: float, halves_in_turn: bool = False
 ) -> Tensor:
     """The velocity at one time, float32. With guidance 1 the half without the picture cancels and is not run."""
-    t = time.to(x.device).expand(len(x))
+    # Filled in, not copied: a copy from the host would wait for the step before.
+    t = torch.full((len(x),), float(time), dtype=torch.float32, device=x.device)
     if guidance == 1:
         return dit(x, t, context)
     if halves_in_turn:
