@@ -1,0 +1,254 @@
+"""The shape that a small network sees in the picture: depth of front and back, and what is solid between them.
+
+The network was trained on procedural objects only (`orfeas.engines.sketch.train`), and runs through OpenCV.
+
+Frame of the network: the picture is a square of side 1 with the subject in its middle, `FILL` long along its longer
+side; x right, y down, z towards the viewer, in the same unit. z is 0 in the plane of the outline, which is put so that
+the front lies where inflation would have it: no picture tells how far away a thing is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from orfeas.engines.sketch.field import ShapeField
+from orfeas.engines.sketch.inflate import Guess, inflate, relief
+from orfeas.engines.sketch.subject import MARGIN, Subject
+
+MODEL = Path(__file__).resolve().parents[3] / "assets" / "models" / "sketch-shape.onnx"
+
+PICTURE = 128  # pixels along a side of the network's picture
+GRID = 64  # cells along a side of its answer
+LAYERS = 80  # cells of its answer in z
+Z_START = -0.75  # where they begin: more room behind than before the outline's plane
+FILL = 115 / 128  # the subject's longer side
+CHANNELS = 20
+TRUNCATION = 4.0  # cells: the field's values end here, which is farther than any surface edge reaches
+LEAST_HALF = 0.75  # in cells: half the thickness that every part of the silhouette keeps
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network sees in one picture, in its frame.
+
+    front, back: (GRID, GRID) float32, how much farther to the viewer the faces lie than inflation's.
+    logits: (LAYERS, GRID, GRID) float32 of a voxel being solid. inside: (GRID, GRID) bool, where that was learned.
+    box: left, top, width, height of the crop in the network's picture, in pixels.
+    """
+
+    front: np.ndarray
+    back: np.ndarray
+    logits: np.ndarray
+    inside: np.ndarray
+    box: tuple[int, int, int, int]
+
+
+class LearnedShape:
+    """The `orfeas.engines.sketch.field.ShapeSource` that runs the network. Not to be shared between threads."""
+
+    def __init__(self, model: Path = MODEL, volume_share: float = 0.5, threshold: float = 0.0):
+        self._model = model
+        self._volume_share = volume_share
+        self._threshold = threshold
+        self._network = None
+        self._last: tuple[np.ndarray, Prediction] | None = None
+
+    def field(self, subject: Subject, seed: int) -> ShapeField:
+        """The solid between the front and the back that the network sees, with the relief of inflation."""
+        # the engine asks again for the same crop on finer grids
+        if self._last is None or self._last[0] is not subject.rgba:
+            self._last = subject.rgba, self.predict(subject.rgba)
+        return build_field(self._last[1], subject, seed, self._volume_share, self._threshold)
+
+    def predict(self, crop: np.ndarray) -> Prediction:
+        """Run the network on a crop and on its mirror image, and take the mean."""
+        rgba, box = frame_picture(crop)
+        distance = outline_distance(rgba[..., 3])
+        prior = inflated_depth(distance)
+        picture = rgba.astype(np.float32) / 255
+        answers = []
+        for step in (1, -1):
+            inputs = network_input(picture[:, ::step], distance[:, ::step], prior[:, ::step])
+            volume, surface = self._run(inputs)
+            answers.append((volume[:, :, ::step], surface[:2, :, ::step]))
+        logits, depth = (np.mean(parts, axis=0) for parts in zip(*answers, strict=True))
+        return Prediction(depth[0] - prior, depth[1] + prior, logits, distance > 0, box)
+
+    def _run(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        import cv2
+
+        if self._network is None:
+            self._network = cv2.dnn.readNetFromONNX(str(self._model))
+        self._network.setInput(inputs[None], "picture")
+        volume, surface = self._network.forward(["volume", "surface"])
+        return volume[0], surface[0]
+
+
+def build_field(
+    prediction: Prediction, subject: Subject, seed: int, volume_share: float, threshold: float
+) -> ShapeField:
+    """The field on the subject's grid.
+
+    Front and back are the inflated height on the fine grid plus what the network adds on its coarse one: the rim stays
+    as sharp and as round as inflation makes it. volume_share: in [0, 1], how much the voxels count against the two
+    faces. threshold: logit from which a voxel is solid.
+    """
+    unit = FILL / max(subject.cells)  # of a cell, in frame units
+    height = np.sqrt(inflate(subject.distance))
+    known = nearest_known(prediction.inside)
+    front = height + at_nodes(prediction.front[known], prediction, subject) / unit
+    back = -height + at_nodes(prediction.back[known], prediction, subject) / unit
+    front += relief(subject, height)
+    middle, half = (front + back) / 2, np.maximum((front - back) / 2, LEAST_HALF) * Guess.draw(seed).thickness
+    square = half * half
+    below, above = np.floor((middle - half).min()) - 2, np.ceil((middle + half).max()) + 2
+    slope_square, slope_middle = np.gradient(square), np.gradient(middle)
+    layers = np.arange(int(below), int(above) + 1)
+    values = np.empty((len(layers), *subject.shape), np.float32)
+    cells_per_voxel = 1 / (GRID * unit)
+    for index, z in enumerate(layers):
+        # square - offset^2 over the length of its gradient: near the surface the distance, smooth where half ends in 0
+        offset = z - middle
+        steep = 4 * offset * offset + 0.25
+        for along_square, along_middle in zip(slope_square, slope_middle, strict=True):
+            steep = steep + (along_square + 2 * offset * along_middle) ** 2
+        layer = np.clip((square - offset * offset) / np.sqrt(steep), -TRUNCATION, TRUNCATION)
+        if volume_share:
+            place = np.clip((z * unit - Z_START) * GRID - 0.5, 0, LAYERS - 1)
+            low = min(int(place), LAYERS - 2)
+            logits = prediction.logits[low] * (low + 1 - place) + prediction.logits[low + 1] * (place - low)
+            solid = (at_nodes(logits[known], prediction, subject) - threshold) * (0.5 * cells_per_voxel)
+            layer = (1 - volume_share) * layer + volume_share * np.clip(solid, -TRUNCATION, TRUNCATION)
+        values[index] = np.minimum(layer, subject.distance)
+    values[[0, -1]] = np.minimum(values[[0, -1]], -0.5)
+    # An exact zero would put several vertices into one grid node, and needles between them.
+    values[np.abs(values) < 1e-4] = -1e-4
+    return ShapeField(values, float(layers[0]))
+
+
+def nearest_known(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices that give every cell the value of the nearest one inside: outside, the network was never corrected."""
+    from scipy.ndimage import distance_transform_edt
+
+    row, column = distance_transform_edt(~inside, return_distances=False, return_indices=True)
+    return row, column
+
+
+def at_nodes(values: np.ndarray, prediction: Prediction, subject: Subject) -> np.ndarray:
+    """(ny, nx) float32: values of the network's cells at the nodes of the subject's grid, cubic between them."""
+    import cv2
+
+    left, top, width, height = prediction.box
+    cells = GRID / PICTURE
+    rows = []
+    for start, size, pixels in ((left, width, subject.rgba.shape[1]), (top, height, subject.rgba.shape[0])):
+        step = subject.cell * size / pixels * cells
+        rows.append((step, start * cells - MARGIN * step - 0.5))
+    (step_x, start_x), (step_y, start_y) = rows
+    to_cell = np.array([[step_x, 0.0, start_x], [0.0, step_y, start_y]])
+    return cv2.warpAffine(
+        np.ascontiguousarray(values, np.float32),
+        to_cell,
+        (subject.shape[1], subject.shape[0]),
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def outline_distance(alpha: np.ndarray) -> np.ndarray:
+    """(GRID, GRID) float32: signed distance to the outline in frame units, positive inside.
+
+    alpha: (PICTURE, PICTURE) uint8.
+    """
+    import cv2
+
+    inside = (alpha > 127).astype(np.uint8)
+    within = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    without = cv2.distanceTransform(1 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    distance = np.where(inside > 0, within - 0.5, 0.5 - without).astype(np.float32)
+    return cv2.resize(distance, (GRID, GRID), interpolation=cv2.INTER_AREA) / PICTURE
+
+
+def inflated_depth(distance: np.ndarray) -> np.ndarray:
+    """(GRID, GRID) float32: half thickness of the inflated silhouette in frame units, from `outline_distance`.
+
+    The root of the solution of lap u = -4, u = 0 where the distance is 0 (ghost nodes, Gibou et al. 2002), by conjugate
+    gradients. `orfeas.engines.sketch.inflate` solves the same problem finely; this one belongs to the network, whose
+    weights are only good for the very input that it was trained on.
+    """
+    inside = distance > 0
+    height = np.zeros_like(distance, np.float32)
+    if not inside.any():
+        return height
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    # one empty cell around: subjects end well before the frame does
+    window = np.s_[max(rows[0] - 1, 0) : rows[-1] + 2, max(columns[0] - 1, 0) : columns[-1] + 2]
+    cells = np.pad(distance[window] * np.float32(GRID), 1, constant_values=-1.0)
+    inside = (cells > 0).astype(np.float32)
+    diagonal = 4.0 * inside
+    for axis in (0, 1):
+        for step in (1, -1):
+            neighbour = np.roll(cells, step, axis)
+            crossing = (cells > 0) & (neighbour <= 0)
+            part = cells[crossing] / (cells[crossing] - neighbour[crossing])
+            diagonal[crossing] += 1.0 / np.maximum(part, 0.05) - 1.0
+    solution, residual = np.zeros_like(cells), 4.0 * inside
+    direction = residual.copy()
+    energy = float(np.vdot(residual, residual))
+    enough = 1e-7 * energy
+    for _ in range(8 * GRID):
+        product = diagonal * direction
+        product[1:] -= direction[:-1]
+        product[:-1] -= direction[1:]
+        product[:, 1:] -= direction[:, :-1]
+        product[:, :-1] -= direction[:, 1:]
+        product *= inside
+        length = energy / float(np.vdot(direction, product))
+        solution += np.float32(length) * direction
+        residual -= np.float32(length) * product
+        before, energy = energy, float(np.vdot(residual, residual))
+        if energy <= enough:
+            break
+        direction *= np.float32(energy / before)
+        direction += residual
+    height[window] = np.sqrt(np.maximum(solution[1:-1, 1:-1], 0)) / np.float32(GRID)
+    return height
+
+
+def network_input(rgba: np.ndarray, distance: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """(CHANNELS, GRID, GRID) float32 from a (PICTURE, PICTURE, 4) picture in [0, 1], its `outline_distance` and
+    `inflated_depth`.
+
+    Colours are -1 to 1 and 0 on the ground; each cell holds its 2 x 2 pixels in 16 channels, then distance, prior, x,
+    y.
+    """
+    alpha = rgba[..., 3:]
+    pixels = np.concatenate([(2 * rgba[..., :3] - 1) * alpha, alpha], axis=-1)
+    blocks = pixels.reshape(GRID, 2, GRID, 2, 4).transpose(1, 3, 4, 0, 2).reshape(16, GRID, GRID)
+    x = np.broadcast_to((np.arange(GRID) + 0.5) * (2 / GRID) - 1, (GRID, GRID))
+    extra = np.stack([distance.clip(-0.2, 0.5) * 5, prior * 5, x, x.T])
+    return np.concatenate([blocks, extra]).astype(np.float32)
+
+
+def frame_picture(crop: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """A crop of the subject in the network's frame.
+
+    crop: (h, w, 4) uint8, the subject's bounding box. Returns (PICTURE, PICTURE, 4) uint8 and where in it the crop
+    lies: left, top, width, height in pixels.
+    """
+    import cv2
+
+    height, width = crop.shape[:2]
+    scale = FILL * PICTURE / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    alpha = crop[..., 3:].astype(np.float32) / 255
+    premultiplied = np.concatenate([crop[..., :3] * alpha, alpha * 255], axis=-1)
+    small = cv2.resize(premultiplied, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    small[..., :3] *= 255 / np.maximum(small[..., 3:], 1)
+    left, top = (PICTURE - size[0]) // 2, (PICTURE - size[1]) // 2
+    picture = np.zeros((PICTURE, PICTURE, 4), np.uint8)
+    picture[top : top + size[1], left : left + size[0]] = np.clip(np.round(small), 0, 255)
+    return picture, (left, top, *size)

@@ -1,0 +1,57 @@
+"""The steps of making the network: ``data``, ``fit``, ``export``; run one with ``--help`` for its options."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+
+def main() -> None:
+    """Parse the command line and run one step."""
+    parser = argparse.ArgumentParser(prog="python -m orfeas.engines.sketch.train", description=__doc__)
+    steps = parser.add_subparsers(dest="step", required=True)
+    data = steps.add_parser("data", help="draw samples, in shards; what is there already is kept")
+    data.add_argument("folder", type=Path)
+    data.add_argument("--first", type=int, default=0, help="number of the first shard, which is also its seed")
+    data.add_argument("--shards", type=int, default=40)
+    data.add_argument("--every", type=int, default=1, help="step between the shards' numbers, for several processes")
+    training = steps.add_parser("fit", help="train on the shards of a folder, resuming from the checkpoint")
+    training.add_argument("folder", type=Path)
+    training.add_argument("checkpoint", type=Path)
+    training.add_argument("--minutes", type=float, default=60.0, help="of training in all, over which the rate falls")
+    training.add_argument("--threads", type=int, default=1)
+    training.add_argument("--seed", type=int, default=0)
+    training.add_argument("--workers", type=int, default=1, help="processes that train together, each started by hand")
+    training.add_argument("--worker", type=int, default=0, help="which of them this is, from 0")
+    training.add_argument("--meeting", type=Path, help="a file, not there yet, by which they find each other")
+    arguments = parser.parse_args()
+    if arguments.step == "data":
+        draw(arguments.folder, range(arguments.first, arguments.first + arguments.shards, arguments.every))
+    elif arguments.step == "fit":
+        import torch
+
+        from orfeas.engines.sketch.train.fit import fit
+
+        torch.set_num_threads(arguments.threads)
+        if arguments.workers > 1:
+            meeting = f"file://{arguments.meeting.resolve()}"
+            torch.distributed.init_process_group("gloo", meeting, None, arguments.workers, arguments.worker)
+        fit(arguments.folder, arguments.checkpoint, arguments.minutes * 60, arguments.seed)
+
+
+def draw(folder: Path, numbers: range) -> None:
+    """Write the shards of these numbers, saying how long each took."""
+    import cv2
+
+    from orfeas.engines.sketch.train.dataset import write_shard
+
+    cv2.setNumThreads(1)
+    for number in numbers:
+        started = time.monotonic()
+        write_shard(folder, number)
+        print(f"shard {number} {time.monotonic() - started:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
