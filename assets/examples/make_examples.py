@@ -192,7 +192,7 @@ def rocket():
         s.sweep(ring, [0.045], steel, count=96, around=20)
         s.ball((0, y + 0.02, z), (size, 0.07, size), s.material("#2f7fb5", roughness=0.05, coat=1))
     for a in np.linspace(0, 2 * math.pi, 24, endpoint=False):
-        s.ball((0.485 * math.cos(a), 0.485 * math.sin(a), 2.04), 0.017, white)
+        s.ball((0.472 * math.cos(a), 0.472 * math.sin(a), 2.04), 0.017, white)
     s.soft_light(0.92, 0.36)
     s.aim(-25, 10, margin=1.12)
 
@@ -239,7 +239,7 @@ def shoe():
         throat = step(-np.abs(angle - 90), -15, 0.8) * step(x, -0.3) * (1 - step(x, 0.72))
         heel = step(-x, 1.17 + 0.1 * (z - 0.6), 0.006)
         wave = np.abs((x * 3.2 + 0.35) % 1 - 0.5) * 0.34 + 0.46
-        zigzag = step(-np.abs(z - wave), -0.038, 0.006) * (1 - step(z, 0.72)) * (1 - step(x, 0.86))
+        zigzag = step(-np.abs(z - wave), -0.038, 0.006) * (1 - heel) * (1 - step(z, 0.66)) * (1 - step(x, 0.58))
         return mix(["#27548a", "#f1ece0", "#1c3b63", "#f1ece0", "#f2b632"], [toe, throat, heel, zigzag], p)
 
     faces = [f for f in s.grid_faces(len(along), columns, wrap=False) if not mouth.reshape(-1)[list(f)].any()]
