@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 LEAST_SIZE = 512  # pixels along the longer side of a half, enlarged if need be
 PADDING = 8  # pixels around each half that repeat its outermost colours
 UNTRUSTED = 0.004  # width of the band along the outline that may hold background, as a share of the longer side
-SOFTENING = 0.03  # standard deviation of the softened photo, same share
-SHEEN = 0.015  # depth below the outline from which the softened photo takes a pixel in full, same share
+SOFTENING = 0.02  # standard deviation of the softened photo, same share
+SHEEN = 0.012  # depth below the outline from which the softened photo takes a pixel in full, same share
 HIGHLIGHT = 12.0  # a pixel so much brighter and paler (of 255) than the patch around counts half in the softened photo
 RING = 0.05  # width of the band along the outline that colours the back, same share
 GRAZING = (0.12, 0.4)  # cosine between normal and view: softened below, the projection above
