@@ -29,6 +29,14 @@ class Settings(BaseSettings):
         description="which engine; auto takes Hunyuan3D where a GPU and its weights are found, else sketch",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N; for engines that can use a GPU")
+    hunyuan3d_path: Path | None = Field(
+        None,
+        description="file or folder with the weights of Hunyuan3D-2.1; else what `python -m orfeas download` fetched",
+    )
+    accept_hunyuan3d_license: bool = Field(
+        False,
+        description="you accept the Tencent Hunyuan 3D 2.1 Community License (not for the EU, the UK or South Korea)",
+    )
     data_dir: Path = Field(
         default_factory=default_data_dir,
         description="where results are kept; made when the first result is written",

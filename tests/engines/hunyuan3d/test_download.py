@@ -1,0 +1,301 @@
+"""The download against a local server that speaks as much of the hub's protocol as its client needs."""
+
+import argparse
+import hashlib
+import sys
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from huggingface_hub import constants
+
+from orfeas.engines.hunyuan3d import download as room
+from orfeas.engines.hunyuan3d.download import (
+    CONVERTED,
+    KNOWN_FILES,
+    RELEASE,
+    Release,
+    add_download_parser,
+    ask_for_acceptance,
+    check_weights,
+    explain_missing,
+    find_weights,
+)
+from orfeas.errors import BadRequest, BadWeights, OrfeasError
+from orfeas.settings import Settings
+from tests.engines.hunyuan3d.tiny import FIXTURE, WEIGHTS, tiny_config
+
+COMMIT = "c0ffee" + "0" * 34
+FILENAME = "folder/model.fp16.safetensors"
+
+
+class Hub(ThreadingHTTPServer):
+    """Serves one file, with ranges; can break off in the middle, and then refuses more."""
+
+    def __init__(self, data: bytes):
+        super().__init__(("127.0.0.1", 0), HubHandler)
+        self.data, self.served = data, []
+        self.break_off = self.broke_off = False
+        self.refuse_after_break = True
+        self.etag = hashlib.sha256(data).hexdigest()
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        self.answer(with_body=False)
+
+    def do_GET(self):
+        self.answer(with_body=True)
+
+    def answer(self, with_body):
+        hub = self.server
+        if self.path != f"/tiny/model/resolve/{COMMIT}/{FILENAME}":
+            self.refuse(404, "EntryNotFound")
+            return
+        if with_body and hub.broke_off and hub.refuse_after_break:
+            self.refuse(403, "")
+            return
+        start = 0
+        if wanted := self.headers.get("Range"):
+            start = int(wanted.removeprefix("bytes=").split("-")[0])
+        body = hub.data[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", f'"{hub.etag}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(body)))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(hub.data) - 1}/{len(hub.data)}")
+        self.end_headers()
+        if with_body:
+            hub.served.append(start)
+            if hub.break_off and not hub.broke_off:
+                body = body[: len(body) // 2]
+                hub.broke_off = True
+            self.wfile.write(body)
+
+    def refuse(self, status, code):
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def hub():
+    server = Hub(WEIGHTS.read_bytes())
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def fetch(hub, tmp_path, monkeypatch):
+    """Run the whole download against the hub; returns what was said. The client reads its variables when it is
+    imported, which it may be already, so its constants are set."""
+    cache = tmp_path / "home" / "hub"
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    address = f"http://127.0.0.1:{hub.server_address[1]}"
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+
+    def run(folder, *, offline=False, **changes):
+        release = Release("tiny/model", COMMIT, FILENAME, hub.etag, len(hub.data), len(hub.data))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1" if offline else "0")
+        said = []
+        path = room.download(
+            folder,
+            release=replace(release, **changes),
+            config=tiny_config(),
+            report=lambda message, fraction: said.append(message),
+        )
+        assert path == folder / CONVERTED
+        return said
+
+    return run
+
+
+def test_download_checks_converts_and_is_found(hub, fetch, tmp_path):
+    folder = tmp_path / "weights"
+    with pytest.raises(OrfeasError, match="HF_HUB_OFFLINE"):
+        fetch(folder, offline=True)
+    assert not hub.served
+
+    said = fetch(folder)
+    assert said[0].startswith("Fetching")
+    assert {"Checking SHA-256", "Converting to safetensors"} <= set(said)
+    assert "South Korea" in (folder / "NOTICE").read_text()
+    assert sorted(path.name for path in folder.iterdir()) == ["NOTICE", CONVERTED]  # the original is gone
+    (folder / "config.json").write_text((FIXTURE / "tiny_config.json").read_text())
+    weights = find_weights(Settings(_env_file=None, hunyuan3d_path=folder))
+    assert weights.path == folder / CONVERTED
+    check_weights(weights)
+
+    fetched = len(hub.served)
+    assert "there already" in fetch(folder)[0]
+    assert len(hub.served) == fetched
+
+
+def test_what_another_program_fetched_is_used_and_left_alone(hub, fetch, tmp_path):
+    cached = tmp_path / "home" / "hub" / "models--tiny--model" / "snapshots" / COMMIT / FILENAME
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(hub.data)
+    assert fetch(tmp_path / "weights", offline=True)[0] == "Checking SHA-256"
+    assert not hub.served
+    assert cached.is_file()
+
+
+def test_interrupted_download_says_so_and_goes_on(hub, fetch, tmp_path):
+    hub.break_off = True
+    with pytest.raises(OrfeasError, match="goes on where it stopped"):
+        fetch(tmp_path)
+    assert not (tmp_path / CONVERTED).exists()
+    hub.break_off = hub.broke_off = False
+    hub.served.clear()
+    fetch(tmp_path)
+    assert hub.served == [len(hub.data) // 2]
+
+
+def test_a_break_within_one_run_is_mended(hub, fetch, tmp_path):
+    hub.break_off, hub.refuse_after_break = True, False
+    fetch(tmp_path)
+    half = len(hub.data) // 2
+    assert hub.served == [0, half]
+
+
+def test_tampered_or_short_file_is_refused_and_forgotten(hub, fetch, tmp_path):
+    with pytest.raises(BadWeights, match=hub.etag):
+        fetch(tmp_path / "weights", sha256="0" * 64)
+    assert not list((tmp_path / "weights").iterdir())
+    with pytest.raises(BadWeights, match="bytes instead of"):
+        fetch(tmp_path / "weights", size=len(hub.data) + 1)
+
+
+def test_file_that_the_hub_does_not_have_is_a_sentence(fetch, tmp_path):
+    with pytest.raises(OrfeasError, match="404"):
+        fetch(tmp_path, filename="another.safetensors")
+
+
+def test_full_disk_is_told_before_anything_is_fetched(hub, fetch, tmp_path):
+    with pytest.raises(OrfeasError, match="make room"):
+        fetch(tmp_path, converted_size=10**18)
+    assert not hub.served
+
+
+# --- finding, without a network ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def empty_home(monkeypatch, tmp_path):
+    for name in ("HF_HUB_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def settings_with(path=None):
+    return Settings(_env_file=None, hunyuan3d_path=path)
+
+
+def test_nothing_is_found_in_an_empty_home(empty_home):
+    assert find_weights(settings_with()) is None
+    assert "python -m orfeas download" in explain_missing(settings_with())
+    assert "7.4 GB" in explain_missing(settings_with())
+    assert not empty_home.exists()
+
+
+@pytest.mark.parametrize("name", KNOWN_FILES)
+def test_a_folder_with_any_known_file_is_found(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    assert find_weights(settings_with(tmp_path)).path == path
+    assert find_weights(settings_with(path)).path == path
+
+
+def test_a_named_place_without_weights_is_not_replaced_by_another(empty_home, tmp_path):
+    made = room.default_folder() / CONVERTED
+    made.parent.mkdir(parents=True)
+    made.write_bytes(b"x")
+    assert find_weights(settings_with()).path == made
+    missing = settings_with(tmp_path / "nowhere")
+    assert find_weights(missing) is None
+    assert "nowhere" in explain_missing(missing)
+
+
+def test_the_hub_cache_is_used_as_it_is(empty_home):
+    folder = empty_home / "hub" / "models--tencent--Hunyuan3D-2.1" / "snapshots" / RELEASE.revision
+    path = folder / RELEASE.filename
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    assert find_weights(settings_with()).path == path
+
+
+def test_truncated_weights_are_refused(tmp_path):
+    path = tmp_path / CONVERTED
+    path.write_bytes(WEIGHTS.read_bytes()[:100_000])
+    (tmp_path / "config.json").write_text((FIXTURE / "tiny_config.json").read_text())
+    with pytest.raises(BadWeights, match=r"model\.safetensors"):
+        check_weights(find_weights(settings_with(tmp_path)))
+
+
+# --- licence ----------------------------------------------------------------------------------------------------------
+
+
+def test_terms_and_size_are_shown_and_acceptance_is_needed(capsys, monkeypatch):
+    class Terminal:
+        def isatty(self):
+            return True
+
+    ask_for_acceptance(True)
+    shown = capsys.readouterr().out
+    for word in ("Tencent Hunyuan 3D 2.1 Community", "European Union", "United Kingdom", "South Korea", "7.4 GB"):
+        assert word in shown
+    with pytest.raises(BadRequest, match="--accept-license"):  # pytest's standard input is no terminal
+        ask_for_acceptance(False)
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr("builtins.input", lambda prompt: "yes")
+    ask_for_acceptance(False)
+    monkeypatch.setattr("builtins.input", lambda prompt: "")
+    with pytest.raises(BadRequest):
+        ask_for_acceptance(False)
+
+
+def test_command_refuses_before_it_fetches(monkeypatch, empty_home):
+    monkeypatch.setattr(room, "download", lambda *args, **options: pytest.fail("nothing may be fetched"))
+    parser = argparse.ArgumentParser()
+    add_download_parser(parser.add_subparsers())
+    arguments = parser.parse_args(["download"])
+    with pytest.raises(BadRequest, match="not accepted"):
+        arguments.func(arguments)
+    arguments = parser.parse_args(["download", "--accept-license", "--sha256", "abc"])
+    with pytest.raises(BadRequest, match="64 hexadecimal"):
+        arguments.func(arguments)
+
+
+def test_command_downloads_what_is_accepted_to_the_named_folder(monkeypatch, empty_home, tmp_path, capsys):
+    asked = []
+    monkeypatch.setattr(
+        room, "download", lambda folder, **options: asked.append((folder, options)) or folder / CONVERTED
+    )
+    monkeypatch.setenv("ORFEAS_ACCEPT_HUNYUAN3D_LICENSE", "1")
+    monkeypatch.setenv("ORFEAS_HUNYUAN3D_PATH", str(tmp_path / "mine"))
+    parser = argparse.ArgumentParser()
+    add_download_parser(parser.add_subparsers())
+    arguments = parser.parse_args(["download", "--sha256", "A" * 64])
+    assert arguments.func(arguments) == 0
+    ((folder, options),) = asked
+    assert folder == tmp_path / "mine"
+    assert options["release"].sha256 == "a" * 64
+    assert options["release"].revision == RELEASE.revision
+    assert "Ready" in capsys.readouterr().out

@@ -1,0 +1,131 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from orfeas.engines.choose import choose_device, choose_engine
+from orfeas.errors import BadWeights, EngineUnavailable
+from orfeas.settings import Settings
+from tests.engines.hunyuan3d.tiny import FIXTURE, WEIGHTS
+
+
+@pytest.fixture(autouse=True)
+def empty_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Weights of the tiny model, as ``download`` would leave them."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "model.safetensors").symlink_to(WEIGHTS)
+    (folder / "config.json").symlink_to(FIXTURE / "tiny_config.json")
+    return folder
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A machine with one GPU, as far as torch is asked about it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "RTX 3090")
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+    memory = {"free": 24e9}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (memory["free"], 24e9))
+    return memory
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def settings(**options):
+    return Settings(_env_file=None, **options)
+
+
+def test_without_weights_the_built_in_engine_runs_and_says_how_to_get_them():
+    engine = choose_engine(settings())
+    assert engine.name == "sketch"
+    assert "python -m orfeas download" in engine.reason
+
+
+def test_sketch_can_be_asked_for_where_hunyuan3d_could_run(folder, gpu):
+    engine = choose_engine(settings(engine="sketch", hunyuan3d_path=folder))
+    assert engine.name == "sketch"
+    assert "ORFEAS_ENGINE=sketch" in engine.reason
+
+
+def test_gpu_and_weights_give_hunyuan3d(folder, gpu):
+    engine = choose_engine(settings(hunyuan3d_path=folder))
+    assert (engine.name, engine.device) == ("hunyuan3d", "cuda:0")
+    assert "RTX 3090" in engine.reason
+    assert "ORFEAS_HUNYUAN3D_PATH" in engine.reason
+
+
+def test_weights_without_a_gpu_give_the_built_in_engine(folder, no_gpu):
+    engine = choose_engine(settings(hunyuan3d_path=folder))
+    assert engine.name == "sketch"
+    assert "needs a CUDA GPU" in engine.reason
+
+
+def test_forced_hunyuan3d_fails_clearly(folder, no_gpu):
+    with pytest.raises(EngineUnavailable, match="weights of Hunyuan3D-2.1 are not here"):
+        choose_engine(settings(engine="hunyuan3d"))
+    with pytest.raises(EngineUnavailable, match="needs a CUDA GPU"):
+        choose_engine(settings(engine="hunyuan3d", hunyuan3d_path=folder))
+
+
+def test_cpu_runs_it_only_when_both_are_asked_for(folder, gpu):
+    engine = choose_engine(settings(device="cpu", hunyuan3d_path=folder))
+    assert engine.name == "sketch"
+    assert "hours" in engine.reason
+    engine = choose_engine(settings(engine="hunyuan3d", device="cpu", hunyuan3d_path=folder))
+    assert (engine.name, engine.device) == ("hunyuan3d", "cpu")
+    assert "hours" in engine.reason
+
+
+def test_damaged_weights_are_told_and_not_run(tmp_path, gpu):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(WEIGHTS.read_bytes()[:50_000])
+    engine = choose_engine(settings(hunyuan3d_path=path))
+    assert engine.name == "sketch"
+    assert "model.safetensors" in engine.reason
+    with pytest.raises(BadWeights):
+        choose_engine(settings(engine="hunyuan3d", hunyuan3d_path=path))
+
+
+def test_too_little_memory_is_told_with_the_numbers(folder, gpu):
+    gpu["free"] = 1e6
+    engine = choose_engine(settings(hunyuan3d_path=folder))
+    assert engine.name == "sketch"
+    assert "cuda:0 has 0.0 GB" in engine.reason
+    with pytest.raises(EngineUnavailable, match="free memory"):
+        choose_engine(settings(engine="hunyuan3d", hunyuan3d_path=folder))
+
+
+def test_devices(gpu):
+    assert (
+        choose_device("auto", False)[0]
+        == choose_device("CUDA", False)[0]
+        == choose_device("cuda:0", True)[0]
+        == "cuda:0"
+    )
+    with pytest.raises(EngineUnavailable, match="not there"):
+        choose_device("cuda:3", False)
+    for wrong in ("gpu", "cuda:x", "auto:1", ""):
+        with pytest.raises(EngineUnavailable, match="use auto, cpu, cuda or cuda:N"):
+            choose_device(wrong, True)
+
+
+def test_torch_is_not_imported_where_it_is_not_needed():
+    code = (
+        "import sys; from orfeas.engines.choose import choose_engine; from orfeas.settings import Settings;"
+        "engine = choose_engine(Settings(_env_file=None));"
+        "assert engine.name == 'sketch'; assert not {'torch', 'huggingface_hub', 'gradio'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
