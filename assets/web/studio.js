@@ -145,16 +145,27 @@
 
   function waitForCanvas() {
     const viewer = $("viewer");
-    let patience = 60;
+    let patience = 400;
     const look = () => {
       const canvas = viewer && viewer.querySelector("canvas");
-      if (canvas && canvas.width > 1) {
-        setTimeout(() => { root.dataset.canvas = "yes"; }, 700); // the camera has framed the model by then
-      } else if (patience-- > 0) {
-        setTimeout(look, 250);
-      }
+      if (canvas && isDrawn(canvas)) root.dataset.canvas = "yes";
+      else if (patience-- > 0) setTimeout(lookAfterDrawing, 250);
     };
-    look();
+    // Asked for between two frames, this callback comes after the viewer's own: the drawing buffer is still full then.
+    const lookAfterDrawing = () => requestAnimationFrame(look);
+    setTimeout(lookAfterDrawing, 250);
+  }
+
+  function isDrawn(canvas) { // the ground is transparent, so anything opaque is the model
+    const small = document.createElement("canvas");
+    small.width = small.height = 24;
+    const context = small.getContext("2d");
+    try {
+      context.drawImage(canvas, 0, 0, 24, 24);
+      return context.getImageData(0, 0, 24, 24).data.some((value, index) => index % 4 === 3 && value > 200);
+    } catch {
+      return false;
+    }
   }
 
   function buildTurntable(source) {

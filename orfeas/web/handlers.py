@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.2  # progress is passed on at most five times a second
 CUTOUT_THREADS = 2
 SHOWN_CUTOUT_PX = 900  # longest side of the cutout as the page shows it
-FADED = 0.22  # how much of the removed background stays visible, so that one can tap it back
+FADED = 0.18  # how much of the removed background stays visible, so that one can tap it back
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,8 @@ def result_card(result: Result, base: str = "r") -> str:
     rows = [
         ("Size", " × ".join(f"{side:.1f}" for side in report["extents_mm"]) + " mm"),
         ("Faces", f"{report['faces']:,}"),
-        ("Volume", f"{report['volume_cm3']:.1f} cm³"),
+        ("Volume", _number(report.get("volume_cm3"), "cm³")),
+        ("Thinnest wall", _number(report.get("thinnest_wall_mm"), "mm")),
         ("Solid", "watertight" if report["watertight"] else "not watertight"),
         ("Seed", f"<code>{request.seed}</code>"),
         ("Quality", escape(request.quality)),
@@ -159,9 +160,15 @@ def file_size(path: Path) -> str:
 
 
 def _verdict(report: Mapping[str, Any]) -> str:
-    good = bool(report["watertight"])
-    verdict = str(report.get("verdict") or ("solid" if good else "not solid"))
-    return f'<p class="verdict {"good" if good else "bad"}">{escape(verdict[:1].upper() + verdict[1:])}</p>'
+    reasons = "".join(f"<li>{escape(sentence)}</li>" for sentence in (*report["reasons"], *report["notes"]))
+    return (
+        f'<p class="verdict {"good" if report["printable"] else "bad"}">{escape(report["verdict"])}</p>'
+        f"{f'<ul class=reasons>{reasons}</ul>' if reasons else ''}"
+    )
+
+
+def _number(value: float | None, unit: str) -> str:
+    return "not measured" if value is None else f"{value:.1f} {unit}"
 
 
 def _timings(facts: Mapping[str, Any]) -> str:
