@@ -17,6 +17,7 @@ import numpy as np
 from orfeas.engines.sketch.field import ShapeField
 from orfeas.engines.sketch.inflate import Guess, inflate, relief
 from orfeas.engines.sketch.subject import MARGIN, Subject
+from orfeas.errors import BadWeights
 
 MODEL = Path(__file__).resolve().parents[3] / "assets" / "models" / "sketch-shape.onnx"
 
@@ -57,7 +58,10 @@ class LearnedShape:
         self._last: tuple[np.ndarray, Prediction] | None = None
 
     def field(self, subject: Subject, seed: int) -> ShapeField:
-        """The solid between the front and the back that the network sees, with the relief of inflation."""
+        """The solid between the front and the back that the network sees, with the relief of inflation.
+
+        Raises `BadWeights` where the model's file is missing or not a network of this kind.
+        """
         # the engine asks again for the same crop on finer grids
         if self._last is None or self._last[0] is not subject.rgba:
             self._last = subject.rgba, self.predict(subject.rgba)
@@ -78,13 +82,22 @@ class LearnedShape:
         return Prediction(depth[0] - prior, depth[1] + prior, logits, distance > 0, box)
 
     def _run(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        import cv2
-
         if self._network is None:
-            self._network = cv2.dnn.readNetFromONNX(str(self._model))
+            self._network = self._load()
         self._network.setInput(inputs[None], "picture")
         volume, surface = self._network.forward(["volume", "surface"])
         return volume[0], surface[0]
+
+    def _load(self):
+        import cv2
+
+        remedy = "Set ORFEAS_SKETCH_SHAPE=inflation, or put the file back."
+        if not self._model.is_file():
+            raise BadWeights(f"The learned shape's file {self._model.name} is missing. {remedy}", "model_missing")
+        try:
+            return cv2.dnn.readNetFromONNX(str(self._model))
+        except cv2.error as error:
+            raise BadWeights(f"The learned shape's file {self._model.name} is damaged. {remedy}") from error
 
 
 def build_field(

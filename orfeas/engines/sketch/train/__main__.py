@@ -6,6 +6,8 @@ import argparse
 import time
 from pathlib import Path
 
+from orfeas.engines.sketch import learned
+
 
 def main() -> None:
     """Parse the command line and run one step."""
@@ -25,6 +27,9 @@ def main() -> None:
     training.add_argument("--workers", type=int, default=1, help="processes that train together, each started by hand")
     training.add_argument("--worker", type=int, default=0, help="which of them this is, from 0")
     training.add_argument("--meeting", type=Path, help="a file, not there yet, by which they find each other")
+    exporting = steps.add_parser("export", help="write the averaged network of a checkpoint as ONNX")
+    exporting.add_argument("checkpoint", type=Path)
+    exporting.add_argument("target", type=Path, nargs="?", default=learned.MODEL)
     arguments = parser.parse_args()
     if arguments.step == "data":
         draw(arguments.folder, range(arguments.first, arguments.first + arguments.shards, arguments.every))
@@ -38,6 +43,10 @@ def main() -> None:
             meeting = f"file://{arguments.meeting.resolve()}"
             torch.distributed.init_process_group("gloo", meeting, None, arguments.workers, arguments.worker)
         fit(arguments.folder, arguments.checkpoint, arguments.minutes * 60, arguments.seed)
+    elif arguments.step == "export":
+        from orfeas.engines.sketch.train.export import export
+
+        print(f"{arguments.target}: {export(arguments.checkpoint, arguments.target)} bytes")
 
 
 def draw(folder: Path, numbers: range) -> None:

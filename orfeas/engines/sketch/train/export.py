@@ -184,7 +184,9 @@ def to_onnx(network: SketchNet, half: bool = True) -> bytes:
     weight = torch.zeros(5, learned.CHANNELS, 1, 1)
     weight[0, 17], weight[1, 17] = 0.2, -0.2
     depth = graph.convolve("picture", weight, torch.zeros(5))
-    graph.node("Add", [graph.module(y, network.surface), depth], "surface")
+    scale = network.scale.reshape(5, 1, 1, 1)
+    surface = graph.convolve(y, network.surface.weight * scale, network.surface.bias * scale.flatten())
+    graph.node("Add", [surface, depth], "surface")
     cells = (learned.GRID, learned.GRID)
     return graph.serialize(
         {"picture": (1, learned.CHANNELS, *cells)},

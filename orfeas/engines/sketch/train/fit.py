@@ -23,7 +23,7 @@ from orfeas.engines.sketch.train.dataset import Batch, Shards, make_batch
 from orfeas.engines.sketch.train.network import SketchNet
 
 BATCH = 12  # samples a step, for each process
-PEAK_RATE = 2e-3
+PEAK_RATE = 1.2e-3
 WARM_UP = 100  # steps
 AVERAGE = 0.998  # of the weights' moving average, per step
 CHECKPOINT_SECONDS = 300.0

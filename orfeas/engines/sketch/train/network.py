@@ -16,6 +16,9 @@ from orfeas.engines.sketch import learned
 WIDTHS = (32, 96, 160, 224)  # channels at 64, 32, 16 and 8 cells; little is done at 64, where a layer costs most
 PRIOR_STEEPNESS = 20.0  # logits of the inflated solid per frame unit of depth inside it
 PRIOR_CLIP = 2.0
+# Outputs of the last layer to (front, back, normal): the optimizer moves every weight by about its rate a step, and a
+# depth, which has to be right to a hundredth, must not jump by tenths.
+SURFACE_SCALE = (0.05, 0.05, 1.0, 1.0, 1.0)
 
 
 def _layer(channels: int, out: int, stride: int = 1) -> nn.Sequential:
@@ -82,6 +85,7 @@ class SketchNet(nn.Module):
             nn.init.zeros_(last.bias)
         centre = learned.Z_START + (torch.arange(learned.LAYERS) + 0.5) / learned.GRID
         self.register_buffer("layer_z", centre.abs()[None, :, None, None], persistent=False)
+        self.register_buffer("scale", torch.tensor(SURFACE_SCALE)[None, :, None, None], persistent=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         fine = self.stem(x)
@@ -93,7 +97,7 @@ class SketchNet(nn.Module):
         y = self.up_fine(torch.cat([_enlarge(self.narrow_fine(y)), fine], 1))
         prior = x[:, 17:18] * 0.2
         solid = ((prior - self.layer_z) * PRIOR_STEEPNESS).clamp(-PRIOR_CLIP, PRIOR_CLIP)
-        volume, surface = self.volume(y), self.surface(y)
+        volume, surface = self.volume(y), self.surface(y) * self.scale
         depth = surface[:, :2] + torch.cat([prior, -prior], 1)
         return volume + solid, torch.cat([depth, surface[:, 2:]], 1)
 

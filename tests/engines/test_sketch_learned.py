@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from orfeas.engines.sketch import SketchEngine, learned
+from orfeas.engines.sketch.learned import LearnedShape, frame_picture, inflated_depth, outline_distance
+from orfeas.engines.sketch.train.export import to_onnx
+from orfeas.engines.sketch.train.network import SketchNet
+from orfeas.errors import BadWeights
+from orfeas.mesh import signed_volume
+from orfeas.request import QUALITIES
+from orfeas.silhouette import bounding_box, subject_mask
+from tests.engines.test_sketch import seen_from_front, unmatched_edges
+from tests.silhouettes import as_cutout, disc, mug
+
+DRAFT = QUALITIES["sketch"]["draft"]
+
+
+def any_network(strength: float) -> SketchNet:
+    """Random weights and statistics; ``strength`` scales what is added to inflation."""
+    torch.manual_seed(3)
+    network = SketchNet()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.1)
+    for last in (network.volume, network.surface):
+        nn.init.normal_(last.weight, std=0.05 * strength)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Files of an untrained network, which is inflation, and of one with random answers."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, strength in (("still", 0.0), ("wild", 1.0)):
+        (folder / f"{name}.onnx").write_bytes(to_onnx(any_network(strength)))
+    return folder
+
+
+def shape(rgba: np.ndarray, source=None, seed: int = 1):
+    *_, mesh = SketchEngine(source=source).shape(as_cutout(rgba), DRAFT, seed)
+    return mesh
+
+
+def test_exported_network_answers_like_the_trained_one(models):
+    picture = frame_picture(disc(200))[0]
+    distance = outline_distance(picture[..., 3])
+    inputs = learned.network_input(picture.astype(np.float32) / 255, distance, inflated_depth(distance))
+    with torch.no_grad():
+        expected = any_network(1.0)(torch.from_numpy(inputs[None]))
+    found = LearnedShape(models / "wild.onnx")._run(inputs)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert np.ptp(theirs.numpy()) > 0.1
+        np.testing.assert_allclose(ours, theirs[0].numpy(), atol=4e-3)  # weights in half precision
+
+
+def test_prior_of_a_disc_is_a_ball():
+    y, x = (np.mgrid[:128, :128] + 0.5 - 64) / 128
+    distance = outline_distance((np.hypot(x, y) < 0.4).astype(np.uint8) * 255)
+    y, x = (np.mgrid[:64, :64] + 0.5 - 32) / 64
+    ball = np.sqrt(np.maximum(0.4**2 - x**2 - y**2, 0))
+    inner = np.hypot(x, y) < 0.36
+    np.testing.assert_allclose(inflated_depth(distance)[inner], ball[inner], atol=0.006)
+    np.testing.assert_allclose(distance, 0.4 - np.hypot(x, y), atol=0.008)
+    assert not inflated_depth(np.full((64, 64), -0.5, np.float32)).any()
+
+
+@pytest.mark.parametrize("size", [(300, 90), (90, 300), (41, 40), (1, 200)])
+def test_frame_holds_the_crop_in_its_middle(size):
+    crop = np.full((*size, 4), 200, np.uint8)
+    crop[..., 3] = 255
+    picture, (left, top, width, height) = frame_picture(crop)
+    assert max(width, height) == 115
+    rows, columns = np.nonzero(picture[..., 3])
+    assert (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1) == (left, top, width, height)
+    assert abs((left + width / 2) - 64) <= 0.5
+    assert abs((top + height / 2) - 64) <= 0.5
+    assert np.abs(picture[top : top + height, left : left + width].astype(int) - crop[0, 0]).max() <= 1
+
+
+@pytest.mark.parametrize("drawn", [disc(200), mug()], ids=["disc", "mug"])
+def test_untrained_network_is_inflation(models, drawn):
+    inflated = shape(drawn)
+    for share in (0.0, 0.5):
+        mesh = shape(drawn, LearnedShape(models / "still.onnx", volume_share=share))
+        ours, theirs = (signed_volume(m.vertices, m.faces) for m in (mesh, inflated))
+        assert ours == pytest.approx(theirs, rel=0.12)
+
+
+def test_learned_shape_keeps_the_engines_contract(models):
+    drawn = mug()
+    source = LearnedShape(models / "wild.onnx")
+    mesh = shape(drawn, source)
+    assert unmatched_edges(mesh.faces) == 0
+    assert signed_volume(mesh.vertices, mesh.faces) > 0
+    mask = subject_mask(drawn)
+    left, top, right, bottom = bounding_box(mask)
+    assert mesh.extents[:2].max() == pytest.approx(2.0)
+    seen = seen_from_front(mesh, (bottom - top, right - left))
+    assert np.mean(seen == mask[top:bottom, left:right]) > 0.95  # a random network makes bumps
+    again = shape(drawn, LearnedShape(models / "wild.onnx"))
+    np.testing.assert_array_equal(again.vertices, mesh.vertices)
+    assert not np.array_equal(shape(drawn, source, seed=2).vertices[:100], mesh.vertices[:100])
+
+
+def test_mirrored_picture_gives_the_mirrored_answer(models):
+    crop = mug()[:, :301]
+    source = LearnedShape(models / "wild.onnx")
+    here, there = source.predict(crop), source.predict(crop[:, ::-1])
+    # box placement rounds to whole pixels, so only crops whose frame is symmetrical compare exactly
+    if here.box == there.box and here.box[0] * 2 + here.box[2] == learned.PICTURE:
+        np.testing.assert_allclose(there.front, here.front[:, ::-1], atol=1e-4)
+        np.testing.assert_allclose(there.logits, here.logits[..., ::-1], atol=1e-3)
+
+
+def test_missing_and_damaged_models_are_named(tmp_path):
+    with pytest.raises(BadWeights, match=r"absent\.onnx is missing.*ORFEAS_SKETCH_SHAPE"):
+        shape(disc(100), LearnedShape(tmp_path / "absent.onnx"))
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not a network")
+    with pytest.raises(BadWeights, match=r"broken\.onnx is damaged"):
+        shape(disc(100), LearnedShape(broken))

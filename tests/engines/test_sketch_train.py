@@ -1,0 +1,178 @@
+import numpy as np
+import pytest
+import torch
+
+from orfeas.engines.sketch import learned
+from orfeas.engines.sketch.train import families, solids
+from orfeas.engines.sketch.train.dataset import SHARD, VALIDATION, Shards, make_batch, pack, write_shard
+from orfeas.engines.sketch.train.fit import WEIGHTS, Trainer, losses, tensors
+from orfeas.engines.sketch.train.sample import draw_sample
+from orfeas.engines.sketch.train.scan import depth_maps, occupancy, scan
+from orfeas.engines.sketch.train.scoring import look_at, mean_bend, score
+from orfeas.mesh import Mesh, signed_volume
+
+SEEDS = range(24)
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return [draw_sample((5, seed)) for seed in SEEDS]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def edges_match(solid: solids.Solid) -> bool:
+    """Every directed edge between places has its opposite: closed and wound one way (poles are many vertices)."""
+    place = np.unique(np.round(solid.vertices, 6), axis=0, return_inverse=True)[1].reshape(-1)
+    faces = place[solid.faces]
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges = edges[edges[:, 0] != edges[:, 1]]
+    return np.array_equal(np.unique(edges, axis=0), np.unique(edges[:, ::-1], axis=0))
+
+
+@pytest.mark.parametrize(
+    ("solid", "volume"),
+    [
+        (solids.BOX, 8.0),
+        (solids.superquadric(rows=41, sides=60), 4.19),
+        (solids.cylinder(60), 6.28),
+        (solids.cylinder(60, 0.0), 2.09),
+        (solids.ring(0.25, 60), 2 * np.pi**2 * 0.75 * 0.25**2),
+        (solids.plate(np.ones(60), 0.5), np.pi),
+        (solids.GABLE, 2.0),
+    ],
+)
+def test_solids_are_closed_and_as_large_as_they_should(solid, volume):
+    assert edges_match(solid)
+    # the ring's tube has ten sides, which takes 6 % off its cross section
+    assert signed_volume(solid.vertices, solid.faces) == pytest.approx(volume, rel=0.07)
+
+
+@pytest.mark.parametrize("family", [*families.TRAINING, *families.HELD_OUT], ids=lambda family: family.__name__)
+def test_families_make_outward_solids(family):
+    for seed in range(6):
+        assembly = families.Assembly(np.random.default_rng(seed))
+        family(assembly)
+        for solid, material in assembly.parts:
+            assert np.isfinite(solid.vertices).all()
+            assert signed_volume(solid.vertices, solid.faces) > 0
+            assert 0 <= material < families.MATERIALS
+
+
+def test_held_out_families_are_not_trained_on():
+    assert not set(families.TRAINING) & set(families.HELD_OUT)
+
+
+def test_samples_are_drawn_alike_from_the_same_seed(samples):
+    again = draw_sample((5, SEEDS[3]))
+    for name in ("rgba", "prior", "front", "back", "normals", "solid"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(samples[3], name))
+    assert not np.array_equal(samples[3].rgba, samples[4].rgba)
+
+
+def test_truth_is_aligned_with_the_picture(samples):
+    z = learned.Z_START + (np.arange(learned.LAYERS) + 0.5) / learned.GRID
+    overlaps = []
+    for sample in samples:
+        mask = np.isfinite(sample.front)
+        np.testing.assert_array_equal(sample.solid.any(axis=0), mask)  # the silhouette of the volume is the mask
+        assert (sample.front[mask] >= sample.back[mask]).all()
+        top = z[learned.LAYERS - 1 - sample.solid[::-1].argmax(axis=0)]
+        within = mask & (sample.front < z[-1])
+        # a sheet thinner than a voxel may lie between two voxels' centres: then what is behind it is the top
+        assert np.mean(np.abs(top - sample.front)[within] > 1.01 / learned.GRID) < 0.08
+        seen = sample.rgba[::2, ::2, 3] > 127
+        overlaps.append((seen & mask).sum() / (seen | mask).sum())
+        assert np.median((sample.prior - sample.front)[mask & (sample.prior > 0)]) == pytest.approx(0, abs=1e-6)
+    assert np.mean(overlaps) > 0.85  # the cut-outs are wrong by a pixel or so, on purpose
+    assert {sample.distance == np.inf for sample in samples} == {True, False}
+
+
+def test_winding_numbers_fill_unions_and_leave_hollows():
+    left, right = (solids.BOX.vertices * 0.2 + (x, 0, 0) for x in (-0.1, 0.1))
+    both = np.concatenate([left, right]), np.concatenate([solids.BOX.faces, solids.BOX.faces + 8])
+    fragments = scan(*both, 64)
+    solid = occupancy(fragments, -0.5, 64, *depth_maps(fragments))
+    assert solid.sum() / 64**3 == pytest.approx(0.6 * 0.4 * 0.4, rel=0.03)  # the overlap counts once
+    tub = solids.lathe(solids.hollow(np.array([[0, -1], [1, -1], [1, 1], [0, 1]], float), 0.2, -0.8), 40)
+    fragments = scan(tub.vertices * 0.4, tub.faces, 64)
+    solid = occupancy(fragments, -0.5, 64, *depth_maps(fragments))
+    assert not solid[32, 20, 32]  # inside, above the floor
+    assert solid[32, 56, 32]  # in the floor
+
+
+def test_shards_come_back_and_batches_mirror(tmp_path, samples):
+    assert SHARD > 3
+    path = write_shard(tmp_path, 7, 3)
+    write_shard(tmp_path, VALIDATION, 2)
+    assert write_shard(tmp_path, 7, 3) == path
+    shards, held_out = Shards(tmp_path), Shards(tmp_path, held_out=True)
+    assert (len(shards), len(held_out)) == (3, 2)
+    first = draw_sample((7, 0))
+    np.testing.assert_array_equal(np.unpackbits(shards.row(0)["solid"], axis=-1), first.solid)
+    packed = pack(samples[:1])
+    row = {name: values[0] for name, values in packed.items()}
+    mirrored = {**row, "rgba": row["rgba"][:, ::-1]}
+    for name in ("prior", "front", "back"):
+        mirrored[name] = row[name][:, ::-1]
+    for name, axis in (("normals", 1), ("solid", 2)):
+        values = np.unpackbits(row[name], axis=-1) if name == "solid" else row[name] * np.array([-1, 1, 1], np.int8)
+        mirrored[name] = np.flip(values, axis)
+    mirrored["solid"] = np.packbits(mirrored["solid"], axis=-1)
+    plain, other = make_batch([row], None), make_batch([mirrored], None)
+    np.testing.assert_array_equal(other.solid, plain.solid[..., ::-1])
+    np.testing.assert_allclose(other.inputs[:, 16:18], plain.inputs[:, 16:18, :, ::-1], atol=1e-6)
+    np.testing.assert_array_equal(other.normals[:, 0], -plain.normals[:, 0, :, ::-1])
+
+
+def test_learning_lowers_the_loss_and_resumes(tmp_path, samples):
+    batch = tensors(make_batch([{k: v[0] for k, v in pack([s]).items()} for s in samples[:2]], None))
+    trainer = Trainer(seed=1, budget_seconds=100)
+    first = trainer.learn(batch)
+    trainer.save(tmp_path / "checkpoint.pt")
+    second = trainer.learn(batch)
+    for _ in range(5):
+        last = trainer.learn(batch)
+    assert total(last) < total(first)
+    for name in ("solid", "normal"):
+        assert last[name] < first[name], name
+    resumed = Trainer.load(tmp_path / "checkpoint.pt")
+    assert resumed.step == 1
+    assert resumed.learn(batch) == pytest.approx(second, rel=1e-3)
+
+
+def total(terms: dict[str, float]) -> float:
+    return sum(WEIGHTS[name] * value for name, value in terms.items())
+
+
+def test_losses_vanish_for_the_truth(samples):
+    batch = tensors(make_batch([{k: v[0] for k, v in pack([s]).items()} for s in samples[:3]], None))
+    volume = (batch["solid"] - 0.5) * 40
+    surface = torch.cat([batch["front"][:, None], batch["back"][:, None], batch["normals"]], 1)
+    terms = losses(volume, surface, batch)
+    assert terms["overlap"] < 0.01
+    assert max(terms[name] for name in ("front", "back", "slope")) < 1e-6
+    assert terms["normal"] < 0.05  # some cells at the rim have no normal
+
+
+def test_score_is_perfect_for_the_truth_wherever_it_stands():
+    ball = solids.superquadric(rows=31, sides=48)
+    view = look_at("ball", ball.vertices, ball.faces, 30, 10, np.random.default_rng(0))
+    truth = Mesh(ball.vertices + np.array([0, 0, 0.4]), ball.faces)
+    found = score(truth, view)
+    assert found["iou"] > 0.96
+    assert found["f_score"] > 0.999
+    assert found["chamfer"] < 0.01
+    thin = score(Mesh(ball.vertices * (1, 1, 0.5), ball.faces), view)
+    assert thin["iou"] == pytest.approx(0.5, abs=0.03)
+    assert thin["f_score"] < 0.7
+
+
+def test_bend_is_the_angle_between_faces():
+    assert mean_bend(Mesh(solids.BOX.vertices, solids.BOX.faces)) == pytest.approx(90 * 24 / (24 + 12 * np.sqrt(2)))
