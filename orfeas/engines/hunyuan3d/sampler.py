@@ -24,7 +24,9 @@ SOLVERS = ("euler", "adams-bashforth")
 def draw_noise(seed: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float16) -> Tensor:
     """Standard normal noise as float32 on the CPU, rounded through ``dtype`` as the public pipeline's float16 draw is.
 
-    Drawn on the CPU whatever device will use it, so that a seed means the same shape everywhere.
+    Drawn on the CPU and in float32 whatever will use it, so that a seed means the same everywhere. It is also the
+    public pipeline's noise for that seed where its torch draws half precision from the same stream (2.13 does; 2.8
+    draws other numbers).
     """
     generator = torch.Generator("cpu").manual_seed(seed)
     return torch.randn(shape, generator=generator, dtype=torch.float32).to(dtype).float()
