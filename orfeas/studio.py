@@ -228,7 +228,7 @@ class Studio:
                 "not_solid",
             )
 
-        yield clock.enter("files", "Drawing the still")
+        yield clock.enter("files", "Drawing it from all sides")
         with self.library.write(result_id) as folder:
             names = {}
             for message, more in self._write(folder, request, picture, cutout, shape):
@@ -264,14 +264,12 @@ class Studio:
         from orfeas.export import export, file_name, write_glb
         from orfeas.picture import encode_png
         from orfeas.render.encode import encode_webp, turntable_strip
-        from orfeas.render.still import render_poster, render_turntable
+        from orfeas.render.still import render_poster_and_turn
 
-        poster = render_poster(shape)
+        poster, turn = render_poster_and_turn(shape)
         (folder / "poster.webp").write_bytes(encode_webp(poster))
-        yield "Drawing the turntable", {"poster": "poster.webp"}
-        strip = turntable_strip(render_turntable(shape))
-        (folder / "turntable.webp").write_bytes(encode_webp(strip))
-        yield "Writing the files", {"turntable": "turntable.webp"}
+        (folder / "turntable.webp").write_bytes(encode_webp(turntable_strip(turn)))
+        yield "Writing the files", {"poster": "poster.webp", "turntable": "turntable.webp"}
         write_glb(shape, folder / "model.glb")
         write_glb(shape, folder / "preview.glb", unit_scale=1.0 / request.size_mm)
         name = file_name(request.name, request.size_mm, request.format)
