@@ -67,26 +67,47 @@ def build_field(square: np.ndarray, distance: np.ndarray, raised: np.ndarray, gu
     import cv2
 
     thickness = guess.thickness * np.sqrt(1.0 + 2.0 * SOFTER_BEHIND**2)
-
     square = _extend(square, distance).astype(np.float32)
     slope = sum(gradient * gradient for gradient in np.gradient(square)) + 0.25
     outside = np.where(distance > 0, TRUNCATION, distance)  # no blur may fill a notch or a hole
-    top = float(np.sqrt(square.max()))
-    above = int(np.ceil(thickness * top + raised.max())) + 2
-    below = int(np.ceil(thickness * guess.back * top)) + 2
-    values = np.empty((below + above + 1, *distance.shape), np.float32)
+    height = thickness * float(np.sqrt(square.max()))
+    above = int(np.ceil(height + raised.max())) + 2
+    below = int(np.ceil(height * guess.back)) + 2
+    values = np.full((below + above + 1, *distance.shape), -TRUNCATION, np.float32)
+    tops = [np.sqrt(np.maximum(square.max(axis=axis), 0.0)) for axis in (1, 0)]  # of each row, of each column
     for side, scale, layers in ((1, thickness, above), (-1, thickness * guess.back, below)):
-        soft = square
+        soft, window = square, (slice(None), slice(None))
         for layer in range(layers + 1):
-            if layer:  # variances add up: from the last layer's blur to this one's
+            if layer:
+                # what is farther below a layer than its blur and the truncation reach is empty there
+                lost = int(3.0 * SOFTER_BEHIND * layer / scale) + 3
+                least = (layer - raised.max()) / scale - 2.0 * TRUNCATION
+                smaller = tuple(_narrow(top >= least, lost, was) for top, was in zip(tops, window, strict=True))
+                soft, window = soft[_within(smaller, window)], smaller
+                # variances add up: from the last layer's blur to this one's
                 sigma = SOFTER_BEHIND / scale * np.sqrt(2.0 * layer - 1.0)
                 soft = cv2.GaussianBlur(soft, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-            z = ((layer - raised * (side > 0)) / scale).astype(np.float32)
-            distances = (soft - z * z) / np.sqrt(slope + 4.0 * z * z)
-            values[below + side * layer] = np.clip(np.minimum(distances, outside), -TRUNCATION, TRUNCATION)
+            z = ((layer - raised[window] * (side > 0)) / scale).astype(np.float32)
+            distances = np.minimum((soft - z * z) / np.sqrt(slope[window] + 4.0 * z * z), outside[window])
+            values[(below + side * layer, *window)] = np.clip(distances, -TRUNCATION, TRUNCATION)
     # An exact zero would put several vertices into one grid node, and needles between them.
     values[np.abs(values) < 1e-4] = -1e-4
     return ShapeField(values, float(-below))
+
+
+def _narrow(wanted: np.ndarray, margin: int, was: slice) -> slice:
+    """The part of ``was`` that holds all that is wanted and a margin; at least one wide."""
+    found = np.flatnonzero(wanted)
+    first, last = (found[0], found[-1]) if len(found) else (len(wanted) // 2,) * 2
+    start, stop, _ = was.indices(len(wanted))
+    start = max(start, min(int(first) - margin, stop - 1))
+    return slice(start, max(min(stop, int(last) + margin + 1), start + 1))
+
+
+def _within(inner: tuple[slice, ...], outer: tuple[slice, ...]) -> tuple[slice, ...]:
+    """``inner``, counted from where ``outer`` starts."""
+    starts = [part.start or 0 for part in outer]
+    return tuple(slice(part.start - start, part.stop - start) for part, start in zip(inner, starts, strict=True))
 
 
 def _extend(square: np.ndarray, distance: np.ndarray) -> np.ndarray:
@@ -110,32 +131,41 @@ def inflate(distance: np.ndarray) -> np.ndarray:
     The outline runs between the nodes: each neighbour outside is a ghost node, set so that u vanishes where the
     distance does (Gibou et al. 2002). Solved by conjugate gradients to a relative residual of 1e-4.
     """
+    from scipy.sparse import csr_array
+
     distance = distance.astype(np.float64)
     inside = distance > 0
-    diagonal = np.where(inside, 4.0, 0.0)
+    number = np.full(distance.shape, -1)
+    number[inside] = np.arange(np.count_nonzero(inside))
+    diagonal = np.full(number.max() + 1, 4.0)
+    rows, columns = [], []
     for axis in (0, 1):
         for step in (1, -1):
-            neighbour = np.roll(distance, step, axis)  # the margin is empty: nothing is carried round
-            crossing = inside & (neighbour <= 0)
-            part = distance[crossing] / (distance[crossing] - neighbour[crossing])
-            diagonal[crossing] += 1.0 / np.maximum(part, 0.05) - 1.0
-    return np.maximum(_conjugate_gradients(diagonal, inside, np.where(inside, 4.0, 0.0)), 0.0)
+            neighbour = np.roll(distance, step, axis)[inside]  # the margin is empty: nothing is carried round
+            crossing = neighbour <= 0
+            own = distance[inside][crossing]
+            diagonal[crossing] += 1.0 / np.maximum(own / (own - neighbour[crossing]), 0.05) - 1.0
+            rows.append(np.flatnonzero(~crossing))
+            columns.append(np.roll(number, step, axis)[inside][~crossing])
+    unknowns = np.arange(len(diagonal))
+    row, column = np.concatenate([unknowns, *rows]), np.concatenate([unknowns, *columns])
+    entries = np.full(len(row), -1.0)
+    entries[: len(diagonal)] = diagonal
+    solution = _conjugate_gradients(csr_array((entries, (row, column))), np.full(len(diagonal), 4.0))
+    square = np.zeros(distance.shape)
+    square[inside] = np.maximum(solution, 0.0)
+    return square
 
 
-def _conjugate_gradients(diagonal: np.ndarray, inside: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solve diagonal * u - (sum of the four neighbours inside) = right."""
+def _conjugate_gradients(matrix, right: np.ndarray) -> np.ndarray:
+    """Solve ``matrix`` u = ``right``, the matrix symmetric and positive definite."""
     solution = np.zeros_like(right)
     residual = right.copy()
     direction = residual.copy()
     energy = np.sum(residual * residual)
     enough = 1e-8 * energy
-    for _ in range(20 * max(right.shape)):  # about 1.2 a cell are needed
-        product = diagonal * direction
-        product[1:] -= direction[:-1]
-        product[:-1] -= direction[1:]
-        product[:, 1:] -= direction[:, :-1]
-        product[:, :-1] -= direction[:, 1:]
-        product *= inside
+    for _ in range(len(right)):  # in practice about 1.2 times the subject's width in cells
+        product = matrix @ direction
         step = energy / np.sum(direction * product)
         solution += step * direction
         residual -= step * product
