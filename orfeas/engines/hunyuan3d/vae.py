@@ -6,6 +6,8 @@ field's positive side is the inside. Its keys and values depend on the latents a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +16,8 @@ from orfeas.engines.hunyuan3d.config import VaeConfig
 
 EPSILON = 1e-6
 LN_POST_EPSILON = 1e-5  # the one norm of the model that was trained with another epsilon
+
+Attend = Callable[[Tensor], Tensor]  # normalised queries (1, heads, n, head width) -> mixed values, of the same shape
 
 
 class ShapeVae(nn.Module):
@@ -92,11 +96,14 @@ class GeoDecoder(nn.Module):
         self.ln_post = nn.LayerNorm(config.width, LN_POST_EPSILON)
         self.output_proj = nn.Linear(config.width, 1)
 
-    def forward(self, points: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Logits (n,), float32, at ``points`` (n, 3)."""
+    def forward(self, points: Tensor, attend: Attend) -> Tensor:
+        """Logits (n,), float32, at ``points`` (n, 3). ``attend`` is what their queries do."""
+        return self.output_proj(self.ln_post(self.block(self.project(points), attend))).view(-1).float()
+
+    def project(self, points: Tensor) -> Tensor:
+        """(n, 3) to (1, n, width) in the weights' dtype."""
         features = embed_points(points, self.frequencies).unsqueeze(0)
-        h = self.query_proj(features.to(self.query_proj.weight.dtype))
-        return self.output_proj(self.ln_post(self.block(h, keys, values))).view(-1).float()
+        return self.query_proj(features.to(self.query_proj.weight.dtype))
 
 
 class CrossBlock(nn.Module):
@@ -112,8 +119,12 @@ class CrossBlock(nn.Module):
         """Normalised keys and values (1, heads, T, head width) of decoded latents (1, T, width)."""
         return self.attention.project_latents(self.norm2(latents))
 
-    def forward(self, h: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        h = h + self.attention(self.norm1(h), keys, values)
+    def project_points(self, h: Tensor) -> Tensor:
+        """Normalised queries (1, heads, n, head width) of points (1, n, width)."""
+        return self.attention.project_points(self.norm1(h))
+
+    def forward(self, h: Tensor, attend: Attend) -> Tensor:
+        h = h + self.attention(self.norm1(h), attend)
         return h + self.mlp(self.norm3(h))
 
 
@@ -132,11 +143,12 @@ class CrossAttention(nn.Module):
         key, value = self.to_kv(latents).view(batch, tokens, 2, self.heads, self.head_width).permute(2, 0, 3, 1, 4)
         return self.k_norm(key).contiguous(), value.contiguous()
 
-    def forward(self, h: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        batch, points, width = h.shape
-        query = self.q_norm(self.to_q(h).view(batch, points, self.heads, self.head_width).transpose(1, 2))
-        mixed = F.scaled_dot_product_attention(query, keys, values)
-        return self.out_proj(mixed.transpose(1, 2).reshape(batch, points, width))
+    def project_points(self, h: Tensor) -> Tensor:
+        batch, points, _ = h.shape
+        return self.q_norm(self.to_q(h).view(batch, points, self.heads, self.head_width).transpose(1, 2))
+
+    def forward(self, h: Tensor, attend: Attend) -> Tensor:
+        return self.out_proj(attend(self.project_points(h)).transpose(1, 2).reshape(h.shape))
 
 
 def embed_points(points: Tensor, frequencies: int) -> Tensor:
@@ -173,4 +185,7 @@ class GeoField:
         return (2 * inner.out_features + 6 * inner.in_features) * self.keys.element_size()
 
     def __call__(self, points: Tensor) -> Tensor:
-        return self.decoder(points.to(self.device), self.keys, self.values)
+        return self.decoder(points.to(self.device), self._attend)
+
+    def _attend(self, queries: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(queries, self.keys, self.values)
