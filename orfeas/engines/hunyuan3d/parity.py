@@ -2,7 +2,8 @@
 
 A fixture is a folder with ``*config.json``, ``*weights.safetensors`` (all parts, flat) and ``*io.safetensors`` (what
 went in and came out of each stage, float32, made on a CPU). Sizes and seeds are the fixture's. What runs here are the
-fast formulations that the engine runs, in float32 on the CPU, each stage on the fixture's own input.
+fast formulations that the engine runs, in float32 on the CPU, each stage on the fixture's own input. The public
+project's hierarchical volumes (``vol.flash*``) are not compared: that approximation is not built here.
 
 One JSON line a stage. Exit status 0 if all agree, 1 if one does not, 2 if the folder is no fixture.
 """
