@@ -107,7 +107,8 @@ def explain_no_gpu() -> str:
         return "this PyTorch is built for ROCm, and it sees no GPU"
     if torch.version.cuda is None:
         return f"this PyTorch ({torch.__version__}) is built without CUDA (a build with it is at pytorch.org)"
-    return f"PyTorch {torch.__version__}, built for CUDA {torch.version.cuda}, sees none (nvidia-smi shows the driver's view)"
+    build = f"PyTorch {torch.__version__}, built for CUDA {torch.version.cuda}"
+    return f"{build}, sees none (nvidia-smi shows whether the driver does)"
 
 
 def _refuse_too_little_memory(weights: Weights, device: str) -> None:

@@ -74,7 +74,7 @@ def test_weights_without_a_gpu_give_the_built_in_engine(folder, no_gpu):
 
 
 def test_forced_hunyuan3d_fails_clearly(folder, no_gpu):
-    with pytest.raises(EngineUnavailable, match="weights of Hunyuan3D-2.1 are not here"):
+    with pytest.raises(EngineUnavailable, match=r"weights of Hunyuan3D-2\.1 are not here"):
         choose_engine(settings(engine="hunyuan3d"))
     with pytest.raises(EngineUnavailable, match="needs a CUDA GPU"):
         choose_engine(settings(engine="hunyuan3d", hunyuan3d_path=folder))

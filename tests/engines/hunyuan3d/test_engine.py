@@ -1,0 +1,334 @@
+"""The whole engine on the CPU, with the fixture's tiny model bent so that its field is a blob (see `blob`)."""
+
+import numpy as np
+import pytest
+import torch
+
+from orfeas.engines import Step
+from orfeas.engines.hunyuan3d import engine as room
+from orfeas.engines.hunyuan3d.engine import Approximations, Hunyuan3DEngine, is_out_of_memory
+from orfeas.engines.hunyuan3d.moe import MixtureOfExperts, StackedLinear
+from orfeas.engines.hunyuan3d.residency import (
+    INT8,
+    RELEASED_GB,
+    RESIDENT,
+    SEQUENTIAL,
+    Int8Linear,
+    Int8StackedLinear,
+    Networks,
+    Residency,
+    choose_residency,
+    model_gigabytes,
+    quantize_rows,
+)
+from orfeas.errors import BadRequest, BadWeights, EngineUnavailable, OrfeasError, OutOfMemory
+from orfeas.mesh import Mesh, signed_volume
+from orfeas.request import Quality
+from tests.engines.hunyuan3d.blob import write_blob_weights
+from tests.engines.hunyuan3d.tiny import WEIGHTS, tiny_config
+
+QUALITY = Quality(grid=20, steps=4, faces=1000)
+
+
+class Subject:
+    def __init__(self, shade=0):
+        rows, columns = np.mgrid[:60, :50]
+        inside = ((columns - 25) / 18) ** 2 + ((rows - 30) / 24) ** 2 < 1
+        self.rgba = np.dstack([rows * 4, columns * 4, rows * 0 + shade, inside * 255]).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def make_engine(tmp_path_factory):
+    weights = write_blob_weights(tmp_path_factory.mktemp("blob"))
+    return lambda **options: Hunyuan3DEngine(weights, config=tiny_config(), device="cpu", **options)
+
+
+@pytest.fixture(scope="module")
+def engine(make_engine):
+    engine = make_engine()
+    engine.load()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def events(engine):
+    return list(engine.shape(Subject(), QUALITY, seed=1))
+
+
+def test_steps_then_one_mesh(events):
+    *steps, mesh = events
+    assert all(isinstance(step, Step) for step in steps)
+    assert isinstance(mesh, Mesh)
+    fractions = [step.fraction for step in steps]
+    assert fractions == sorted(fractions)
+    assert fractions[0] >= 0
+    assert fractions[-1] == 1.0
+    messages = [step.message for step in steps]
+    diffusion = [message for message in messages if message.startswith("Diffusion")]
+    assert [message.split(",")[0] for message in diffusion] == [f"Diffusion step {k} of 3" for k in (1, 2, 3)]
+    assert all("left" in message for message in diffusion[1:])
+    assert any(message.startswith("Decoding the volume") for message in messages)
+
+
+def test_mesh_is_closed_and_outward(events):
+    mesh = events[-1]
+    assert mesh.vertices.dtype == np.float64
+    assert mesh.faces.dtype == np.int32
+    edges = np.sort(np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]]), axis=1)
+    assert (np.unique(edges, axis=0, return_counts=True)[1] == 2).all()
+    assert signed_volume(mesh.vertices, mesh.faces) > 0
+
+
+def test_facts_are_for_the_recipe(events):
+    facts = dict(events[-2].facts)
+    latent = facts.pop("latent")
+    assert latent.shape == (24, 8)
+    assert latent.dtype == np.float16
+    import json
+
+    json.dumps(facts)
+    assert set(facts["shape_seconds"]) == {"features", "diffusion", "decoding", "volume", "surface"}
+    assert facts["residency"] == RESIDENT
+    assert facts["precision"] == "float32"
+    assert facts["field_evaluations"] == 21**3
+    assert facts["approximations"] == []
+    assert not facts["vertices_refined"]
+
+
+def test_the_same_request_gives_the_same_mesh_and_another_seed_another(engine, events):
+    again = list(engine.shape(Subject(), QUALITY, seed=1))[-1]
+    assert np.array_equal(again.vertices, events[-1].vertices)
+    assert np.array_equal(again.faces, events[-1].faces)
+    other = list(engine.shape(Subject(), QUALITY, seed=2))[-1]
+    assert not np.array_equal(other.vertices, events[-1].vertices)
+
+
+def test_features_are_made_once_a_picture(engine, monkeypatch):
+    looked = []
+    engine.load()
+    conditioner = engine._networks.get("conditioner")
+    monkeypatch.setattr(conditioner, "forward", lambda x, forward=conditioner.forward: looked.append(1) or forward(x))
+    for shade, seed in ((77, 1), (77, 2), (99, 1), (77, 3)):
+        running = engine.shape(Subject(shade), QUALITY, seed)
+        next(step for step in running if step.message.startswith("Diffusion"))
+        running.close()
+    assert len(looked) == 2
+
+
+def test_another_picture_gives_another_mesh(engine, events):
+    other = list(engine.shape(Subject(200), QUALITY, seed=1))[-1]
+    assert not np.array_equal(other.vertices, events[-1].vertices)
+
+
+def test_closing_stops_at_the_next_step_and_the_next_job_works(engine, events, monkeypatch):
+    calls = []
+    dit = engine._networks.get("model")
+    monkeypatch.setattr(dit, "forward", lambda *a, forward=dit.forward: calls.append(1) or forward(*a))
+    running = engine.shape(Subject(), Quality(grid=20, steps=50, faces=1000), seed=1)
+    for step in running:
+        if step.message.startswith("Diffusion step 2"):
+            break
+    running.close()
+    assert len(calls) == 2
+    assert np.array_equal(list(engine.shape(Subject(), QUALITY, seed=1))[-1].vertices, events[-1].vertices)
+
+
+def test_a_kept_latent_is_meshed_again_without_diffusion(engine, events, monkeypatch):
+    latent = events[-2].facts["latent"]
+    monkeypatch.setattr(room, "sample", lambda *a, **k: pytest.fail("no diffusion is needed"))
+    same = list(engine.remesh(latent, QUALITY))
+    assert np.array_equal(same[-1].vertices, events[-1].vertices)
+    finer = list(engine.remesh(latent, Quality(grid=28, steps=4, faces=1000)))
+    assert finer[-2].facts["field_evaluations"] == 29**3
+    assert len(finer[-1].faces) > len(events[-1].faces)
+    assert np.array_equal(finer[-2].facts["latent"], latent)
+    for wrong in (latent[:5], latent.astype(int), np.full_like(latent, np.nan)):
+        with pytest.raises(BadRequest, match="latent"):
+            list(engine.remesh(wrong, QUALITY))
+
+
+def test_vertices_are_moved_onto_the_field_from_a_grid_on(make_engine, events):
+    engine = make_engine(refine_from=20)
+    refined = list(engine.shape(Subject(), QUALITY, seed=1))
+    assert refined[-2].facts["vertices_refined"]
+    assert any(event.message.startswith("Sharpening") for event in refined[:-1])
+    assert np.array_equal(refined[-1].faces, events[-1].faces)
+    vae = engine._networks.get("vae")
+    latents = torch.from_numpy(refined[-2].facts["latent"].astype(np.float32))[None]
+    field = room.GeoField(vae.geo_decoder, vae.latent_decoder(latents))
+
+    def error(mesh):
+        return field(torch.from_numpy(mesh.vertices).float()).abs().median()
+
+    assert error(refined[-1]) < error(events[-1]) / 10
+
+
+def test_no_surface_is_a_sentence(engine, monkeypatch):
+    monkeypatch.setattr(room, "GeoField", _Empty)
+    with pytest.raises(OrfeasError, match="try another seed") as caught:
+        list(engine.shape(Subject(), QUALITY, seed=1))
+    assert caught.value.code == "no_surface"
+
+
+class _Empty(room.GeoField):
+    def __call__(self, points):
+        return super().__call__(points) - 1e6
+
+
+def test_approximations_change_the_result_and_are_named(make_engine, events):
+    engine = make_engine(approximations=Approximations("adams-bashforth", (0.2, 0.8)))
+    facts = list(engine.shape(Subject(), QUALITY, seed=1))[-2].facts
+    assert facts["approximations"] == ["the adams-bashforth solver", "guidance only from time 0.2 to 0.8"]
+    assert "adams-bashforth" in engine.caveat
+    assert not np.array_equal(facts["latent"], events[-2].facts["latent"])
+    assert make_engine().caveat == ""
+    with pytest.raises(BadRequest):
+        Approximations(solver="heun")
+    with pytest.raises(BadRequest):
+        Approximations(guidance_interval=(0.9, 0.1))
+
+
+def test_closed_engine_refuses_and_missing_weights_are_a_sentence(make_engine, tmp_path):
+    engine = make_engine()
+    engine.load()
+    engine.close()
+    with pytest.raises(EngineUnavailable):
+        list(engine.shape(Subject(), QUALITY, seed=1))
+    with pytest.raises(BadWeights, match="cannot be read"):
+        Hunyuan3DEngine(tmp_path / "none.safetensors", config=tiny_config(), device="cpu").load()
+    with pytest.raises(BadWeights, match="does not fit"):
+        Hunyuan3DEngine(WEIGHTS, device="cpu", residency=SEQUENTIAL).load()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_gpu_that_is_not_there_is_a_sentence():
+    with pytest.raises(EngineUnavailable, match="cuda:0 was asked for"):
+        Hunyuan3DEngine(WEIGHTS, config=tiny_config()).load()
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def test_policy_follows_free_memory():
+    assert choose_residency(24.0).name == RESIDENT
+    assert choose_residency(12.0).name == RESIDENT
+    assert choose_residency(11.9).name == SEQUENTIAL
+    assert choose_residency(8.0).name == SEQUENTIAL
+    assert choose_residency(7.9).name == INT8
+    assert choose_residency(6.0).name == INT8
+    assert "7.9 GB" in choose_residency(7.9).reason
+    with pytest.raises(EngineUnavailable, match=r"6\.0 GB.*5\.9 GB"):
+        choose_residency(5.9)
+    assert choose_residency(20.0, 2 * RELEASED_GB).name == SEQUENTIAL  # float32 takes twice as much
+
+
+def test_released_model_has_the_size_that_the_policies_assume():
+    assert model_gigabytes(room.RELEASED, torch.float16) == pytest.approx(RELEASED_GB, abs=0.01)
+
+
+def test_sequential_and_resident_give_the_same_mesh_with_one_network_at_a_time(make_engine, events):
+    engine = make_engine(residency=SEQUENTIAL)
+    most = 0
+    for event in engine.shape(Subject(), QUALITY, seed=1):
+        most = max(most, len(engine._networks._here))
+        mesh = event
+    assert most == 1
+    assert np.array_equal(mesh.vertices, events[-1].vertices)
+
+
+def test_int8_rows_are_within_half_a_step():
+    weight = torch.randn(3, 40, 64, generator=torch.Generator().manual_seed(0))
+    quantized, scale = quantize_rows(weight)
+    assert quantized.dtype == torch.int8
+    assert quantized.abs().amax(-1).eq(127).all()
+    assert ((quantized * scale - weight).abs() <= scale / 2 * 1.0001).all()
+    rows = torch.randn(200, 64)
+    exact = rows @ weight[1].T + 0.5
+    for layer, arguments in (
+        (Int8Linear(quantized[1], scale[1], torch.full((40,), 0.5)), ()),
+        (Int8StackedLinear(quantized, scale, torch.full((3, 40), 0.5)), (1,)),
+    ):
+        error = (layer(rows, *arguments) - exact).pow(2).mean().sqrt() / exact.std()
+        assert 1e-4 < error < 0.01
+    zero, scale = quantize_rows(torch.zeros(2, 4))
+    assert torch.equal(zero * scale, torch.zeros(2, 4))
+
+
+def test_int8_experts_stay_close(make_engine, events):
+    config = tiny_config()
+    full, small = (
+        Networks(WEIGHTS, config, torch.device("cpu"), torch.float32, Residency(name, "")).get("model")
+        for name in (SEQUENTIAL, INT8)
+    )
+    assert not any(isinstance(module, StackedLinear) for module in small.modules())
+    mixtures = [module for module in small.modules() if isinstance(module, MixtureOfExperts)]
+    assert len(mixtures) == config.dit.moe_layers
+    assert all(isinstance(m.shared_fc1, Int8Linear) and isinstance(m.experts.up, Int8StackedLinear) for m in mixtures)
+    x = torch.randn(1, 24, 8, generator=torch.Generator().manual_seed(1))
+    context = torch.randn(1, 17, 32, generator=torch.Generator().manual_seed(2))
+    exact, close = (dit(x, torch.tensor([0.3]), dit.prepare_context(context)) for dit in (full, small))
+    deviation = (close - exact).pow(2).mean().sqrt() / exact.std()
+    # Published layers have 2048 and 8192 inputs, over which rounding averages out; here there are 64.
+    assert 0 < deviation < 0.05
+
+    engine = make_engine(residency=INT8)
+    assert isinstance(list(engine.shape(Subject(), QUALITY, seed=1))[-1], Mesh)
+    assert engine.version.endswith("int8")
+    assert "8 bit" in engine.caveat
+
+
+@pytest.mark.parametrize("when", ["diffusion", "volume"])
+def test_out_of_memory_steps_down_once_and_goes_on(make_engine, monkeypatch, when):
+    engine = make_engine(residency=RESIDENT)
+    fail = _FailOnce(torch.OutOfMemoryError("CUDA out of memory"))
+    _break(monkeypatch, when, fail)
+    events = list(engine.shape(Subject(), QUALITY, seed=1))
+    assert isinstance(events[-1], Mesh)
+    assert events[-2].facts["residency"] == SEQUENTIAL
+    assert "ran out" in events[-2].facts["memory_note"]
+    assert any("ran out" in event.message for event in events[:-1])
+    fractions = [event.fraction for event in events[:-1]]
+    assert fractions == sorted(fractions)
+    starts = [event.message for event in events[:-1] if event.message.startswith("Diffusion step 1")]
+    assert len(starts) == 1  # what was done before is not done again
+    assert list(engine.shape(Subject(), QUALITY, seed=1))[-2].facts["residency"] == SEQUENTIAL
+
+
+def test_out_of_memory_twice_is_told_and_the_next_job_works(make_engine, monkeypatch, events):
+    engine = make_engine(residency=RESIDENT)
+    fail = _FailOnce(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), times=2)
+    _break(monkeypatch, "diffusion", fail)
+    with pytest.raises(OutOfMemory, match="lower quality"):
+        list(engine.shape(Subject(), QUALITY, seed=1))
+    assert isinstance(list(engine.shape(Subject(), QUALITY, seed=1))[-1], Mesh)
+
+
+def test_other_errors_are_not_taken_for_memory(make_engine, monkeypatch):
+    engine = make_engine()
+    _break(monkeypatch, "diffusion", _FailOnce(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):
+        list(engine.shape(Subject(), QUALITY, seed=1))
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"))
+
+
+class _FailOnce:
+    def __init__(self, error, times=1):
+        self.error, self.left = error, times
+
+    def __call__(self):
+        if self.left:
+            self.left -= 1
+            raise self.error
+
+
+def _break(monkeypatch, when, fail):
+    name = {"diffusion": "draw_noise", "volume": "choose_chunk"}[when]
+    original = getattr(room, name)
+
+    def broken(*arguments, **options):
+        fail()
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(room, name, broken)
