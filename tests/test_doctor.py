@@ -1,0 +1,112 @@
+import argparse
+import json
+import sys
+
+import pytest
+
+from orfeas import doctor
+from orfeas.doctor import MISSING, NOTE, OK, add_doctor_parser, diagnose, render
+from orfeas.settings import Settings
+from tests.engines.hunyuan3d.tiny import FIXTURE, WEIGHTS
+
+
+@pytest.fixture(autouse=True)
+def empty_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.chdir(tmp_path)  # no .env of the developer's
+
+
+def found(diagnosis):
+    return {finding.name: finding for finding in diagnosis.findings}
+
+
+def run(*options):
+    parser = argparse.ArgumentParser()
+    add_doctor_parser(parser.add_subparsers())
+    arguments = parser.parse_args(["doctor", *options])
+    return arguments.func(arguments)
+
+
+def test_bare_machine_runs_the_built_in_engine(tmp_path):
+    before = set(tmp_path.rglob("*"))
+    diagnosis = diagnose(Settings(_env_file=None, data_dir=tmp_path / "not" / "there"))
+    assert (diagnosis.engine, diagnosis.device) == ("sketch", "cpu")
+    assert "python -m orfeas download" in diagnosis.reason
+    findings = found(diagnosis)
+    assert findings["python"].state in (OK, NOTE)
+    assert findings["numpy"].state == OK
+    assert findings["weights"].state == NOTE
+    assert "South Korea" in findings["weights"].detail
+    assert "GB free" in findings["results"].detail
+    assert findings["cutout"].state == OK
+    assert "Chromium" in findings["browser"].detail
+    assert set(tmp_path.rglob("*")) == before  # it makes nothing
+
+
+def test_weights_are_opened_and_judged(tmp_path):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "config.json").symlink_to(FIXTURE / "tiny_config.json")
+    (folder / "model.safetensors").symlink_to(WEIGHTS)
+    finding = found(diagnose(Settings(_env_file=None, hunyuan3d_path=folder)))["weights"]
+    assert finding.state == OK
+    assert "names and shapes fit" in finding.detail
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    finding = found(diagnose(Settings(_env_file=None, hunyuan3d_path=folder)))["weights"]
+    assert finding.state == NOTE
+    assert "git lfs pull" in finding.detail
+
+
+def test_forced_engine_that_cannot_run_is_exit_1(monkeypatch, capsys):
+    assert run() == 0
+    assert "Will run: sketch on cpu." in capsys.readouterr().out
+    monkeypatch.setenv("ORFEAS_ENGINE", "hunyuan3d")
+    assert run() == 1
+    assert "Nothing can run here. The weights of Hunyuan3D-2.1 are not here" in capsys.readouterr().out
+
+
+def test_json_holds_everything(capsys):
+    assert run("--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["can_run"] is True
+    assert document["engine"] == "sketch"
+    assert {"name", "state", "detail"} == set(document["findings"][0])
+
+
+def test_missing_package_stops_all_and_names_the_remedy(monkeypatch):
+    monkeypatch.setitem(doctor.REQUIRED, "a-package-that-is-not-there", "everything")
+    diagnosis = diagnose(Settings(_env_file=None))
+    assert not diagnosis.can_run
+    assert found(diagnosis)["a-package-that-is-not-there"].state == MISSING
+    assert "pip install -r requirements.txt" in render(diagnosis)
+
+
+def test_old_python_is_told(monkeypatch):
+    monkeypatch.setattr(doctor, "PYTHONS", ((99, 0), (99, 1)))
+    diagnosis = diagnose(Settings(_env_file=None))
+    assert not diagnosis.can_run
+    assert "99.0 or later" in diagnosis.reason
+
+
+def test_driver_is_asked_whatever_torch_says(monkeypatch, tmp_path):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'NVIDIA GeForce RTX 3090, 550.54, 24576 MiB, 24000 MiB'\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: str(program))
+    assert found(diagnose(Settings(_env_file=None)))["driver"].detail == (
+        "NVIDIA GeForce RTX 3090, driver 550.54, 24000 MiB of 24576 MiB free"
+    )
+    program.write_text("#!/bin/sh\nexit 9\n")
+    finding = found(diagnose(Settings(_env_file=None)))["driver"]
+    assert finding.state == NOTE
+    assert "failed" in finding.detail
+
+
+def test_torch_is_not_needed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    diagnosis = diagnose(Settings(_env_file=None, hunyuan3d_path=WEIGHTS))
+    assert diagnosis.engine == "sketch"
+    assert "PyTorch" in diagnosis.reason
+    assert "not checked" in found(diagnosis)["weights"].detail
