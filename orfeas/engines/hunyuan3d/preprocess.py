@@ -33,10 +33,11 @@ def prepare_image(rgba: np.ndarray, config: ModelConfig) -> np.ndarray:
 
 def recenter(rgba: np.ndarray, border_ratio: float) -> np.ndarray:
     """The subject, scaled to fill all but ``border_ratio`` of a square as large as the picture's longer side."""
-    rows, columns = np.nonzero(rgba[:, :, 3])
+    counted = rgba[:, :, 3] > 0
+    rows, columns = np.flatnonzero(counted.any(axis=1)), np.flatnonzero(counted.any(axis=0))
     if rows.size == 0:
         raise BadPicture("Nothing is left of the picture after the background was removed; choose another.", "empty")
-    top, bottom, left, right = rows.min(), rows.max(), columns.min(), columns.max()
+    top, bottom, left, right = rows[0], rows[-1], columns[0], columns[-1]
     height, width = int(bottom - top), int(right - left)
     side = max(rgba.shape[:2])
     if height > 0 and width > 0:
