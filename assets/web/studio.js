@@ -46,7 +46,8 @@
     failures = 0;
     draw({ state: "waiting", message: "Sending", fraction: 0, seconds: 0 });
     const stage = $("stage");
-    if (stage && stage.getBoundingClientRect().top > window.innerHeight * 0.6) {
+    const place = stage && stage.getBoundingClientRect();
+    if (place && (place.top > window.innerHeight * 0.5 || place.bottom < window.innerHeight * 0.5)) {
       stage.scrollIntoView({ behavior: "smooth", block: "start" });
     }
     watch();

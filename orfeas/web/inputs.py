@@ -36,6 +36,12 @@ class Picture(gr.Image, metaclass=_WritesNoStub):
     def api_info(self) -> dict[str, Any]:
         return _explained(super().api_info(), self.meaning)
 
+    def example_payload(self) -> Any:
+        """For the snippets of "Use via API": Gradio's own example is an address, which is refused here."""
+        return {"path": "photo.jpg", "url": "photo.jpg", "meta": {"_type": "gradio.FileData"}}
+
+    example_value = example_payload
+
     def preprocess(self, payload: Any) -> str | None:
         if payload is None:
             return None
@@ -50,7 +56,7 @@ def uploaded_file(path: str | None, upload_folder: str) -> Path:
             return file
     except (OSError, ValueError):  # ValueError: a NUL in the path
         pass
-    raise refusal(BadPicture(_NOT_AN_UPLOAD, "not_an_upload"))
+    raise refusal(BadPicture(_NOT_AN_UPLOAD, "not_an_upload"), toast=True)
 
 
 class Choice(gr.Radio, metaclass=_WritesNoStub):
@@ -84,6 +90,9 @@ def _explained(info: dict[str, Any], meaning: str) -> dict[str, Any]:
     return {**info, "additional_description": meaning}
 
 
-def refusal(error: Exception | str, title: str = "That did not work") -> gr.Error:
-    """``error`` as what Gradio shows in the page and sends to API callers: the sentence, no trace in the log."""
-    return gr.Error(str(error), title=title, duration=12, print_exception=False)
+def refusal(error: Exception | str, toast: bool = False) -> gr.Error:
+    """``error`` as Gradio hands it to callers: the sentence, and no trace in the log.
+
+    toast: whether a page shows it in its corner too; ours shows a failed job where the model would be.
+    """
+    return gr.Error(str(error), title="This did not work", duration=12, visible=toast, print_exception=False)

@@ -174,7 +174,7 @@ def build_app(studio: Studio, settings: Settings, jobs: Jobs) -> gr.Blocks:
                     interactive=False,
                     elem_id="viewer",
                     clear_color=(0.0, 0.0, 0.0, 0.0),
-                    camera_position=(70, 75, 2.1),
+                    camera_position=(70, 75, 2.0),
                     buttons=[],
                 )
                 gr.HTML(panels.overlay(), elem_id="overlay-holder")
