@@ -14,6 +14,7 @@ from orfeas.mesh import Mesh
 from orfeas.mesh.change import Change, counted
 from orfeas.mesh.topology import find_edges, flip_faces, is_closed, select_faces, winding_flips
 
+SHORTEST_EDGE = 1e-6  # of the longest side
 WELD_SHARE = 1e-5  # open edges whose ends lie closer than this share of the diagonal are one
 
 
@@ -133,6 +134,32 @@ def drop_double_faces(mesh: Mesh) -> tuple[Mesh, list[Change]]:
         raise BadMesh("The faces of the mesh lie on one another and enclose nothing.", "no_volume")
     sentence = f"Removed {counted(dropped, 'double face')}."
     return select_faces(mesh, keep), [Change("drop_double_faces", sentence, {"faces": dropped})]
+
+
+def collapse_short_edges(mesh: Mesh) -> tuple[Mesh, list[Change]]:
+    """Make a point of every edge that a file in float32 could not tell from one: cuts between bodies leave some.
+
+    A closed mesh stays closed: what is drawn together loses as many edges one way as the other.
+    """
+    shortest = SHORTEST_EDGE * float(np.ptp(mesh.vertices, axis=0).max())
+    collapsed = 0
+    for _ in range(4):  # what has been drawn together may have come close to something else
+        ends = np.concatenate([mesh.faces[:, [k, (k + 1) % 3]] for k in range(3)])
+        length = np.linalg.norm(mesh.vertices[ends[:, 0]] - mesh.vertices[ends[:, 1]], axis=1)
+        short = ends[length < shortest]
+        if not len(short):
+            break
+        graph = coo_matrix((np.ones(len(short), bool), (short[:, 0], short[:, 1])), shape=(len(mesh.vertices),) * 2)
+        _, first, place = np.unique(
+            connected_components(graph, directed=False)[1], return_index=True, return_inverse=True
+        )
+        collapsed += len(mesh.vertices) - len(first)
+        drawn = replace(mesh, faces=first[place][mesh.faces].astype(np.int32))
+        mesh = drop_double_faces(drop_degenerate_faces(drawn)[0])[0]
+    if not collapsed:
+        return mesh, []
+    sentence = f"Collapsed {counted(collapsed, 'edge')} too short to be stored."
+    return mesh, [Change("collapse_short_edges", sentence, {"edges": collapsed})]
 
 
 def agree_winding(mesh: Mesh) -> tuple[Mesh, list[Change]]:

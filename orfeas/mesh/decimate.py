@@ -13,6 +13,8 @@ from orfeas.mesh.solid import from_manifold, to_manifold
 from orfeas.mesh.topology import find_bodies
 from orfeas.mesh.transfer import colors_from_nearest
 
+PASSES = 8  # one collapse stops far above a small budget
+LARGEST_TOLERANCE = 0.05  # of the size; beyond it `manifold3d` takes minutes
 LARGEST_STRETCH = 0.05
 LOST_BODY = 1e-4  # of the volume: crumbs that a collapse splits off are dropped below this
 
@@ -46,7 +48,8 @@ def decimate(mesh: Mesh, max_faces: int) -> tuple[Mesh, list[Change]]:
     if mesh.colors is not None:
         best = Mesh(best.vertices, best.faces, colors_from_nearest(mesh, best.vertices))
     sentence = f"Reduced {before:,} faces to {len(best.faces):,}."
-    return best, [Change("decimate", sentence, {"faces_before": before, "faces": len(best.faces)})]
+    numbers = {"faces_before": before, "faces": len(best.faces), "self_intersections": best_crossings}
+    return best, [Change("decimate", sentence, numbers)]
 
 
 def _same_bounds(found: Mesh, mesh: Mesh) -> Mesh:
@@ -62,20 +65,25 @@ def _collapse(aggressiveness: int):
     def collapse(mesh: Mesh, max_faces: int) -> Mesh | None:
         import fast_simplification
 
-        centre = mesh.vertices.mean(axis=0)
-        size = float(np.ptp(mesh.vertices, axis=0).max()) or 1.0
-        points = ((mesh.vertices - centre) / size).astype(np.float32)
-        target = max_faces
-        for _ in range(4):
-            vertices, faces = fast_simplification.simplify(points, mesh.faces, target_count=target, agg=aggressiveness)
+        found, target = mesh, max_faces
+        for _ in range(PASSES):
+            before = len(found.faces)
+            centre, size = found.vertices.mean(axis=0), float(found.extents.max()) or 1.0
+            vertices, faces = fast_simplification.simplify(
+                ((found.vertices - centre) / size).astype(np.float32),
+                found.faces,
+                target_count=target,
+                agg=aggressiveness,
+            )
             if len(faces) < 4:
                 return None
             found = _mended(Mesh(vertices.astype(np.float64) * size + centre, faces.astype(np.int32)), mesh)
-            if found is None:
-                return None
-            if len(found.faces) <= max_faces:
+            if found is None or len(found.faces) <= max_faces:
                 return found
-            target = int(target * 0.9 * max_faces / len(found.faces))
+            if len(found.faces) > 0.98 * before:
+                return None
+            if len(found.faces) < 1.1 * max_faces:  # mending has added some: aim lower
+                target = int(0.95 * target)
         return None
 
     return collapse
@@ -85,9 +93,9 @@ def _simplify(mesh: Mesh, max_faces: int) -> Mesh | None:
     """`manifold3d`'s simplification at the smallest tolerance that fits the budget (bisection)."""
     solid = to_manifold(mesh)
     size = float(np.ptp(mesh.vertices, axis=0).max())
-    low, high = 1e-6 * size, 0.2 * size
+    low, high = 1e-5 * size, LARGEST_TOLERANCE * size
     best = None
-    for _ in range(14):
+    for _ in range(10):
         middle = float(np.sqrt(low * high))
         simpler = solid.simplify(middle)
         if simpler.num_tri() > max_faces:

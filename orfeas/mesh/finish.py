@@ -20,6 +20,7 @@ from orfeas.mesh.change import Change
 from orfeas.mesh.clean import (
     agree_winding,
     check_arrays,
+    collapse_short_edges,
     drop_bad_vertices,
     drop_degenerate_faces,
     drop_double_faces,
@@ -29,9 +30,16 @@ from orfeas.mesh.decimate import decimate
 from orfeas.mesh.field import remesh
 from orfeas.mesh.holes import close_holes
 from orfeas.mesh.intersect import crossing_pairs
-from orfeas.mesh.solid import drop_floaters, face_outwards, is_solid, join_bodies, part_touching, split_shared_edges
+from orfeas.mesh.solid import (
+    drop_floaters,
+    face_outwards,
+    is_solid,
+    join_bodies,
+    part_touching,
+    split_shared_edges,
+)
 from orfeas.mesh.stand import add_plinth, cut_base, hollow_out, lay_flat, scale_to
-from orfeas.mesh.topology import find_edges, is_closed, winding_flips
+from orfeas.mesh.topology import find_edges, is_closed, is_manifold, winding_flips
 from orfeas.mesh.transfer import bake_texture
 from orfeas.mesh.untangle import untangle
 
@@ -66,17 +74,22 @@ def make_solid(mesh: Mesh, *, max_faces: int) -> tuple[Mesh, list[Change]]:
                     "The surface encloses no volume: give it a thickness in the program that made it.", "no_volume"
                 )
 
-    run(drop_bad_vertices, weld, drop_degenerate_faces, drop_double_faces, agree_winding)
-    if _one_sided(mesh):
-        run(bake_texture, lambda m: remesh(m, one_sided=True))
-    run(close_holes, drop_degenerate_faces, split_shared_edges)
-    if not is_closed(mesh.faces) or not is_solid(mesh):
-        run(bake_texture, remesh)
+    run(drop_bad_vertices, drop_degenerate_faces)
+    if not is_manifold(mesh.faces):
+        run(weld, drop_degenerate_faces, drop_double_faces, agree_winding)
+        if _one_sided(mesh):
+            run(bake_texture, lambda m: remesh(m, one_sided=True))
+        run(close_holes, drop_degenerate_faces, split_shared_edges)
+        if not is_closed(mesh.faces):
+            run(bake_texture, remesh)
     run(face_outwards, lambda m: drop_floaters(m, touching_stays=True), _join, drop_floaters)
     mended = mesh
     if len(mesh.faces) > max_faces:
         run(bake_texture, lambda m: decimate(m, max_faces))
-    if len(crossing_pairs(mesh)):
+        crosses = bool(changes[-1].numbers["self_intersections"])
+    else:
+        crosses = bool(len(crossing_pairs(mesh)))
+    if crosses:
         # was it so before the reduction? then mend the finer mesh and reduce again
         if mended is not mesh and len(crossing_pairs(mended)):
             mesh = mended
@@ -84,7 +97,7 @@ def make_solid(mesh: Mesh, *, max_faces: int) -> tuple[Mesh, list[Change]]:
         run(bake_texture, untangle, drop_floaters)
         if len(mesh.faces) > max_faces:
             run(lambda m: decimate(m, max_faces))
-    run(split_shared_edges, part_touching)
+    run(collapse_short_edges, split_shared_edges, part_touching)
     if len(mesh.faces) > max_faces or not is_closed(mesh.faces) or not is_solid(mesh):
         raise BadMesh("The mesh could not be made solid: repair it in the program that made it.", "not_solid")
     return mesh, changes
@@ -132,6 +145,10 @@ def place(
         changes += done
         mesh, done = decimate(mesh, max_faces)
         changes += done
+    if flat_base or wall_mm is not None:  # cuts leave short edges
+        for step in (collapse_short_edges, split_shared_edges, part_touching):
+            mesh, done = step(mesh)
+            changes += done
     return _exact(mesh, size_mm), changes
 
 

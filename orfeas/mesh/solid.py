@@ -16,7 +16,7 @@ from orfeas.errors import BadMesh
 from orfeas.mesh import Mesh, Texture, face_cross, signed_volume, vertex_normals
 from orfeas.mesh.change import Change, counted
 from orfeas.mesh.clean import unique_rows
-from orfeas.mesh.topology import find_bodies, find_edges, flip_faces, is_closed, select_faces
+from orfeas.mesh.topology import find_bodies, find_edges, flip_faces, is_closed, is_manifold, select_faces
 
 TOUCH_GAP = 1e-4  # of the diagonal
 FLOATER_AREA = 0.003  # a separate part with less than this share of the surface is a floater
@@ -251,7 +251,7 @@ def _boxes_of_faces_meet(corners: np.ndarray, one: np.ndarray, other: np.ndarray
 
 def split_shared_edges(mesh: Mesh) -> tuple[Mesh, list[Change]]:
     """Give bodies that touch along an edge or at a corner vertices of their own, so that no edge has four faces."""
-    if not is_closed(mesh.faces):
+    if is_manifold(mesh.faces) or not is_closed(mesh.faces):
         return mesh, []
     edges = find_edges(mesh.faces)
     shared = int((edges.count > 2).sum())
