@@ -1,0 +1,105 @@
+"""The README is what users go by: its tables and its tree have to be true."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from orfeas import cli, request
+from orfeas.request import QUALITIES, GenerationRequest
+from orfeas.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced code blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def rows(first_cell: str) -> dict[str, list[str]]:
+    """A table by the text of its header's first cell: {first cell without backticks: the other cells}."""
+    table = re.search(rf"^\| {re.escape(first_cell)} \|.*?(?:\n\n|\Z)", README, flags=re.MULTILINE | re.DOTALL).group(0)
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()]
+    return {cells[0].strip("`"): cells[1:] for cells in lines[2:]}
+
+
+def test_the_table_of_options_is_the_request():
+    table = rows("option")
+    fields = GenerationRequest.__dataclass_fields__
+    assert set(table) == set(fields) - {"taps", "name"}
+    for name, (values, default, _) in table.items():
+        allowed = getattr(request, {"quality": "QUALITY_NAMES"}.get(name, name.upper() + "S"), None)
+        if name == "picture":
+            continue
+        if isinstance(allowed, tuple) and isinstance(allowed[0], str):
+            assert values == ", ".join(f"`{choice}`" for choice in allowed), name
+        else:
+            low, high = getattr(request, name.upper())
+            assert values == f"{low:.0f} to {high:.0f}", name
+        shown = {None: None}.get(fields[name].default, fields[name].default)
+        if shown is not None:
+            assert default == f"`{shown:g}`" if isinstance(shown, float) else f"`{shown}`", name
+
+
+def test_the_table_of_qualities_is_the_table():
+    table = rows("quality")
+    for name in request.QUALITY_NAMES:
+        sketch, hunyuan = QUALITIES["sketch"][name], QUALITIES["hunyuan3d"][name]
+        assert table[name][0] == f"grid {sketch.grid}, {sketch.faces:,} faces"
+        assert table[name][1] == f"grid {hunyuan.grid}, {hunyuan.steps} steps, {hunyuan.faces:,} faces"
+
+
+def test_the_file_tree_exists():
+    tree = next(block for block in blocks("text") if block.startswith("app.py"))
+    listed = []
+    folders: list[str] = []
+    for line in tree.splitlines():
+        name = line.split()[0]
+        depth = (len(line) - len(line.lstrip())) // 2
+        folders[depth:] = [name]
+        listed.append("".join(folders))
+    for path in listed:
+        assert (ROOT / path).exists(), path
+    modules = {f"orfeas/{path.name}" for path in (ROOT / "orfeas").glob("*.py") if not path.name.startswith("__")}
+    packages = {f"orfeas/{path.parent.name}/" for path in (ROOT / "orfeas").glob("*/__init__.py")}
+    assert modules | packages <= set(listed), "every module has its line in the README's tree"
+
+
+@pytest.mark.parametrize("line", [line for block in blocks("sh") for line in block.splitlines() if "-m orfeas" in line])
+def test_every_command_line_is_understood(line):
+    words = shlex.split(line, comments=True)
+    arguments = words[words.index("orfeas") + 1 :]
+    if arguments[0] in cli.COMMANDS:
+        import argparse
+
+        parser = argparse.ArgumentParser()
+        cli.COMMANDS[arguments[0]](parser.add_subparsers())
+        parser.parse_args(arguments)
+    else:
+        parsed = cli.build_parser().parse_args(arguments)
+        given = {key: getattr(parsed, key) for key in cli.OPTIONS if getattr(parsed, key) is not None}
+        GenerationRequest.from_options(b"", given)
+
+
+def test_every_setting_is_in_the_example_file():
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    named = set(re.findall(r"^# (ORFEAS_[A-Z0-9_]+)=", example, flags=re.MULTILINE))
+    assert named == {f"ORFEAS_{name.upper()}" for name in Settings.model_fields}
+
+
+def test_the_front_matter_matches_what_is_pinned():
+    pinned = re.search(r"^gradio==(\S+)", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE).group(1)
+    front = README.split("---")[1]
+    assert f"sdk_version: {pinned}" in front
+    assert "app_file: app.py" in front
+    assert len(re.search(r"short_description: (.*)", front).group(1)) <= 60  # Hugging Face's limit
+
+
+def test_every_picture_and_link_of_the_readme_is_here():
+    for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
