@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import threading
 import time
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from orfeas.studio import Progress, Result, Studio
 
 KEPT_JOBS = 500  # finished jobs that can still be asked for; their files are the library's business
-RELOAD_GRACE_SECONDS = 8.0  # how long a job goes on after its page has gone, in case the page was only reloaded
+RELOAD_GRACE_SECONDS = 15.0  # how long a job goes on after its page has gone, in case the page was only reloaded
+_TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass
@@ -70,7 +72,10 @@ class Jobs:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
 
     def start(self, request: GenerationRequest, token: str = "", session: str = "", outlives_page: bool = False) -> Job:
-        """Run ``request`` in a thread. ``token``: the page's name for it. Raises `OrfeasError`: full, draining."""
+        """Run ``request`` in a thread. Raises `OrfeasError` when the queue is full or the server stops.
+
+        token: the page's name for the job, 32 hexadecimal digits; anything else is replaced by a new one.
+        """
         job = self._add(token, session, outlives_page)
         try:
             self._admit(job)
@@ -82,7 +87,8 @@ class Jobs:
 
     def refuse(self, token: str, error: OrfeasError) -> None:
         """Remember that the job a page calls ``token`` could not start, so that the page can say why."""
-        self._end(self._add(token), "failed", error)
+        if self.get(token) is None:
+            self._end(self._add(token), "failed", error)
 
     def get(self, token: str) -> Job | None:
         with self._lock:
@@ -131,7 +137,8 @@ class Jobs:
     # --- within --------------------------------------------------------------------------------------------------
 
     def _add(self, token: str, session: str = "", outlives_page: bool = False) -> Job:
-        token = token or secrets.token_hex(16)
+        if not _TOKEN.fullmatch(token):
+            token = secrets.token_hex(16)
         with self._lock:
             if token in self._jobs:
                 raise BadRequest("This job was started already: reload the page and try again.", "job_exists")

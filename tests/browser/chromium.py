@@ -53,8 +53,11 @@ def main() -> int:
     if path:
         print("browser tests: using", path)
         return 0
-    print("\n*** NO CHROMIUM COULD BE FOUND OR INSTALLED: THE BROWSER TESTS WILL BE SKIPPED. ***\n"
-          "*** Install Chromium (Debian: apt-get install chromium) and run the tests again. ***\n", file=sys.stderr)  # fmt: skip
+    print(
+        "\n*** NO CHROMIUM COULD BE FOUND OR INSTALLED: THE BROWSER TESTS WILL BE SKIPPED. ***\n"
+        "*** Install Chromium (Debian: apt-get install chromium) and run the tests again. ***\n",
+        file=sys.stderr,
+    )
     return 1
 
 

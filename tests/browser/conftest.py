@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def playwright():
     from playwright.sync_api import sync_playwright
 
@@ -49,7 +49,7 @@ def playwright():
         yield playwright
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def launch(playwright):
     path = find_chromium()
     if path is None:
@@ -67,12 +67,12 @@ def launch(playwright):
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser(launch):
     return launch()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser_without_webgl(launch):
     return launch("--disable-3d-apis")
 

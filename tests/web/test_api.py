@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import inspect
 from pathlib import Path
@@ -207,4 +206,4 @@ def test_the_handlers_are_plain_coroutines(server):
         assert not inspect.isasyncgenfunction(function.fn)
         assert not inspect.isgeneratorfunction(function.fn)
     names = {function.api_name: function.fn for function in server.demo.fns.values()}
-    assert asyncio.iscoroutinefunction(names["generate"])
+    assert inspect.iscoroutinefunction(names["generate"])

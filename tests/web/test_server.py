@@ -193,6 +193,33 @@ def test_an_unexpected_error_is_one_sentence_with_an_id(client, engine, photo, c
     assert re.search(r"[0-9a-f]{8}", str(failed.value))[0] in caplog.text
 
 
+def test_importing_the_app_is_light_and_writes_nothing(tmp_path):
+    root = Path(__file__).parents[2]
+    check = "import app, sys; assert not {'gradio', 'torch', 'numpy'} & set(sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, "-c", check], cwd=tmp_path, env=environment, check=True)
+    assert not list(tmp_path.iterdir())
+    assert not list((root / "orfeas" / "web").glob("*.pyi")), "Gradio wrote a stub for one of our components"
+
+
+def test_a_page_cannot_take_the_name_of_another_s_job(server, photo, pace):
+    from orfeas.errors import BadRequest
+    from orfeas.request import GenerationRequest
+
+    jobs, token = server.jobs, "0123456789abcdef" * 2
+    first = jobs.start(GenerationRequest(photo), token)
+    with pytest.raises(BadRequest, match="started already"):
+        jobs.start(GenerationRequest(photo), token)
+    assert jobs.get(token) is first
+    other = jobs.start(GenerationRequest(photo), "../../etc")
+    assert other.token != "../../etc"
+    for job in (first, other):
+        jobs.stop(job)
+    pace.release(10)
+    for job in (first, other):
+        assert job.future.result(timeout=60).state == "cancelled"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_program(tmp_path, number):
     port = free_port()
