@@ -6,6 +6,7 @@ from orfeas.engines.sketch import learned
 from orfeas.engines.sketch.train import families, solids
 from orfeas.engines.sketch.train.dataset import SHARD, VALIDATION, Shards, make_batch, pack, write_shard
 from orfeas.engines.sketch.train.fit import WEIGHTS, Trainer, losses, tensors
+from orfeas.engines.sketch.train.optimize import orthogonalize
 from orfeas.engines.sketch.train.sample import draw_sample
 from orfeas.engines.sketch.train.scan import depth_maps, occupancy, scan
 from orfeas.engines.sketch.train.scoring import look_at, mean_bend, score
@@ -149,6 +150,14 @@ def test_learning_lowers_the_loss_and_resumes(tmp_path, samples):
 
 def total(terms: dict[str, float]) -> float:
     return sum(WEIGHTS[name] * value for name, value in terms.items())
+
+
+@pytest.mark.parametrize("shape", [(8, 72), (72, 8)])
+def test_orthogonalized_matrices_stretch_all_directions_alike(shape):
+    matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(0)) * torch.logspace(-2, 0, shape[1])
+    stretch = torch.linalg.svdvals(orthogonalize(matrix))
+    assert 0.5 < stretch.min()
+    assert stretch.max() < 1.4
 
 
 def test_losses_vanish_for_the_truth(samples):

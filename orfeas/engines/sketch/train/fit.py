@@ -21,14 +21,16 @@ from torch.nn import functional
 from orfeas.engines.sketch import learned
 from orfeas.engines.sketch.train.dataset import Batch, Shards, make_batch
 from orfeas.engines.sketch.train.network import SketchNet
+from orfeas.engines.sketch.train.optimize import Muon
 
 BATCH = 12  # samples a step, for each process
-PEAK_RATE = 1.2e-3
+PEAK_RATE = 1.2e-3  # of AdamW, for the first and last layers and all vectors
+MUON_RATE = 0.01  # for the convolutions between
 WARM_UP = 100  # steps
 AVERAGE = 0.998  # of the weights' moving average, per step
 CHECKPOINT_SECONDS = 300.0
 VALIDATED = 128  # held-out samples scored at every checkpoint
-WEIGHTS = {"solid": 4.0, "overlap": 1.0, "front": 3.0, "back": 1.5, "slope": 4.0, "normal": 0.3}
+WEIGHTS = {"solid": 4.0, "overlap": 1.0, "front": 3.0, "back": 1.5, "slope": 8.0, "normal": 0.5}
 
 
 def losses(volume: Tensor, surface: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -81,7 +83,7 @@ def tensors(batch: Batch) -> dict[str, Tensor]:
 
 
 class Trainer:
-    """Network, its average, optimizer and clock; everything that a checkpoint holds."""
+    """Network, its average, optimizers and clock; everything that a checkpoint holds."""
 
     def __init__(self, seed: int = 0, budget_seconds: float = 3600.0):
         torch.manual_seed(seed)
@@ -91,28 +93,34 @@ class Trainer:
         self.step = 0
         self.network = SketchNet().to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), PEAK_RATE, (0.9, 0.98), weight_decay=0.02)
+        between, others = [], []
+        for name, parameter in self.network.named_parameters():
+            outermost = name.startswith(("stem", "volume", "surface"))
+            (between if parameter.ndim == 4 and not outermost else others).append(parameter)
+        self.muon = Muon(between, MUON_RATE)
+        self.adam = torch.optim.AdamW(others, PEAK_RATE, (0.9, 0.98), weight_decay=0.02)
 
     def rate(self) -> float:
-        """Learning rate now: a short warm-up, then a cosine over the budget of time."""
+        """Share of the peak learning rates now: a short warm-up, then a cosine over the budget of time."""
         share = min(1.0, self.elapsed_seconds / self.budget_seconds)
-        return PEAK_RATE * min(1.0, (self.step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * share)) + 2e-6
+        return min(1.0, (self.step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * share)) + 2e-3
 
     def learn(self, batch: dict[str, Tensor]) -> dict[str, float]:
         """One step on a batch; returns the unweighted losses before it."""
         self.network.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate()
+        for optimizer, peak in ((self.adam, PEAK_RATE), (self.muon, MUON_RATE)):
+            optimizer.param_groups[0]["lr"] = peak * self.rate()
         inputs = batch["inputs"].contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             volume, surface = self.network(inputs)
         terms = losses(volume, surface, batch)
-        self.optimizer.zero_grad()
+        self.network.zero_grad()
         total_loss(terms).backward()
         if distributed.is_initialized():
             self._agree()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimizer.step()
+        self.adam.step()
+        self.muon.step()
         self.step += 1
         keep = min(AVERAGE, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
@@ -141,7 +149,8 @@ class Trainer:
             "step": self.step,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "adam": self.adam.state_dict(),
+            "muon": self.muon.state_dict(),
         }
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
@@ -153,7 +162,7 @@ class Trainer:
         state = torch.load(path, weights_only=True)
         trainer = cls(state["seed"], state["budget_seconds"])
         trainer.elapsed_seconds, trainer.step = state["elapsed_seconds"], state["step"]
-        for name in ("network", "average", "optimizer"):
+        for name in ("network", "average", "adam", "muon"):
             getattr(trainer, name).load_state_dict(state[name])
         return trainer
 
