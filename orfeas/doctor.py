@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from orfeas import __version__
@@ -36,6 +37,14 @@ OPTIONAL = {
     "torch": "Hunyuan3D",
     "safetensors": "Hunyuan3D's weights",
     "huggingface-hub": "`python -m orfeas download`",
+}
+MODULES = {
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "scikit-image": "skimage",
+    "fast-simplification": "fast_simplification",
+    "pydantic-settings": "pydantic_settings",
+    "huggingface-hub": "huggingface_hub",
 }
 MIN_FREE_GB = 1.0  # of disk for results
 
@@ -107,7 +116,10 @@ def _look_at_packages() -> Iterator[Finding]:
             try:
                 yield Finding(name, OK, f"{version(name)}, for {purpose}")
             except PackageNotFoundError:
-                yield Finding(name, absent, f"not installed (for {purpose}): pip install -r requirements.txt")
+                if find_spec(MODULES.get(name, name)):  # by another name, such as opencv-python or a distribution's
+                    yield Finding(name, OK, f"the module is there, for {purpose}")
+                else:
+                    yield Finding(name, absent, f"not installed (for {purpose}): pip install -r requirements.txt")
 
 
 def _look_at_gpu() -> Iterator[Finding]:

@@ -33,6 +33,11 @@ class Settings(BaseSettings):
         None,
         description="file or folder with the weights of Hunyuan3D-2.1; else what `python -m orfeas download` fetched",
     )
+    hunyuan3d_approximate: str = Field(
+        "",
+        description="approximations that make Hunyuan3D faster and its results inexact, by name: solver, guidance,"
+        " latents; empty for none",
+    )
     accept_hunyuan3d_license: bool = Field(
         False,
         description="you accept the Tencent Hunyuan 3D 2.1 Community License (not for the EU, the UK or South Korea)",

@@ -59,11 +59,14 @@ def _hunyuan3d(settings: Settings, forced: bool) -> Engine:
     device, why = choose_device(settings.device, forced)
     check_weights(weights)
     _refuse_too_little_memory(weights, device)
-    from orfeas.engines.hunyuan3d.engine import Hunyuan3DEngine
+    from orfeas.engines.hunyuan3d.engine import Approximations, Hunyuan3DEngine
 
+    approximations = Approximations.parse(settings.hunyuan3d_approximate)
     asked = "Hunyuan3D was asked for (ORFEAS_ENGINE=hunyuan3d)" if forced else "Hunyuan3D can run"
     reason = f"{asked}: its weights were found ({weights.found}), and {why}."
-    return Hunyuan3DEngine(weights.path, config=weights.load_config(), device=device, reason=reason)
+    return Hunyuan3DEngine(
+        weights.path, config=weights.load_config(), device=device, reason=reason, approximations=approximations
+    )
 
 
 def choose_device(asked: str, forced: bool) -> tuple[str, str]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from orfeas.engines.choose import choose_device, choose_engine
-from orfeas.errors import BadWeights, EngineUnavailable
+from orfeas.errors import BadRequest, BadWeights, EngineUnavailable
 from orfeas.settings import Settings
 from tests.engines.hunyuan3d.tiny import FIXTURE, WEIGHTS
 
@@ -65,6 +65,15 @@ def test_gpu_and_weights_give_hunyuan3d(folder, gpu):
     assert (engine.name, engine.device) == ("hunyuan3d", "cuda:0")
     assert "RTX 3090" in engine.reason
     assert "ORFEAS_HUNYUAN3D_PATH" in engine.reason
+
+
+def test_approximations_are_the_settings(folder, gpu):
+    assert choose_engine(settings(hunyuan3d_path=folder)).caveat == ""
+    engine = choose_engine(settings(hunyuan3d_path=folder, hunyuan3d_approximate="latents"))
+    assert engine.approximations.top_latents
+    assert "Approximated" in engine.caveat
+    with pytest.raises(BadRequest, match="solver, guidance or latents"):
+        choose_engine(settings(hunyuan3d_path=folder, hunyuan3d_approximate="magic"))
 
 
 def test_weights_without_a_gpu_give_the_built_in_engine(folder, no_gpu):

@@ -176,13 +176,25 @@ class _Empty(room.GeoField):
         return super().__call__(points) - 1e6
 
 
-def test_approximations_change_the_result_and_are_named(make_engine, events):
-    engine = make_engine(approximations=Approximations("adams-bashforth", (0.2, 0.8)))
-    facts = list(engine.shape(Subject(), QUALITY, seed=1))[-2].facts
-    assert facts["approximations"] == ["the adams-bashforth solver", "guidance only from time 0.2 to 0.8"]
+def test_approximations_change_the_result_a_little_and_are_named(make_engine):
+    quality = Quality(grid=20, steps=30, faces=1000)
+    engine = make_engine(approximations=Approximations.parse("solver, guidance, latents"))
+    done = list(engine.shape(Subject(), quality, seed=1))
+    exact = list(make_engine().shape(Subject(), quality, seed=1))[-2].facts["latent"].astype(float)
+    facts = done[-2].facts
+    assert facts["approximations"] == [
+        "the adams-bashforth solver at 60% of the steps",
+        "guidance only from time 0.1 to 0.8",
+        "a third of the latents for each point",
+    ]
+    assert any("step 17 of 17" in event.message for event in done[:-1])  # 18 steps, the last of length 0
     assert "adams-bashforth" in engine.caveat
-    assert not np.array_equal(facts["latent"], events[-2].facts["latent"])
+    deviation = np.linalg.norm(facts["latent"] - exact) / np.linalg.norm(exact)
+    assert 0 < deviation < 0.5
     assert make_engine().caveat == ""
+    assert Approximations.parse("") == Approximations()
+    with pytest.raises(BadRequest, match="use solver, guidance or latents"):
+        Approximations.parse("speed")
     with pytest.raises(BadRequest):
         Approximations(solver="heun")
     with pytest.raises(BadRequest):
