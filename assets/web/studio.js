@@ -207,12 +207,33 @@
     show(0);
   }
 
+  // --- what Gradio's own parts leave to be desired for keyboard and screen reader -------------------------------------
+
+  function nameParts() {
+    for (const button of document.querySelectorAll("#examples .gallery-item:not([aria-label])")) {
+      const picture = button.querySelector("img");
+      if (!picture) continue;
+      const file = decodeURIComponent(picture.src.split("/").pop());
+      button.setAttribute("aria-label", `Example: ${file.replace(/\.\w+$/, "")}`);
+    }
+    for (const drop of document.querySelectorAll("#picture button.upload-container[aria-label]")) {
+      drop.removeAttribute("aria-label"); // its text says more
+    }
+    for (const empty of document.querySelectorAll(".empty[aria-label]:not([role])")) empty.setAttribute("role", "img");
+    for (const canvas of document.querySelectorAll('#viewer canvas[tabindex="1"]')) {
+      canvas.tabIndex = 0;
+      canvas.setAttribute("aria-label", "The model: drag to turn, scroll to come closer");
+      canvas.setAttribute("role", "img");
+    }
+  }
+
   // --- start -------------------------------------------------------------------------------------------------------
 
   root.classList.add(hasWebGL() ? "has-webgl" : "no-webgl");
   setState("empty");
   let shown = null;
   new MutationObserver(() => {
+    nameParts();
     const card = document.querySelector(".result[data-result]");
     if (card && card.dataset.result !== shown && $("poster")) {
       shown = card.dataset.result;

@@ -39,7 +39,7 @@ def test_from_an_example_to_a_file(visit, sketch_url):
     visit = visit(sketch_url)
     page = visit.page
     before = visit.see("#stage")
-    page.locator("#examples-holder button, #examples button").first.click()
+    page.locator("#examples button").first.click()
     page.wait_for_selector("#cutout-view img", timeout=30_000)
     page.get_by_text("Draft").click()
     visit.generate()
@@ -80,7 +80,8 @@ def test_from_an_example_to_a_file(visit, sketch_url):
 def test_there_are_examples(visit):
     assert len(example_pictures()) >= 6
     page = visit().page
-    assert page.locator("#examples button img, #examples-holder button img").count() >= 6
+    assert page.locator("#examples button img").count() == len(example_pictures())
+    page.get_by_role("button", name=f"Example: {example_pictures()[0].stem}").wait_for()
 
 
 def test_the_cutout_is_shown_and_can_be_corrected(visit, photo):
