@@ -174,17 +174,17 @@ def _gltf_validator(path: Path) -> str:
 def _online_viewer(folder: Path) -> str:
     """Online3DViewer's engine imports each file and counts triangles and the bounding box."""
     script = """
-    const OV = require('online-3d-viewer'), fs = require('fs'), path = require('path');
+    const fs = require('fs'), path = require('path'), found = require.resolve('online-3d-viewer');
     const names = process.argv.slice(1);
-    (async () => { for (const file of names) { await new Promise((resolve) => {
+    (async () => { const OV = await import(found); for (const file of names) { await new Promise((resolve) => {
       const data = fs.readFileSync(file);
       const buffer = data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength);
       const importer = {stl: new OV.ImporterStl(), obj: new OV.ImporterObj(), ply: new OV.ImporterPly(),
-                        glb: new OV.ImporterGltf(), '3mf': new OV.Importer3mf()}[file.split('.').pop()];
+                        glb: new OV.ImporterGltf()}[file.split('.').pop()];
       importer.Import(file, file.split('.').pop(), buffer, {
         getDefaultLineMaterialColor() { return new OV.RGBColor(0, 0, 0); },
         getDefaultMaterialColor() { return new OV.RGBColor(0, 0, 0); },
-        getFileBuffer() { return null; }, getFileUrl() { return null; }, 
+        getFileBuffer() { return null; }, getFileUrl() { return null; },
         onSuccess() { const m = importer.GetModel(); const b = OV.GetBoundingBox(m);
           console.log(path.extname(file) + ' ' + m.TriangleCount() + ' triangles, '
             + [b.max.x-b.min.x, b.max.y-b.min.y, b.max.z-b.min.z].map(v => v.toFixed(2)).join(' x ')
@@ -221,8 +221,9 @@ def _blender(folder: Path) -> str:
     """Blender's own importers: the size in its metres and the up axis (Z) as promised."""
     script = (
         "import bpy,sys\n"
-        "for kind,call in (('stl',bpy.ops.wm.stl_import),('glb',bpy.ops.import_scene.gltf),('obj',bpy.ops.wm.obj_import),"
-        "('ply',bpy.ops.wm.ply_import)):\n"
+        "calls=dict(stl=bpy.ops.wm.stl_import,glb=bpy.ops.import_scene.gltf,obj=bpy.ops.wm.obj_import,"
+        "ply=bpy.ops.wm.ply_import)\n"
+        "for kind,call in calls.items():\n"
         "    bpy.ops.wm.read_factory_settings(use_empty=True)\n"
         "    call(filepath=sys.argv[1]+'.'+kind)\n"
         "    bpy.context.view_layer.update()\n"

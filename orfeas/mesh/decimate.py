@@ -22,9 +22,9 @@ LOST_BODY = 1e-4  # of the volume: crumbs that a collapse splits off are dropped
 def decimate(mesh: Mesh, max_faces: int) -> tuple[Mesh, list[Change]]:
     """At most ``max_faces`` faces, closed and consistently wound, as many bodies as before.
 
-    Tries, in order: quadric collapse (fast-simplification) mended by a round trip through `manifold3d`, gentler
-    quadric collapse, `manifold3d`'s own simplification; takes the first that does not run through itself.
-    Raises `BadMesh` if nothing solid fits the budget.
+    Quadric collapse (fast-simplification) mended by a round trip through `manifold3d`; a gentler one if that runs
+    through itself (the change's numbers say how often the better one still does); `manifold3d`'s own simplification
+    if neither is solid. Raises `BadMesh` if nothing solid fits the budget.
     """
     if len(mesh.faces) <= max_faces:
         return mesh, []
@@ -32,6 +32,8 @@ def decimate(mesh: Mesh, max_faces: int) -> tuple[Mesh, list[Change]]:
     plain = Mesh(mesh.vertices, mesh.faces)
     best, best_crossings = None, None
     for attempt in (_collapse(7), _collapse(4), _simplify):
+        if attempt is _simplify and best is not None:
+            break
         found = attempt(plain, max_faces)
         if found is None:
             continue

@@ -8,7 +8,7 @@ than a cell is lost.
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.spatial import cKDTree
 
 from orfeas.errors import BadMesh
@@ -33,7 +33,9 @@ def remesh(mesh: Mesh, *, one_sided: bool = False, cells: int = REMESH_CELLS) ->
     if not inside.any():
         raise BadMesh("The surface encloses no volume: give it a thickness in the program that made it.", "no_volume")
     distance = _distance_near_surface(mesh, inside, origin, cell, width=1.6)
-    surface = extract_surface(np.where(inside, -distance, distance), 0.0, origin, cell)
+    # half a cell of smoothing: sheets that come within a cell of one another would make faces that cross
+    field = gaussian_filter(np.where(inside, -distance, distance), 0.6)
+    surface = extract_surface(field, 0.0, origin, cell)
     if mesh.colors is not None:
         nearest = cKDTree(mesh.vertices).query(surface.vertices)[1]
         surface = Mesh(surface.vertices, surface.faces, mesh.colors[nearest])

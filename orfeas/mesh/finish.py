@@ -41,7 +41,7 @@ from orfeas.mesh.solid import (
 from orfeas.mesh.stand import add_plinth, cut_base, hollow_out, lay_flat, scale_to
 from orfeas.mesh.topology import find_edges, is_closed, is_manifold, winding_flips
 from orfeas.mesh.transfer import bake_texture
-from orfeas.mesh.untangle import untangle
+from orfeas.mesh.untangle import reduce_untangled, untangle
 
 Step = Callable[[Mesh], tuple[Mesh, list[Change]]]
 
@@ -83,20 +83,19 @@ def make_solid(mesh: Mesh, *, max_faces: int) -> tuple[Mesh, list[Change]]:
         if not is_closed(mesh.faces):
             run(bake_texture, remesh)
     run(face_outwards, lambda m: drop_floaters(m, touching_stays=True), _join, drop_floaters)
-    mended = mesh
     if len(mesh.faces) > max_faces:
-        run(bake_texture, lambda m: decimate(m, max_faces))
-        crosses = bool(changes[-1].numbers["self_intersections"])
-    else:
-        crosses = bool(len(crossing_pairs(mesh)))
-    if crosses:
-        # was it so before the reduction? then mend the finer mesh and reduce again
-        if mended is not mesh and len(crossing_pairs(mended)):
-            mesh = mended
-            changes = [change for change in changes if change.step != "decimate"]
+        run(bake_texture)
+        finer = mesh
+        mesh, done = decimate(finer, max_faces)
+        if done[0].numbers["self_intersections"]:
+            mesh = finer
+            run(untangle, drop_floaters, lambda m: reduce_untangled(m, max_faces))
+        else:
+            changes += done
+    elif len(crossing_pairs(mesh)):
         run(bake_texture, untangle, drop_floaters)
         if len(mesh.faces) > max_faces:
-            run(lambda m: decimate(m, max_faces))
+            run(lambda m: reduce_untangled(m, max_faces))
     run(collapse_short_edges, split_shared_edges, part_touching)
     if len(mesh.faces) > max_faces or not is_closed(mesh.faces) or not is_solid(mesh):
         raise BadMesh("The mesh could not be made solid: repair it in the program that made it.", "not_solid")

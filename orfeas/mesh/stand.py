@@ -82,12 +82,11 @@ def cut_base(mesh: Mesh, base_mm: float) -> tuple[Mesh, list[Change]]:
     """Cut off the lowest ``base_mm`` and close the cut; the rest stands on y = 0."""
     solid = _checked(mesh)
     floor = float(mesh.vertices[:, 1].min()) + base_mm
-    cutter = solid.original_id()
     kept = solid.trim_by_plane((0.0, 1.0, 0.0), floor)
     if kept.is_empty():
         raise BadRequest(f"Cutting {base_mm:g} mm off the base leaves nothing: cut less.", "out_of_range")
-    made, origin = from_manifold(kept, mesh)
-    new = _on_floor(made, floor) & ((origin != cutter) | (cutter < 0))
+    made, _ = from_manifold(kept, mesh)
+    new = _on_floor(made, floor)
     made = paint_new_faces(made, new, mesh)
     made = replace(made, vertices=made.vertices - np.array([0.0, floor, 0.0]))
     area = _area(made, _on_floor(made, 0.0))
@@ -108,7 +107,7 @@ def add_plinth(mesh: Mesh, base_mm: float) -> tuple[Mesh, list[Change]]:
     raw = plate.to_mesh64()
     corners = np.asarray(raw.tri_verts).astype(np.int32)
     stand = Mesh(np.asarray(raw.vert_properties)[:, :3].copy(), corners)
-    plate = to_manifold(_like(stand, mesh))
+    plate = to_manifold(_like(stand, mesh)).as_original()  # only originals have an id to know their faces by
     made, origin = from_manifold(solid.translate((0.0, lift - low, 0.0)) + plate, mesh)
     lifted = replace(mesh, vertices=mesh.vertices + np.array([0.0, lift - low, 0.0]))
     made = paint_new_faces(made, origin == plate.original_id(), lifted)
@@ -148,7 +147,7 @@ def hollow_out(mesh: Mesh, wall_mm: float, drain_mm: float) -> tuple[Mesh, list[
     cutter = manifold3d.Manifold.batch_boolean(cutters, manifold3d.OpType.Add)
     raw = cutter.to_mesh64()
     tool = Mesh(np.asarray(raw.vert_properties)[:, :3].copy(), np.asarray(raw.tri_verts).astype(np.int32))
-    tool_solid = to_manifold(_like(tool, mesh))
+    tool_solid = to_manifold(_like(tool, mesh)).as_original()
     made, origin = from_manifold(solid - tool_solid, mesh)
     made = paint_new_faces(made, origin == tool_solid.original_id(), mesh)
     saved = 1 - (solid - tool_solid).volume() / before

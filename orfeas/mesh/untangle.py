@@ -6,6 +6,7 @@ import numpy as np
 
 from orfeas.mesh import Mesh, signed_volume
 from orfeas.mesh.change import Change, counted
+from orfeas.mesh.decimate import decimate
 from orfeas.mesh.field import remesh
 from orfeas.mesh.holes import close_holes
 from orfeas.mesh.intersect import crossing_pairs
@@ -31,6 +32,27 @@ def untangle(mesh: Mesh) -> tuple[Mesh, list[Change]]:
     rebuilt, changes = remesh(mesh)
     rebuilt, more = join_bodies(face_outwards(rebuilt)[0])
     return rebuilt, changes + more
+
+
+def reduce_untangled(mesh: Mesh, max_faces: int) -> tuple[Mesh, list[Change]]:
+    """At most ``max_faces`` faces that do not run through one another; tries again a little lower where they do.
+
+    Where no try succeeds the one with the fewest crossings is taken: the report tells of them.
+    """
+    best, fewest = None, 0
+    for share in (1.0, 0.98, 0.95, 0.9):
+        reduced, changes = decimate(mesh, max(int(share * max_faces), 4))
+        crossings = changes[0].numbers["self_intersections"] if changes else len(crossing_pairs(reduced))
+        if crossings:
+            mended = _cut_out(reduced, crossing_pairs(reduced))
+            if mended is not None and len(mended.faces) <= max_faces:
+                sentence = f"Mended {counted(crossings, 'place')} where the reduced surface ran through itself."
+                return mended, [*changes, Change("untangle", sentence, {"places": crossings})]
+        if best is None or crossings < fewest:
+            best, fewest = (reduced, changes), crossings
+        if not crossings:
+            break
+    return best
 
 
 def _cut_out(mesh: Mesh, pairs: np.ndarray) -> Mesh | None:

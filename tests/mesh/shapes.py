@@ -77,6 +77,22 @@ def moebius(n: int = 60, k: int = 5) -> Mesh:
     return Mesh(vertices, np.array(faces, np.int32))
 
 
+def klein_bottle(n: int = 48, k: int = 24) -> Mesh:
+    """Closed, but with one side: the figure-of-eight immersion, which runs through itself along a circle."""
+    place = [np.linspace(0, 2 * np.pi, count, endpoint=False) for count in (n, k)]
+    u, v = np.meshgrid(*place, indexing="ij")
+    reach = 2 + np.cos(u / 2) * np.sin(v) - np.sin(u / 2) * np.sin(2 * v)
+    height = np.sin(u / 2) * np.sin(v) + np.cos(u / 2) * np.sin(2 * v)
+    vertices = np.stack([reach * np.cos(u), height, reach * np.sin(u)], -1).reshape(-1, 3)
+    i, j = np.meshgrid(np.arange(n), np.arange(k), indexing="ij")
+    a, b = i * k + j, i * k + (j + 1) % k
+    last = i == n - 1
+    c = np.where(last, -j % k, (i + 1) % n * k + j)
+    d = np.where(last, (-j - 1) % k, (i + 1) % n * k + (j + 1) % k)
+    faces = np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([b, c, d], -1).reshape(-1, 3)])
+    return Mesh(vertices, faces.astype(np.int32))
+
+
 def tetrahedra_at_an_edge() -> Mesh:
     """Two tetrahedra with one edge in common, by index."""
     vertices = np.array([[0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]], float)

@@ -7,10 +7,11 @@ import pytest
 import trimesh
 
 from orfeas.errors import BadMesh, BadRequest
-from orfeas.mesh import Mesh, signed_volume
+from orfeas.mesh import Mesh, Texture, signed_volume
 from orfeas.mesh.finish import make_solid, place
 from orfeas.mesh.intersect import crossing_pairs
 from orfeas.mesh.topology import find_bodies, find_edges
+from orfeas.mesh.transfer import sample_texture
 from tests.mesh import shapes
 
 
@@ -103,6 +104,15 @@ def test_tube_through_itself_is_rebuilt_and_said_so():
     assert find_bodies(made.faces, len(made.vertices))[0] == 1
     length = 2 * 3.0490  # arc of (sin t, 0.6 sin 2t), integrated numerically
     assert volume(made) == pytest.approx(np.pi * 0.15**2 * length, rel=0.06)  # less the part that was there twice
+
+
+def test_klein_bottle_is_filled_by_parity():
+    made, steps = finish(shapes.klein_bottle(), 20_000)
+    assert "remesh" in steps
+    assert not len(crossing_pairs(made))
+    lobes = 8 / 3  # area of the figure of eight (sin t, sin 2t), the same at every turn
+    assert volume(made) == pytest.approx(2 * np.pi * 2 * lobes, rel=0.05)  # Pappus: area times the way of its middle
+    assert not make_solid(made, max_faces=20_000)[1]
 
 
 def test_touching_tetrahedra_are_parted():
@@ -203,6 +213,33 @@ def test_cut_base_leaves_a_flat_side_and_the_exact_size(base_mm):
     assert placed.vertices[:, 1].max() == pytest.approx(100 - base_mm, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"flat_base": "cut", "base_mm": 8.0}, {"flat_base": "plinth", "base_mm": 5.0}, {"wall_mm": 4.0}],
+    ids=["cut", "plinth", "hollow"],
+)
+def test_texture_goes_along_and_new_faces_take_the_nearest_colour(options):
+    ball = shapes.ball(cells=40)
+    uv = (ball.vertices[:, :2] / 2 + 0.5)[ball.faces]  # the picture seen from the front and, mirrored, from behind
+    back = ball.vertices[ball.faces].mean(axis=1)[:, 2] < 0
+    uv[..., 0] = np.where(back[:, None], 1 - uv[..., 0] / 2, uv[..., 0] / 2)
+    rows, columns = np.mgrid[0:256, 0:512]
+    image = np.stack([rows, columns // 2, np.full_like(rows, 7)], axis=2).astype(np.uint8)
+    placed, _ = place(
+        Mesh(ball.vertices, ball.faces, None, Texture(uv.astype(np.float32), image)), size_mm=100, **options
+    )
+    assert_solid(placed)
+    assert len(placed.texture.corner_uv) == len(placed.faces)
+    assert placed.texture.corner_uv.min() >= 0
+    assert placed.texture.corner_uv.max() <= 1
+    height = sample_texture(placed.texture, placed.texture.corner_uv.reshape(-1, 2))[:, 0].reshape(-1, 3) / 255
+    scale = 2 / placed.extents[0]
+    middle = placed.vertices[:, 1].max() - 1 / scale
+    expected = ((placed.vertices[placed.faces][:, :, 1] - middle) * scale + 1) / 2
+    assert np.abs(height - expected).mean() < 0.03
+    assert np.quantile(np.abs(height - expected), 0.99) < 0.2  # a plinth reaches beyond the ball
+
+
 def test_plinth_makes_it_stand():
     placed, _ = place(shapes.ball(cells=48), size_mm=100, flat_base="plinth", base_mm=4)
     assert_solid(placed)
@@ -221,6 +258,8 @@ def test_hollow_has_walls_and_a_drain():
     reach = np.linalg.norm(placed.vertices - [0, 50, 0], axis=1)
     inner = reach[(reach < 49) & (placed.vertices[:, 1] > 10)]
     assert inner.max() < 47.0 + 0.05  # walls are not thinner than asked
+    expected = (placed.vertices + np.array([50, 0, 50])) / 100 * 255
+    assert np.abs(placed.colors - expected).mean() < 8  # inside as on the outside nearest to it
 
 
 def test_flattest_side_goes_down():

@@ -151,7 +151,7 @@ def test_mutated_files_never_crash(kind, tmp_path):
         (b"solid x\nfacet normal 0 0 0\nouter loop\nvertex 0 0 0\n", "stl"),
         (b"\0" * 80 + (10**9).to_bytes(4, "little"), "stl"),
         (b"ply\nformat ascii 1.0\nelement vertex 99999999999\nproperty float x\nend_header\n", "ply"),
-        ("ply",),
+        (b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n0", "ply"),
         (b"v 0 0 0\nf 1 2 3\n", "obj"),
         (b"v 1 2\nf 1 1 1\n", "obj"),
         (b"PK\x03\x04rubbish", "3mf"),

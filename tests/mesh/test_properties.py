@@ -17,7 +17,12 @@ from tests.mesh import shapes
 from tests.mesh.test_finish import assert_solid, volume
 
 QUICK = settings(
-    max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None, phases=[Phase.generate]
+    max_examples=8,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+    database=None,
+    phases=[Phase.generate],
 )
 shift = st.tuples(*[st.floats(-1.2, 1.2)] * 3)
 

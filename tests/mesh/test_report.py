@@ -77,6 +77,13 @@ def test_moebius_strip():
     assert not report.winding_consistent
 
 
+def test_klein_bottle():
+    report = inspect(shapes.klein_bottle())
+    assert report.verdict == NOT_PRINTABLE
+    assert "only one side" in report.sentence
+    assert report.boundary_edges == 0
+
+
 def test_plate_thinner_than_a_nozzle():
     report = inspect(shapes.box((50, 0.3, 50)))
     assert report.verdict == NOT_PRINTABLE
