@@ -120,6 +120,7 @@ class Networks:
 
     def step_down(self) -> Residency | None:
         """Free all and go on with the next leaner policy; None if there is none (all is freed all the same)."""
+        gc.collect()  # an exception's traceback may refer to tensors in a ring
         self.drop()
         leaner = self.residency.step_down()
         if leaner is not None:
@@ -136,7 +137,6 @@ class Networks:
 
 def release_memory(device: torch.device) -> None:
     """Return what nothing refers to any more to the device, so that others (and the next network) can have it."""
-    gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 

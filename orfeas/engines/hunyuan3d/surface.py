@@ -20,7 +20,7 @@ from orfeas.engines.hunyuan3d.marching_cubes_tables import CENTRE, EDGE_CORNERS,
 # the triangles around that sample would otherwise shrink to nothing.
 MARGIN = 1e-3
 # Cells in one piece of work: bounds the scratch memory (about 600 bytes a cell) whatever the surface's size.
-PIECE = 1 << 20
+PIECE = 1 << 18
 
 
 @dataclass(frozen=True)

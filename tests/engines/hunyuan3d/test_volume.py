@@ -1,10 +1,13 @@
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from orfeas.engines.hunyuan3d.surface import extract_surface
+from orfeas.engines.hunyuan3d.vae import GeoField
 from orfeas.engines.hunyuan3d.volume import (
     CHUNK_BOUNDS,
     CPU_CHUNK,
@@ -14,9 +17,12 @@ from orfeas.engines.hunyuan3d.volume import (
     hierarchical,
     level_cells,
 )
+from orfeas.engines.hunyuan3d.weights import build_meta, load_part
 from orfeas.errors import OrfeasError
 from tests.engines.hunyuan3d import fields
+from tests.engines.hunyuan3d.blob import write_blob_weights
 from tests.engines.hunyuan3d.fields import drain
+from tests.engines.hunyuan3d.tiny import FIXTURE, WEIGHTS, tiny_config
 
 COARSE = 16  # the tests' coarsest level; the released one is 63
 
@@ -100,6 +106,31 @@ def test_surface_is_followed_where_the_coarse_grid_did_not_see_it():
     assert torch.equal(sparse.surface_cells().position, full.surface_cells().position)
 
 
+def test_dense_and_hierarchical_on_the_network_itself(tmp_path):
+    """The released grid levels on a field that a network computes, noise of its random weights included."""
+    config = tiny_config()
+    vae = load_part(build_meta(config)["vae"], write_blob_weights(tmp_path), "vae")
+    field = GeoField(vae.geo_decoder, load_file(FIXTURE / "tiny_io.safetensors")["vae.decoded"])
+    _, sparse = drain(hierarchical(field, 64, coarsest=16))
+    _, full = drain(dense(field, 64))
+    found, expected = sparse.surface_cells(), full.surface_cells()
+    assert len(found.position) > 1000
+    assert sparse.evaluated < 0.7 * full.evaluated
+    assert torch.equal(found.position, expected.position)
+    a, b = extract_surface(found), extract_surface(expected)
+    assert torch.equal(a.faces, b.faces)
+    assert (a.vertices - b.vertices).abs().max() < 1e-4 * 2 * HALF_EXTENT
+
+
+def test_dense_is_the_fixture_s_volume():
+    """The public implementation's dense grid; it asks at coordinates in the latents' type, here float32."""
+    vae = load_part(build_meta(tiny_config())["vae"], WEIGHTS, "vae")
+    numbers = load_file(FIXTURE / "tiny_io.safetensors")
+    _, volume = drain(dense(GeoField(vae.geo_decoder, numbers["vae.decoded"]), 32))
+    expected = numbers["vol.vanilla32"][0]
+    assert (volume.to_dense()[0] - expected).abs().max() <= 2e-5 * expected.abs().max()
+
+
 def test_no_sample_is_asked_twice():
     keys = []
 
@@ -142,18 +173,21 @@ def test_small_or_odd_grids_are_dense():
     assert volume.evaluated == 34**3
 
 
-@pytest.mark.parametrize("decode", [dense, hierarchical])
+BOTH = {"dense": dense, "hierarchical": partial(hierarchical, coarsest=COARSE)}
+
+
+@pytest.mark.parametrize("decode", BOTH.values(), ids=BOTH)
 def test_not_finite_is_refused(decode):
     def field(points):
         return torch.where(points[:, 0] > 1.0, torch.nan, fields.sphere(points))
 
     with pytest.raises(OrfeasError, match="not finite"):
-        drain(decode(field, 128))
+        drain(decode(field, 32))
 
 
 def test_nothing_has_no_surface():
-    for decode in (dense, hierarchical):
-        _, volume = drain(decode(fields.nothing, 128))
+    for decode in BOTH.values():
+        _, volume = drain(decode(fields.nothing, 32))
         assert len(volume.surface_cells().position) == 0
 
 
