@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-VERSION = "4.10.3"
+VERSION = "4.14.1"
 COUNT = """
 axe.run(document, {resultTypes: ["violations"]}).then(result => result.violations
   .filter(one => ["serious", "critical"].includes(one.impact))
