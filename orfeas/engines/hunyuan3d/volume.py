@@ -9,20 +9,36 @@ Everything is a generator: it yields the fraction done after each chunk, so that
 stop, and returns the volume (``volume = yield from hierarchical(...)``).
 
 Memory at R = 512: `dense` keeps 4 bytes for each of 135 M samples (540 MB) and a slab of scratch; `hierarchical` keeps
-12 bytes for each sample it asked for, about as much again and again while it merges and sorts them: some 0.4 GB for
-the 8 % of a compact shape, and no array of the whole grid.
+12 bytes for each sample it asked for and no array of the whole grid: of a compact shape 68 MB, and 0.4 GB at the peak
+of merging and sorting (measured on the CPU).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from orfeas.engines.hunyuan3d.grid import (
+    BLOCK_FACES,
+    CORNERS,
+    NEIGHBOURS,
+    SUB_CELLS,
+    block_samples,
+    cell_corners,
+    close_outside,
+    is_among,
+    is_crossed,
+    sort_unique,
+    table_on,
+    to_keys,
+    to_positions,
+    view_corner,
+    widen,
+)
 from orfeas.engines.hunyuan3d.surface import SurfaceCells
 from orfeas.errors import OrfeasError
 
@@ -31,7 +47,7 @@ COARSEST = 63  # no level has fewer cells: what a coarser grid steps over is los
 NEAR = 0.95  # |logit| below this: the surface is taken to be near (the trained field is cut off near 1)
 REACH = 1.5  # ... or below this many times the change over the cell, so that it could be reached, whatever the scale
 CPU_CHUNK = 16_384
-CHUNK_BOUNDS = (4_096, 262_144)
+CHUNK_BOUNDS = (4_096, 131_072)  # the upper one is about 4 GB of work for the released model
 BYTES_PER_POINT = 40_000  # width 1024 in half precision: queries, attention, and the MLP's inner 4096 twice
 PIECE = 1 << 17  # blocks in one piece of bookkeeping: 27 samples each
 
@@ -85,16 +101,16 @@ class DenseVolume:
         for planes in torch.arange(self.cells + 2).split(16):
             i = slice(int(planes[0]), int(planes[-1]) + 2)
             slab = values[clamped[i]][:, clamped][:, :, clamped]
-            slab = _close(slab, outside[i, None, None] | outside[None, :, None] | outside[None, None, :])
+            slab = close_outside(slab, outside[i, None, None] | outside[None, :, None] | outside[None, None, :])
             inside = slab > 0
-            views = [_shifted(inside, corner) for corner in range(8)]
+            views = [view_corner(inside, corner) for corner in range(8)]
             some, every = views[0].clone(), views[0].clone()
             for view in views[1:]:
                 some |= view
                 every &= view
             active = some & ~every
             found.append(active.nonzero() + torch.tensor((i.start - 1, -1, -1), device=device))
-            corners.append(torch.stack([_shifted(slab, corner)[active] for corner in range(8)], dim=1))
+            corners.append(torch.stack([view_corner(slab, corner)[active] for corner in range(8)], dim=1))
         return SurfaceCells(self.cells, self.half_extent, torch.cat(found), torch.cat(corners))
 
 
@@ -129,20 +145,20 @@ class SparseVolume:
         device = self.values.device
         position, values = [], []
         for blocks in self.blocks.split(PIECE):
-            samples = _block_samples(blocks)
-            corners = self._at(samples)[:, _table(_SUB_CELLS, device)]  # (k, 8 cells, 8 corners)
-            active = _crossed(corners)
-            position.append((blocks[:, None] * 2 + _table(_CORNERS, device))[active])
+            samples = block_samples(blocks)
+            corners = self._at(samples)[:, table_on(SUB_CELLS, device)]  # (k, 8 cells, 8 corners)
+            active = is_crossed(corners)
+            position.append((blocks[:, None] * 2 + table_on(CORNERS, device))[active])
             values.append(corners[active])
         closing, corners = self._closing_cells()
         position, values = torch.cat((*position, closing)), torch.cat((*values, corners))
         span = self.cells + 2
-        order = _keys(position + 1, span).argsort()
+        order = to_keys(position + 1, span).argsort()
         return SurfaceCells(self.cells, self.half_extent, position[order], values[order])
 
     def _at(self, samples: Tensor) -> Tensor:
         """(..., 3) positions of known samples -> (...) values."""
-        return self.values[torch.searchsorted(self.keys, _keys(samples, self.cells + 1).contiguous())]
+        return self.values[torch.searchsorted(self.keys, to_keys(samples, self.cells + 1).contiguous())]
 
     def _closing_cells(self) -> tuple[Tensor, Tensor]:
         """The cells outside the box around each sample on its boundary that is inside the shape, and their corners."""
@@ -150,16 +166,16 @@ class SparseVolume:
         on_rim = ((self.blocks == 0) | (self.blocks == self.cells // 2 - 1)).any(1)
         keys = [torch.empty(0, dtype=torch.int64, device=device)]
         for blocks in self.blocks[on_rim].split(PIECE):
-            samples = _block_samples(blocks)
+            samples = block_samples(blocks)
             samples = samples[((samples == 0) | (samples == self.cells)).any(2)]
             samples = samples[self._at(samples) > 0]
-            around = (samples[:, None] - _table(_CORNERS, device)).reshape(-1, 3)
+            around = (samples[:, None] - table_on(CORNERS, device)).reshape(-1, 3)
             around = around[((around < 0) | (around >= self.cells)).any(1)]
-            keys.append(torch.unique(_keys(around + 1, self.cells + 2)))
-        cells = _positions(torch.unique(torch.cat(keys)), self.cells + 2) - 1
-        corners = cells[:, None] + _table(_CORNERS, device)
+            keys.append(torch.unique(to_keys(around + 1, self.cells + 2)))
+        cells = to_positions(torch.unique(torch.cat(keys)), self.cells + 2) - 1
+        corners = cells[:, None] + table_on(CORNERS, device)
         clamped = corners.clamp(0, self.cells)
-        return cells, _close(self._at(clamped), (clamped != corners).any(2))
+        return cells, close_outside(self._at(clamped), (clamped != corners).any(2))
 
 
 Volume = DenseVolume | SparseVolume
@@ -210,16 +226,16 @@ def hierarchical(
 
     known = _Known(cells, device)
     first = torch.arange(levels[0] + 1, device=device) * (cells // levels[0])
-    yield from known.learn(_keys(torch.cartesian_prod(first, first, first), cells + 1), ask, shares[0], shares[1])
+    yield from known.learn(to_keys(torch.cartesian_prod(first, first, first), cells + 1), ask, shares[0], shares[1])
     every = torch.arange(levels[0], device=device)
     step = cells // levels[0]
     blocks = torch.cat(
         [
-            part[_may_hold_surface(known.at(_cell_corners(part) * step), part, levels[0], NEAR)]
+            part[_may_hold_surface(known.at(cell_corners(part) * step), part, levels[0], NEAR)]
             for part in torch.cartesian_prod(every, every, every).split(PIECE)
         ]
     )
-    blocks = _widen(blocks, levels[0])  # always once: what is missed on the coarsest grid is lost
+    blocks = widen(blocks, levels[0])  # always once: what is missed on the coarsest grid is lost
     for level in range(1, len(levels)):
         step = cells // levels[level]  # between samples of this level, in samples of the finest
         side = levels[level - 1]  # blocks along an axis
@@ -227,11 +243,11 @@ def hierarchical(
         while len(new):
             yield from known.learn(known.missing(new, step), ask, shares[level], shares[level + 1])
             new = _beyond(known, new, blocks, side, step)
-            blocks = _sorted_blocks(torch.cat((blocks, new)), side)
+            blocks = sort_unique(torch.cat((blocks, new)), side)
         if level + 1 < len(levels):
             last = level + 2 == len(levels)
             blocks = _refine(known, blocks, step, levels[level], 0.0 if last else NEAR)
-            blocks = blocks if last else _widen(blocks, levels[level])
+            blocks = blocks if last else widen(blocks, levels[level])
     ask.check()
     return SparseVolume(cells, half_extent, known.keys, known.values, blocks)
 
@@ -249,7 +265,7 @@ class _Asker:
 
     def __call__(self, keys: Tensor) -> Tensor:
         with torch.no_grad():
-            values = self.field(self.axis[_positions(keys, self.side)]).float()
+            values = self.field(self.axis[to_positions(keys, self.side)]).float()
         self.finite &= values.isfinite().all()
         if values.is_cuda:  # stay one chunk ahead of the device, no more: progress is true and a stop is quick
             if self.waiting is not None:
@@ -286,23 +302,23 @@ class _Known:
 
     def at(self, samples: Tensor) -> Tensor:
         """(..., 3) positions of known samples -> (...) values."""
-        return self.values[torch.searchsorted(self.keys, _keys(samples, self.side).contiguous())]
+        return self.values[torch.searchsorted(self.keys, to_keys(samples, self.side).contiguous())]
 
     def missing(self, blocks: Tensor, step: int) -> Tensor:
         """The keys of the blocks' samples that are not known yet, sorted."""
-        parts = [torch.unique(_keys(_block_samples(part) * step, self.side)) for part in blocks.split(PIECE)]
+        parts = [torch.unique(to_keys(block_samples(part) * step, self.side)) for part in blocks.split(PIECE)]
         keys = torch.unique(torch.cat(parts))
-        return keys[~_among(keys, self.keys)]
+        return keys[~is_among(keys, self.keys)]
 
 
 def _beyond(known: _Known, new: Tensor, blocks: Tensor, side: int, step: int) -> Tensor:
     """The neighbours of the ``new`` blocks, not among ``blocks``, that the surface enters."""
     device = new.device
     found = [torch.empty((0, 3), dtype=torch.int64, device=device)]
-    faces = _table(_BLOCK_FACES, device)
-    offsets = _table(_NEIGHBOURS, device)
+    faces = table_on(BLOCK_FACES, device)
+    offsets = table_on(NEIGHBOURS, device)
     for part in new.split(PIECE):
-        samples = _block_samples(part)
+        samples = block_samples(part)
         inside = known.at(samples * step) > 0
         # Outside the box counts as outside the shape, so the surface also runs along the boundary where it is inside.
         rim = inside & ((samples == 0) | (samples == 2 * side)).any(2)
@@ -310,8 +326,8 @@ def _beyond(known: _Known, new: Tensor, blocks: Tensor, side: int, step: int) ->
         enters = (some & ~every) | rim[:, faces].any(2)
         beside = (part[:, None] + offsets)[enters]
         found.append(beside[((beside >= 0) & (beside < side)).all(1)])
-    beside = _sorted_blocks(torch.cat(found), side)
-    return beside[~_among(_keys(beside, side), _keys(blocks, side))]
+    beside = sort_unique(torch.cat(found), side)
+    return beside[~is_among(to_keys(beside, side), to_keys(blocks, side))]
 
 
 def _refine(known: _Known, blocks: Tensor, step: int, side: int, near: float) -> Tensor:
@@ -319,88 +335,17 @@ def _refine(known: _Known, blocks: Tensor, step: int, side: int, near: float) ->
     device = blocks.device
     kept = []
     for part in blocks.split(PIECE):
-        corners = known.at(_block_samples(part) * step)[:, _table(_SUB_CELLS, device)].reshape(-1, 8)
-        cells = (part[:, None] * 2 + _table(_CORNERS, device)).reshape(-1, 3)
+        corners = known.at(block_samples(part) * step)[:, table_on(SUB_CELLS, device)].reshape(-1, 8)
+        cells = (part[:, None] * 2 + table_on(CORNERS, device)).reshape(-1, 3)
         kept.append(cells[_may_hold_surface(corners, cells, side, near)])
-    return _sorted_blocks(torch.cat(kept), side)
+    return sort_unique(torch.cat(kept), side)
 
 
 def _may_hold_surface(corners: Tensor, cells: Tensor, side: int, near: float) -> Tensor:
     """(n, 8) values and (n, 3) positions of cells -> (n,) bool; ``side`` is how many cells there are along an axis."""
     low, high = corners.amin(1), corners.amax(1)
     nearest = corners.abs().amin(1)
-    positions = _cell_corners(cells)
+    positions = cell_corners(cells)
     rim = ((positions == 0) | (positions == side)).any(2)
     reachable = nearest < torch.clamp(REACH * (high - low), min=near)
-    return _crossed(corners) | reachable | (rim & (corners > 0)).any(1)
-
-
-def _widen(cells: Tensor, side: int) -> Tensor:
-    """The cells and the 26 around each, inside the box, sorted."""
-    mask = torch.zeros((side + 2,) * 3, dtype=torch.bool, device=cells.device)
-    mask[tuple((cells + 1).unbind(1))] = True
-    for axis in range(3):
-        length = side + 2
-        inner = mask.narrow(axis, 1, side).clone()
-        inner |= mask.narrow(axis, 0, side) | mask.narrow(axis, 2, length - 2)
-        mask.narrow(axis, 1, side).copy_(inner)
-    return mask[1:-1, 1:-1, 1:-1].nonzero()
-
-
-def _crossed(corners: Tensor) -> Tensor:
-    inside = corners > 0
-    return inside.any(-1) & ~inside.all(-1)
-
-
-def _close(values: Tensor, outside: Tensor) -> Tensor:
-    """Give samples ``outside`` the box the negative of their nearest sample in it: a cap half a cell beyond the box."""
-    return torch.where(outside, -values.abs(), values)
-
-
-def _among(keys: Tensor, sorted_keys: Tensor) -> Tensor:
-    """(n,) bool: which keys are found in ``sorted_keys``."""
-    if not len(sorted_keys):
-        return torch.zeros(len(keys), dtype=torch.bool, device=keys.device)
-    return sorted_keys[torch.searchsorted(sorted_keys, keys).clamp(max=len(sorted_keys) - 1)] == keys
-
-
-def _sorted_blocks(blocks: Tensor, side: int) -> Tensor:
-    return _positions(torch.unique(_keys(blocks, side)), side)
-
-
-def _keys(positions: Tensor, side: int) -> Tensor:
-    """(..., 3) -> (...) int64, x slowest."""
-    return (positions[..., 0] * side + positions[..., 1]) * side + positions[..., 2]
-
-
-def _positions(keys: Tensor, side: int) -> Tensor:
-    """(n,) -> (n, 3) int64: the inverse of `_keys`."""
-    return torch.stack((keys // (side * side), keys // side % side, keys % side), dim=1)
-
-
-def _shifted(values: Tensor, corner: int) -> Tensor:
-    """The values at one corner of every cell of a slab of samples."""
-    x, y, z = corner >> 2, corner >> 1 & 1, corner & 1
-    a, b, c = (length - 1 for length in values.shape)
-    return values[x : x + a, y : y + b, z : z + c]
-
-
-def _block_samples(blocks: Tensor) -> Tensor:
-    """(k, 3) -> (k, 27, 3): the samples of each block, in samples of its level."""
-    return blocks[:, None] * 2 + _table(_BLOCK, blocks.device)
-
-
-def _cell_corners(cells: Tensor) -> Tensor:
-    """(k, 3) -> (k, 8, 3)."""
-    return cells[:, None] + _table(_CORNERS, cells.device)
-
-
-def _table(array: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(array).to(device)
-
-
-_CORNERS = np.array(list(product((0, 1), repeat=3)))  # corner 4*x + 2*y + z
-_BLOCK = np.array(list(product((0, 1, 2), repeat=3)))  # sample 9*x + 3*y + z
-_SUB_CELLS = (_CORNERS[:, None] + _CORNERS) @ (9, 3, 1)  # (8, 8): the samples of each of a block's cells
-_NEIGHBOURS = np.array([[side if axis == k else 0 for k in range(3)] for axis in range(3) for side in (-1, 1)])
-_BLOCK_FACES = np.array([np.flatnonzero(_BLOCK[:, axis] == side) for axis in range(3) for side in (0, 2)])
+    return is_crossed(corners) | reachable | (rim & (corners > 0)).any(1)
