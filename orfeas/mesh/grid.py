@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 CELLS_PER_AXIS = 128
+RAYS_AT_ONCE = 2048
+CROWD = 512  # faces in one cell; with more it is divided
+CELL_PER_TRIANGLE = 1.5  # edge of a cell, in sizes of the median triangle
 ENTRIES_PER_FACE = 12  # on average; the grid is made coarser until it holds
 
 
@@ -25,22 +28,31 @@ class FaceGrid:
     face_of: np.ndarray
 
 
-def build_grid(corners: np.ndarray, *, share_of_edge: float = 1.0) -> FaceGrid:
-    """A grid over (m, 3, 3) ``corners`` with cells about as large as a typical triangle."""
-    low, high = corners.min(axis=1), corners.max(axis=1)
+def face_boxes(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(m, 3) smallest and (m, 3) largest coordinates of (m, 3, 3) corners."""
+    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]  # three long rows: far quicker than min(axis=1)
+    return np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
+
+
+def build_grid(corners: np.ndarray) -> FaceGrid:
+    """A grid over (m, 3, 3) ``corners`` with cells somewhat larger than a typical triangle."""
+    return _grid_of_boxes(*face_boxes(corners))
+
+
+def _grid_of_boxes(low: np.ndarray, high: np.ndarray) -> FaceGrid:
     origin = low.min(axis=0)
     size = float(max((high.max(axis=0) - origin).max(), 1e-300))
-    typical = float(np.median((high - low).max(axis=1))) * share_of_edge
-    cell = max(typical, size / CELLS_PER_AXIS, 1e-300)
+    typical = float(np.median((high - low).max(axis=1)))
+    cell = max(CELL_PER_TRIANGLE * typical, size / CELLS_PER_AXIS, 1e-300)
     while True:
         first = np.floor((low - origin) / cell).astype(np.int64)
         span = np.floor((high - origin) / cell).astype(np.int64) - first + 1
         count = span.prod(axis=1)
-        if count.sum() <= ENTRIES_PER_FACE * len(corners) + 4096 or cell >= size:
+        if count.sum() <= ENTRIES_PER_FACE * len(low) + 4096 or cell >= size:
             break
         cell *= 1.5
     shape = np.floor((high.max(axis=0) - origin) / cell).astype(np.int64) + 1
-    face_of = np.repeat(np.arange(len(corners)), count)
+    face_of = np.repeat(np.arange(len(low)), count)
     place = np.arange(len(face_of)) - np.repeat(np.cumsum(count) - count, count)
     width, depth = span[face_of, 2], span[face_of, 1]
     at = first[face_of]
@@ -51,17 +63,42 @@ def build_grid(corners: np.ndarray, *, share_of_edge: float = 1.0) -> FaceGrid:
     return FaceGrid(origin, cell, shape, index[order], face_of[order])
 
 
-def near_pairs(corners: np.ndarray, grid: FaceGrid) -> np.ndarray:
-    """(p, 2) int64 pairs of faces whose boxes meet, each pair once.
+def near_pairs(corners: np.ndarray) -> np.ndarray:
+    """(p, 2) int64 pairs of faces whose boxes meet, each pair once."""
+    return _pairs_of_boxes(*face_boxes(corners), 0)
 
-    Compares each entry of a cell with the next, then with the one after that, and so on: all cells at once. Boxes are
-    rounded outwards to float32, so a pair may only be too many, and half as much memory has to be read.
+
+def _pairs_of_boxes(low: np.ndarray, high: np.ndarray, level: int) -> np.ndarray:
+    """Compares each entry of a cell with the next, then with the one after that, and so on: all cells at once.
+
+    A crowded cell (fine detail on a large model) gets a grid of its own. Boxes are rounded outwards to float32: a pair
+    may only be too many, and half as much memory has to be read.
     """
-    low, high = corners.min(axis=1), corners.max(axis=1)
+    grid = _grid_of_boxes(low, high)
+
+    # two faces can share several cells: the pair belongs to the one that holds the low corner of their common box
+    def home_of(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        home = np.floor((np.maximum(low[one], low[other]) - grid.origin) / grid.cell).astype(np.int64)
+        return (home[:, 0] * grid.shape[1] + home[:, 1]) * grid.shape[2] + home[:, 2]
+
+    cells, start, count = np.unique(grid.cell_of, return_index=True, return_counts=True)
+    crowded = np.flatnonzero((count > CROWD) & (level < 8) & (len(cells) > 1))
+    entries = np.arange(len(grid.cell_of), dtype=np.int32)
+    pairs = []
+    if len(crowded):
+        entries = entries[~np.repeat(np.isin(np.arange(len(cells)), crowded), count)]
+        for k in crowded:
+            members = grid.face_of[start[k] : start[k] + count[k]]
+            where = np.array(np.unravel_index(cells[k], tuple(grid.shape)))
+            floor = grid.origin + where * grid.cell
+            inner = _pairs_of_boxes(
+                np.maximum(low[members], floor), np.minimum(high[members], floor + grid.cell), level + 1
+            )
+            one, other = members[inner[:, 0]], members[inner[:, 1]]
+            mine = home_of(one, other) == cells[k]
+            pairs.append(np.stack([one[mine], other[mine]], axis=1))
     lows = np.nextafter(low.astype(np.float32), np.float32(-np.inf)).T[:, grid.face_of]
     highs = np.nextafter(high.astype(np.float32), np.float32(np.inf)).T[:, grid.face_of]
-    pairs = []
-    entries = np.arange(len(grid.cell_of), dtype=np.int32)
     step = 0
     while len(entries):
         step += 1
@@ -71,11 +108,8 @@ def near_pairs(corners: np.ndarray, grid: FaceGrid) -> np.ndarray:
         for axis in range(3):  # one axis after the other: most pairs fall out at the first
             b = a + step
             a = a[(lows[axis, a] <= highs[axis, b]) & (lows[axis, b] <= highs[axis, a])]
-        # two faces can share several cells: the pair belongs to the one that holds the corner of their common box
         one, other = grid.face_of[a], grid.face_of[a + step]
-        home = np.floor((np.maximum(low[one], low[other]) - grid.origin) / grid.cell).astype(np.int64)
-        home = (home[:, 0] * grid.shape[1] + home[:, 1]) * grid.shape[2] + home[:, 2]
-        mine = home == grid.cell_of[a]
+        mine = home_of(one, other) == grid.cell_of[a]
         pairs.append(np.stack([one[mine], other[mine]], axis=1))
     return np.concatenate(pairs) if pairs else np.zeros((0, 2), np.int64)
 
@@ -88,6 +122,10 @@ def cast_rays(
     origins, directions: (r, 3), directions of length 1. Walks all rays through the grid together, one cell a step
     (Amanatides and Woo, "A fast voxel traversal algorithm", 1987); triangles by Moeller and Trumbore (1997).
     """
+    if len(origins) > RAYS_AT_ONCE:  # bounds the memory where a cell is crowded
+        halves = [slice(None, len(origins) // 2), slice(len(origins) // 2, None)]
+        found = [cast_rays(corners, grid, origins[half], directions[half]) for half in halves]
+        return tuple(np.concatenate(part) for part in zip(*found, strict=True))
     n = len(origins)
     best, face = np.full(n, np.inf), np.full(n, -1, np.int64)
     starts = np.searchsorted(grid.cell_of, np.arange(int(grid.shape.prod()) + 1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from orfeas.mesh import Mesh
-from orfeas.mesh.grid import build_grid, near_pairs
+from orfeas.mesh.grid import near_pairs
 
 TOLERANCE = 1e-9  # of the diagonal: what lies closer to a plane lies in it
 
@@ -22,7 +22,7 @@ def crossing_pairs(mesh: Mesh) -> np.ndarray:
     vertices = mesh.vertices - mesh.vertices.mean(axis=0)
     corners = vertices[mesh.faces]
     tolerance = TOLERANCE * float(np.linalg.norm(np.ptp(vertices, axis=0)))
-    pairs = near_pairs(corners, build_grid(corners))
+    pairs = near_pairs(corners)
     faces = mesh.faces
     shared = np.zeros(len(pairs), np.int8)
     for i in range(3):
@@ -38,7 +38,8 @@ def crossing_pairs(mesh: Mesh) -> np.ndarray:
         return np.where(np.abs(height) < tolerance, 0.0, height)
 
     def crosses_plane(height: np.ndarray) -> np.ndarray:
-        return (height.min(axis=1) < 0) & (height.max(axis=1) > 0)
+        a, b, c = height.T
+        return (np.minimum(np.minimum(a, b), c) < 0) & (np.maximum(np.maximum(a, b), c) > 0)
 
     keep = crosses_plane(first := heights(pairs[:, 0], pairs[:, 1]))
     pairs, first = pairs[keep], first[keep]

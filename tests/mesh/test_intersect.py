@@ -43,9 +43,20 @@ def test_every_pair_of_near_boxes_is_found_once():
     low, high = corners.min(axis=1), corners.max(axis=1)
     meet = ((low[:, None] <= high[None]) & (low[None] <= high[:, None])).all(axis=2)
     expected = {(i, j) for i, j in np.argwhere(meet) if i < j}
-    found = [tuple(sorted(pair)) for pair in near_pairs(corners, build_grid(corners)).tolist()]
+    found = [tuple(sorted(pair)) for pair in near_pairs(corners).tolist()]
     assert len(found) == len(set(found))
     assert set(found) == expected
+
+
+def test_fine_detail_on_a_large_plate_is_found():
+    """Thousands of crossing crumbs in one spot of a plate 10,000 times their size: one cell of a plain grid."""
+    crumbs = [shapes.moved(shapes.cube(0.01), (0.011 * (k % 40), 0.1, 0.011 * (k // 40))) for k in range(600)]
+    crossing = shapes.cube(0.01, (0.005, 0.105, 0.005))
+    mesh = shapes.together(shapes.box((100, 0.1, 100)), *crumbs, crossing)
+    pairs = crossing_pairs(mesh)
+    assert len(pairs) > 3
+    first = len(mesh.faces) - 12
+    assert ((pairs >= first).sum(axis=1) == 1).all()  # only the last cube crosses others
 
 
 def test_touching_is_not_crossing():
