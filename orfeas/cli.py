@@ -20,7 +20,7 @@ from orfeas.errors import BadRequest, OrfeasError
 from orfeas.request import GenerationRequest
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-OPTIONS = ("quality", "format", "size_mm", "seed", "background", "texture", "max_faces")
+OPTIONS = ("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -103,6 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", metavar="N", help="0 to 4294967295 (default: drawn at random, and reported)")
     parser.add_argument("--background", metavar="NAME", help=f"{', '.join(request.BACKGROUNDS)} (default: auto)")
     parser.add_argument("--texture", metavar="NAME", help=f"{', '.join(request.TEXTURES)} (default: photo)")
+    parser.add_argument("--base", metavar="NAME", help=f"{', '.join(request.BASES)} (default: none)")
     parser.add_argument("--max-faces", metavar="N", help="at most so many triangles (default: the quality's)")
     parser.add_argument("--recipe", type=Path, metavar="FILE", help="make a result again from its recipe.json")
     parser.add_argument("--engine", metavar="NAME", help="auto, sketch or hunyuan3d (default: ORFEAS_ENGINE, or auto)")

@@ -16,12 +16,15 @@ QUALITY_NAMES = ("draft", "standard", "high")
 FORMATS = ("stl", "glb", "obj", "ply", "3mf")
 BACKGROUNDS = ("auto", "keep", "remove")
 TEXTURES = ("photo", "none")
+BASES = ("none", "cut", "plinth")
 
 # --- bounds, inclusive ---------------------------------------------------------------------------------------------
 SIZE_MM = (1.0, 1000.0)
 SEED = (0, 2**32 - 1)
 MAX_FACES = (100, 2_000_000)
 MAX_TAPS = 64
+
+BASE_SHARE = 0.02  # a flat base is cut, or a plinth made, so high; share of size_mm
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class GenerationRequest:
     background: "auto" (use transparency if there is any, else find the subject), "keep" (use the transparency as it
         is) or "remove" (find the subject in any case).
     texture: "photo" (colours from the picture) or "none".
+    base: how it stands: "none" (as it is), "cut" (cut flat at the bottom) or "plinth" (on a plate); the cut and the
+        plate are `BASE_SHARE` of size_mm high, and the longest side stays size_mm.
     max_faces: at most so many triangles; None leaves it to the quality.
     taps: corrections of the cutout, applied in order.
     """
@@ -96,6 +101,7 @@ class GenerationRequest:
     seed: int | None = None
     background: str = "auto"
     texture: str = "photo"
+    base: str = "none"
     max_faces: int | None = None
     taps: tuple[Tap, ...] = ()
     name: str = ""
@@ -110,6 +116,7 @@ class GenerationRequest:
         _choice("format", self.format, FORMATS)
         _choice("background", self.background, BACKGROUNDS)
         _choice("texture", self.texture, TEXTURES)
+        _choice("base", self.base, BASES)
         put("size_mm", _number("size_mm", self.size_mm, SIZE_MM, " millimetres"))
         put("seed", draw_seed() if self.seed in (None, "") else _integer("seed", self.seed, SEED))
         if self.max_faces in (None, ""):
@@ -121,7 +128,7 @@ class GenerationRequest:
 
     def options(self) -> dict[str, Any]:
         """Everything but the picture, as JSON values: what a recipe records and `from_options` takes."""
-        keys = ("quality", "format", "size_mm", "seed", "background", "texture", "max_faces", "name")
+        keys = ("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces", "name")
         options = {key: getattr(self, key) for key in keys}
         options["taps"] = [[tap.x, tap.y, "include" if tap.include else "exclude"] for tap in self.taps]
         return options

@@ -14,7 +14,7 @@ from orfeas import __version__
 from orfeas.errors import BadPicture, OutOfMemory
 from orfeas.lane import Lane
 from orfeas.library import Library
-from orfeas.request import QUALITIES, GenerationRequest
+from orfeas.request import BASE_SHARE, QUALITIES, GenerationRequest
 from orfeas.telemetry import PeakMemory, log
 
 if TYPE_CHECKING:
@@ -219,7 +219,11 @@ class Studio:
             shape = _without_colours(shape)
 
         yield clock.enter("report", "Measuring")
-        shape, placing = place(shape, size_mm=request.size_mm)
+        flat_base = None if request.base == "none" else request.base
+        base_mm = BASE_SHARE * request.size_mm
+        shape, placing = place(
+            shape, size_mm=request.size_mm, flat_base=flat_base, base_mm=base_mm, max_faces=max_faces
+        )
         changes = [*changes, *placing]
         report = inspect(shape, changes=changes)
         if not report.watertight:

@@ -43,7 +43,7 @@ def test_the_table_of_options_is_the_request():
             assert values == f"{low:.0f} to {high:.0f}", name
         shown = {None: None}.get(fields[name].default, fields[name].default)
         if shown is not None:
-            assert default == f"`{shown:g}`" if isinstance(shown, float) else f"`{shown}`", name
+            assert default == (f"`{shown:g}`" if isinstance(shown, float) else f"`{shown}`"), name
 
 
 def test_the_table_of_qualities_is_the_table():

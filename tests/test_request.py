@@ -36,6 +36,7 @@ def test_a_seed_that_is_not_given_is_drawn_anew():
         ("format", "STL", "stl, glb, obj, ply or 3mf"),
         ("background", "blur", "auto, keep or remove"),
         ("texture", True, "photo or none"),
+        ("base", "round", "none, cut or plinth"),
         ("size_mm", 0.99, "1 to 1,000 millimetres"),
         ("size_mm", 1000.5, "1 to 1,000 millimetres"),
         ("size_mm", float("nan"), "1 to 1,000 millimetres"),

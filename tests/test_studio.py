@@ -137,6 +137,20 @@ def test_fewer_faces_are_made_when_asked(make_studio):
     assert result.report["watertight"]
 
 
+@pytest.mark.parametrize("base", ["cut", "plinth"])
+def test_a_flat_base_makes_it_stand(make_studio, base):
+    studio = make_studio()
+    request = GenerationRequest(draw("blob"), quality="draft", base=base, size_mm=50, seed=1)
+    result = finish(studio, request)
+    mesh = trimesh.load_mesh(result.files["model"])
+    assert mesh.is_watertight
+    assert mesh.extents.max() == pytest.approx(50, abs=0.01)
+    on_the_bed = (mesh.vertices[mesh.faces][:, :, 2] < 1e-4).all(axis=1)
+    assert mesh.area_faces[on_the_bed].sum() > 100  # square millimetres
+    assert result.report["stands"] is True
+    assert result.report["faces"] <= QUALITIES["sketch"]["draft"].faces
+
+
 def test_without_texture_there_are_no_colours(make_studio):
     studio = make_studio()
     plain = finish(studio, GenerationRequest(draw("blob"), quality="draft", texture="none", format="ply", seed=1))
