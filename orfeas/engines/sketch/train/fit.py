@@ -30,13 +30,14 @@ WARM_UP = 100  # steps
 AVERAGE = 0.998  # of the weights' moving average, per step
 CHECKPOINT_SECONDS = 300.0
 VALIDATED = 128  # held-out samples scored at every checkpoint
-WEIGHTS = {"solid": 4.0, "overlap": 1.0, "front": 3.0, "back": 1.5, "slope": 8.0, "normal": 0.5}
+WEIGHTS = {"solid": 2.0, "overlap": 0.5, "front": 6.0, "back": 4.0, "place": 0.5, "slope": 8.0, "normal": 0.5}
 
 
 def losses(volume: Tensor, surface: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """The terms of the loss, unweighted, over the cells inside the true mask.
 
-    solid: cross entropy of the voxels. overlap: 1 - Dice, per object. front, back: absolute depth error. slope: the
+    solid: cross entropy of the voxels. overlap: 1 - Dice, per object. front, back: absolute depth error once
+    the whole object is moved to where it fits best, for its distance cannot be told; place: that move. slope: the
     same of the differences between neighbours, bounded so that steps in depth do not rule. normal: 1 - cosine.
     """
     mask = batch["mask"]
@@ -56,6 +57,8 @@ def losses(volume: Tensor, surface: Tensor, batch: dict[str, Tensor]) -> dict[st
     surface = surface.float()
     front, back = (surface[:, 0] - batch["front"]) * mask, (surface[:, 1] - batch["back"]) * mask
     cells = mask.sum()
+    place = (front + back).sum((1, 2)) / (2 * mask.sum((1, 2)).clamp(min=1))
+    front, back = ((error - place[:, None, None]) * mask for error in (front, back))
     across, down = mask[:, :, 1:] * mask[:, :, :-1], mask[:, 1:] * mask[:, :-1]
     slope = 0.0
     for error in (front, back):
@@ -67,6 +70,7 @@ def losses(volume: Tensor, surface: Tensor, batch: dict[str, Tensor]) -> dict[st
         "overlap": (1 - (2 * both + 1) / (total + 1)).mean(),
         "front": front.abs().sum() / cells,
         "back": back.abs().sum() / cells,
+        "place": place.abs().mean(),
         "slope": slope / 2,
         "normal": ((1 - cosine) * mask).sum() / cells,
     }
