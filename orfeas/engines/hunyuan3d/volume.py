@@ -231,8 +231,9 @@ def hierarchical(
     step = cells // levels[0]
     blocks = torch.cat(
         [
-            part[_may_hold_surface(known.at(cell_corners(part) * step), part, levels[0], NEAR)]
+            part[_may_hold_surface(corners, part, levels[0], NEAR, corners.amax(1) - corners.amin(1))]
             for part in torch.cartesian_prod(every, every, every).split(PIECE)
+            for corners in (known.at(cell_corners(part) * step),)
         ]
     )
     blocks = widen(blocks, levels[0])  # always once: what is missed on the coarsest grid is lost
@@ -335,17 +336,22 @@ def _refine(known: _Known, blocks: Tensor, step: int, side: int, near: float) ->
     device = blocks.device
     kept = []
     for part in blocks.split(PIECE):
-        corners = known.at(block_samples(part) * step)[:, table_on(SUB_CELLS, device)].reshape(-1, 8)
+        samples = known.at(block_samples(part) * step)
+        # Half the block's range, not the cell's own: between two sides of a thin plate a cell may see no change at all.
+        change = ((samples.amax(1) - samples.amin(1)) / 2).repeat_interleave(8)
+        corners = samples[:, table_on(SUB_CELLS, device)].reshape(-1, 8)
         cells = (part[:, None] * 2 + table_on(CORNERS, device)).reshape(-1, 3)
-        kept.append(cells[_may_hold_surface(corners, cells, side, near)])
+        kept.append(cells[_may_hold_surface(corners, cells, side, near, change)])
     return sort_unique(torch.cat(kept), side)
 
 
-def _may_hold_surface(corners: Tensor, cells: Tensor, side: int, near: float) -> Tensor:
-    """(n, 8) values and (n, 3) positions of cells -> (n,) bool; ``side`` is how many cells there are along an axis."""
-    low, high = corners.amin(1), corners.amax(1)
+def _may_hold_surface(corners: Tensor, cells: Tensor, side: int, near: float, change: Tensor) -> Tensor:
+    """(n, 8) values and (n, 3) positions of cells -> (n,) bool.
+
+    side: cells along an axis. change: (n,) how much the field changes over a cell there.
+    """
     nearest = corners.abs().amin(1)
     positions = cell_corners(cells)
     rim = ((positions == 0) | (positions == side)).any(2)
-    reachable = nearest < torch.clamp(REACH * (high - low), min=near)
+    reachable = nearest < torch.clamp(REACH * change, min=near)
     return is_crossed(corners) | reachable | (rim & (corners > 0)).any(1)

@@ -79,30 +79,35 @@ def test_hierarchical_equals_dense(name):
     assert (a.vertices - b.vertices).abs().max() < 1e-4 * 2 * HALF_EXTENT
 
 
-def test_a_plate_thinner_than_half_a_coarse_cell_is_not_lost():
-    cell = 2 * HALF_EXTENT / 128
-    for offset in (0.0, 0.5):
+def same_cells(field, cells, coarsest):
+    _, sparse = drain(hierarchical(field, cells, coarsest=coarsest))
+    _, full = drain(dense(field, cells))
+    found, expected = sparse.surface_cells().position, full.surface_cells().position
+    assert len(expected) > 100
+    return torch.equal(found, expected)
 
-        def plate(points, offset=offset):
-            return fields.plate(points + offset * cell, thickness=1.05 * cell)
 
-        _, sparse = drain(hierarchical(plate, 128, coarsest=63))
-        _, full = drain(dense(plate, 128))
-        assert torch.equal(sparse.surface_cells().position, full.surface_cells().position)
+@pytest.mark.parametrize("samples", [1, 2, 3], ids=["off level 48", "off level 24", "off both"])
+def test_a_plate_between_the_coarse_samples_is_not_lost(samples):
+    """One sample thick through the whole box, and so steep that |logit| < 0.95 says nothing: levels 24, 48 and 96."""
+    cell = 2 * HALF_EXTENT / 96
+
+    def plate(points):
+        return 400 * (cell / 2 - (points[:, 0] - samples * cell).abs())
+
+    assert same_cells(plate, 96, 24)
 
 
 def test_surface_is_followed_where_the_coarse_grid_did_not_see_it():
-    """A wire too thin and too steep for the coarse grid hangs on a ball that is found: it is found along its length."""
+    """A wire between all samples of all levels but the last, without a hint of its distance, hangs on a ball."""
+    cell = 2 * HALF_EXTENT / 96
 
     def field(points):
-        radial = points[:, 1:].norm(dim=-1)
-        wire = torch.maximum(radial - 0.02, points[:, 0].abs() - 0.9)
-        solid = torch.minimum(points.norm(dim=-1) - 0.3, wire)
-        return -torch.sign(solid) * 3.0  # no hint of the distance at all
+        radial = (points[:, 1:] - cell).norm(dim=-1)
+        wire = torch.maximum(radial - 1.2 * cell, points[:, 0].abs() - 0.9)
+        return -3.0 * torch.sign(torch.minimum(points.norm(dim=-1) - 0.3, wire))
 
-    _, sparse = drain(hierarchical(field, 128, coarsest=COARSE))
-    _, full = drain(dense(field, 128))
-    assert torch.equal(sparse.surface_cells().position, full.surface_cells().position)
+    assert same_cells(field, 96, 24)
 
 
 def test_hierarchical_equals_dense_on_the_fixture():
