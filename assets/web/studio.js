@@ -5,6 +5,8 @@
   "use strict";
   const root = document.documentElement;
   const POLL_MS = 350;
+  const DRAWN_AT_LATEST_MS = 8000; // after canvas and file are there, whatever the pixels say
+  const GIVE_UP_MS = 120000; // then the still stays
   const REMEMBERED = "orfeas-job";
   let token = null; // of the job being watched
   let timer = 0;
@@ -146,21 +148,28 @@
 
   function waitForCanvas() {
     const viewer = $("viewer");
-    let patience = 400;
+    const started = performance.now();
+    let ready = 0; // when the canvas and the model's file were both there
     const look = () => {
+      const now = performance.now();
       const canvas = viewer && viewer.querySelector("canvas");
-      if (canvas && isDrawn(canvas)) root.dataset.canvas = "yes";
-      else if (patience-- > 0) setTimeout(lookAfterDrawing, 250);
+      if (canvas && !ready && isFetched()) ready = now;
+      if (canvas && (isDrawn(canvas) || (ready && now - ready > DRAWN_AT_LATEST_MS))) root.dataset.canvas = "yes";
+      else if (now - started < GIVE_UP_MS) setTimeout(() => requestAnimationFrame(look), canvas ? 0 : 200);
     };
-    // Asked for between two frames, this callback comes after the viewer's own: the drawing buffer is still full then.
-    const lookAfterDrawing = () => requestAnimationFrame(look);
-    setTimeout(lookAfterDrawing, 250);
+    // Asked for between two frames, our callback runs after the viewer's own, while the drawing buffer is still full.
+    // Every frame has to be looked at: the viewer draws only when something changes.
+    setTimeout(() => requestAnimationFrame(look), 200);
+  }
+
+  function isFetched() {
+    return performance.getEntriesByType("resource").some((entry) => entry.name.endsWith("/preview.glb"));
   }
 
   function isDrawn(canvas) { // the ground is transparent, so anything opaque is the model
     const small = document.createElement("canvas");
     small.width = small.height = 24;
-    const context = small.getContext("2d");
+    const context = small.getContext("2d", { willReadFrequently: true });
     try {
       context.drawImage(canvas, 0, 0, 24, 24);
       return context.getImageData(0, 0, 24, 24).data.some((value, index) => index % 4 === 3 && value > 200);
@@ -229,6 +238,7 @@
 
   // --- start -------------------------------------------------------------------------------------------------------
 
+  performance.setResourceTimingBufferSize(2000); // the viewer alone asks for 200 files, the default is 250
   root.classList.add(hasWebGL() ? "has-webgl" : "no-webgl");
   setState("empty");
   let shown = null;

@@ -17,11 +17,10 @@ from orfeas.request import (
     SEED,
     SIZE_MM,
     TEXTURES,
-    GenerationRequest,
 )
 from orfeas.telemetry import report_bug
 from orfeas.web.handlers import ask, finish, start, to_cache
-from orfeas.web.inputs import Amount, Choice, Picture, refusal
+from orfeas.web.inputs import Amount, Choice, Picture, default_of, refusal
 
 if TYPE_CHECKING:
     from orfeas.cutout import Cutout
@@ -140,16 +139,12 @@ def cutout_report(cutout: Cutout) -> dict[str, Any]:
     }
 
 
-def _default(option: str) -> Any:
-    return GenerationRequest.__dataclass_fields__[option].default
-
-
 def _choice(name: str, choices: tuple[str, ...]) -> Choice:
-    return _explain(Choice(list(choices), value=_default(name), label=name))
+    return _explain(Choice(list(choices), value=default_of(name), label=name))
 
 
 def _amount(name: str, bounds: tuple[float, float], precision: int | None = None) -> Amount:
-    return _explain(Amount(_default(name), label=name, minimum=bounds[0], maximum=bounds[1], precision=precision))
+    return _explain(Amount(default_of(name), label=name, minimum=bounds[0], maximum=bounds[1], precision=precision))
 
 
 def _explain(component):

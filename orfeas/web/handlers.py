@@ -72,14 +72,10 @@ class Cutter:
 async def finish(job: Job, progress: gr.Progress | None = None) -> Result | None:
     """Wait for ``job``, passing its progress on; None if it was stopped. Raises `gr.Error` if it failed."""
     over = asyncio.wrap_future(job.future)
-    try:
-        while not over.done():
-            await asyncio.wait([over], timeout=POLL_SECONDS)
-            if progress is not None and job.progress is not None and not over.done():
-                progress(min(job.progress.fraction, 1.0), desc=job.progress.message)
-    finally:
-        if not over.done():
-            over.add_done_callback(lambda future: future.cancelled())
+    while not over.done():
+        await asyncio.wait([over], timeout=POLL_SECONDS)  # not cancelled with us: the job is stopped by its flag
+        if progress is not None and job.progress is not None and not over.done():
+            progress(job.progress.fraction, desc=job.progress.message)
     if job.state == "failed":
         raise refusal(job.error)
     return job.result

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from orfeas.errors import BadPicture
+from orfeas.request import GenerationRequest
 
 _NOT_AN_UPLOAD = "The picture must be uploaded: a path or an address of another file is not accepted."
 
@@ -46,6 +47,11 @@ class Picture(gr.Image, metaclass=_WritesNoStub):
         if payload is None:
             return None
         return str(uploaded_file(payload.path, self.GRADIO_CACHE))
+
+
+def default_of(option: str) -> Any:
+    """The default of an option of `GenerationRequest`."""
+    return GenerationRequest.__dataclass_fields__[option].default
 
 
 def uploaded_file(path: str | None, upload_folder: str) -> Path:

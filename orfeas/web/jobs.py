@@ -97,8 +97,8 @@ class Jobs:
     def stop(self, job: Job) -> None:
         """Ask the job to end; it does at its next step, and the lane is free."""
         if not job.is_over:
-            job.state = "stopping"
             job.stop.set()
+            job.state = "stopping"
 
     def active(self) -> list[Job]:
         with self._lock:

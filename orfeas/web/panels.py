@@ -25,13 +25,6 @@ STAGE_TITLES = {
     "files": "Write the files",
 }
 FORMAT_TITLES = {"stl": "STL", "glb": "GLB", "obj": "OBJ", "ply": "PLY", "3mf": "3MF"}
-FORMAT_HINTS = {
-    "stl": "for any slicer; no colours",
-    "3mf": "for newer slicers; in millimetres",
-    "glb": "with colours, for viewers and games",
-    "obj": "with colours, for modelling",
-    "ply": "with vertex colours, for research",
-}
 _MARK = (
     '<svg class="mark" viewBox="0 0 32 32" aria-hidden="true"><path d="M16 2.5 28 9.2v13.6L16 29.5'
     ' 4 22.8V9.2z" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round"/><path d="M4.6 9.5 16 16l'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from orfeas.settings import Settings
     from orfeas.studio import Studio
 
+FETCH_SECONDS = 2.0  # after the last job, for its caller to fetch the file
+
 
 @dataclass
 class Server:
@@ -28,7 +31,10 @@ class Server:
 
     def close(self, drain_seconds: float = 0.0) -> bool:
         """Refuse new jobs, wait for those there are, then stop; True if none had to be stopped."""
+        had_jobs = bool(self.jobs.active())
         finished = self.jobs.drain(drain_seconds)
+        if had_jobs and finished:
+            time.sleep(FETCH_SECONDS)
         self.demo.close(verbose=False)
         return finished
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from orfeas.picture import MAX_BYTES
 from orfeas.request import (
     BACKGROUNDS,
     FORMATS,
@@ -14,11 +15,10 @@ from orfeas.request import (
     SEED,
     SIZE_MM,
     TEXTURES,
-    GenerationRequest,
 )
 from orfeas.web import handlers, panels
 from orfeas.web.api import add_api
-from orfeas.web.inputs import Amount, Choice, Picture
+from orfeas.web.inputs import Amount, Choice, Picture, default_of
 
 if TYPE_CHECKING:
     from orfeas.settings import Settings
@@ -29,14 +29,8 @@ _ASSETS = Path(__file__).resolve().parents[2] / "assets"
 EXAMPLES = _ASSETS / "examples"
 WEB_ASSETS = _ASSETS / "web"
 PICTURE_TYPES = (".jpg", ".jpeg", ".png", ".webp")
-_DEFAULTS = GenerationRequest.__dataclass_fields__
 _BACKGROUND_TITLES = {"auto": "Automatic", "keep": "Keep as is", "remove": "Remove"}
 _TEXTURE_TITLES = {"photo": "From the photo", "none": "None"}
-
-
-def default(option: str) -> Any:
-    """The default of an option of `GenerationRequest`."""
-    return _DEFAULTS[option].default
 
 
 def page_head() -> str:
@@ -73,7 +67,7 @@ def build_app(studio: Studio, settings: Settings, jobs: Jobs) -> gr.Blocks:
                     elem_id="picture",
                     height=210,
                     buttons=[],
-                    placeholder="Drop a picture, or click to choose\nJPEG, PNG or WebP, up to 16 MB",
+                    placeholder=f"Drop a picture, or click to choose\nJPEG, PNG or WebP, up to {MAX_BYTES >> 20} MB",
                 )
                 with gr.Column(elem_id="cutout", visible=False) as cutout_panel:
                     cutout_view = gr.Image(
@@ -96,7 +90,7 @@ def build_app(studio: Studio, settings: Settings, jobs: Jobs) -> gr.Blocks:
                         reset = gr.Button("Reset", size="sm", min_width=64, scale=0, elem_id="reset-taps")
                     background = Choice(
                         [(_BACKGROUND_TITLES[name], name) for name in BACKGROUNDS],
-                        value=default("background"),
+                        value=default_of("background"),
                         label="Background",
                         elem_classes="segments",
                     )
@@ -113,7 +107,7 @@ def build_app(studio: Studio, settings: Settings, jobs: Jobs) -> gr.Blocks:
                     )
                 quality = Choice(
                     panels.quality_choices(studio.engine.name),
-                    value=default("quality"),
+                    value=default_of("quality"),
                     label="Quality",
                     info=panels.measured_on(studio.engine.name) or None,
                     elem_id="quality",
@@ -121,23 +115,23 @@ def build_app(studio: Studio, settings: Settings, jobs: Jobs) -> gr.Blocks:
                 )
                 format_ = Choice(
                     [(panels.FORMAT_TITLES[name], name) for name in FORMATS],
-                    value=default("format"),
+                    value=default_of("format"),
                     label="File format",
+                    info="STL has no colours; the others keep them.",
                     elem_id="format",
                     elem_classes="segments",
                 )
                 size_mm = Amount(
-                    default("size_mm"),
+                    default_of("size_mm"),
                     label="Longest side, mm",
                     minimum=SIZE_MM[0],
                     maximum=SIZE_MM[1],
                     step=1,
                     elem_id="size",
-                    elem_classes="inline",
                 )
                 texture = Choice(
                     [(_TEXTURE_TITLES[name], name) for name in TEXTURES],
-                    value=default("texture"),
+                    value=default_of("texture"),
                     label="Colours",
                     elem_id="texture",
                     elem_classes="segments",
