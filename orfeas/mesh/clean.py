@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from orfeas.errors import BadMesh
 from orfeas.mesh import Mesh
 from orfeas.mesh.change import Change, counted
-from orfeas.mesh.topology import find_edges, flip_faces, is_closed, select_faces, winding_flips
+from orfeas.mesh.topology import find_bodies, find_edges, flip_faces, is_closed, select_faces, winding_flips
 
 SHORTEST_EDGE = 1e-6  # of the longest side
 WELD_SHARE = 1e-5  # open edges whose ends lie closer than this share of the diagonal are one
@@ -117,23 +117,49 @@ def drop_degenerate_faces(mesh: Mesh) -> tuple[Mesh, list[Change]]:
 
 
 def drop_double_faces(mesh: Mesh) -> tuple[Mesh, list[Change]]:
-    """Keep one of the faces that lie on the same three corners; none where as many face one way as the other."""
+    """Keep one of the faces that lie on the same three corners, or none where they are a wall between two solids.
+
+    Where as many face one way as the other it is either such a wall (none stays) or a surface that was written with
+    both of its sides (one stays): what leaves fewer edges with an odd number of faces is right.
+    """
     corners = np.sort(mesh.faces, axis=1).astype(np.int64)
     first, group = unique_rows(corners)
     if len(first) == len(corners):
         return mesh, []
     a, b, c = mesh.faces.T
-    even = ((a < b) & (b < c)) | ((b < c) & (c < a)) | ((c < a) & (a < b))
-    sum_of_signs = np.bincount(group, np.where(even, 1, -1), minlength=len(first))
-    wanted = np.where(even, 1, -1) == np.sign(sum_of_signs)[group]
+    sign = np.where(((a < b) & (b < c)) | ((b < c) & (c < a)) | ((c < a) & (a < b)), 1, -1)
+    total = np.bincount(group, sign, minlength=len(first))
+    stays = np.ones(len(first), bool)
+    stays[total == 0] = _closes_the_surface(mesh.faces[first], total == 0)
+    # of each group that stays, the first face that looks the way most of it does
+    wanted = stays[group] & ((sign == np.sign(total)[group]) | (total[group] == 0))
+    chosen, one = np.unique(np.where(wanted, group, -1), return_index=True)
     keep = np.zeros(len(corners), bool)
-    keep[np.unique(np.where(wanted, group, -1), return_index=True)[1]] = True
-    keep &= wanted
+    keep[one[chosen >= 0]] = True
     dropped = int((~keep).sum())
     if not keep.any():
         raise BadMesh("The faces of the mesh lie on one another and enclose nothing.", "no_volume")
     sentence = f"Removed {counted(dropped, 'double face')}."
     return select_faces(mesh, keep), [Change("drop_double_faces", sentence, {"faces": dropped})]
+
+
+def _closes_the_surface(faces: np.ndarray, doubtful: np.ndarray) -> np.ndarray:
+    """For each connected patch of the ``doubtful`` faces: does the surface have fewer odd edges with it?
+
+    faces: (g, 3), one a group. doubtful: (g,) mask. Returns a bool for each doubtful face.
+    """
+    if not doubtful.any():
+        return np.zeros(0, bool)
+    edges = find_edges(faces)
+    of_patch = np.repeat(doubtful, 3)
+    without = np.bincount(edges.of_side[~of_patch], minlength=len(edges.count)) % 2
+    n_patches, patch = find_bodies(faces[doubtful], int(faces.max()) + 1)
+    side_patch = np.repeat(patch, 3)
+    # each edge once a patch
+    pairs = np.unique(np.stack([side_patch, edges.of_side[of_patch]]), axis=1)
+    odd_with = np.bincount(pairs[0], edges.count[pairs[1]] % 2, minlength=n_patches)
+    odd_without = np.bincount(pairs[0], without[pairs[1]], minlength=n_patches)
+    return (odd_with <= odd_without)[patch]
 
 
 def collapse_short_edges(mesh: Mesh) -> tuple[Mesh, list[Change]]:

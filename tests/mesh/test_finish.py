@@ -147,6 +147,24 @@ def test_double_and_degenerate_faces_are_dropped():
     assert len(made.faces) == 12
 
 
+@pytest.mark.parametrize("indexed", [True, False])
+def test_surface_written_with_both_sides_keeps_one(indexed):
+    mesh = shapes.ball()
+    both = Mesh(mesh.vertices, np.concatenate([mesh.faces, mesh.faces[:, ::-1]]))
+    made, steps = finish(both if indexed else shapes.soup(both))
+    assert steps["drop_double_faces"].numbers["faces"] == len(mesh.faces)
+    assert volume(made) == pytest.approx(volume(mesh))
+    patch = Mesh(mesh.vertices, np.concatenate([mesh.faces, mesh.faces[:40, ::-1]]))
+    assert volume(finish(patch)[0]) == pytest.approx(volume(mesh))
+
+
+def test_wall_between_two_solids_goes():
+    made, _ = finish(shapes.soup(shapes.together(shapes.cube(), shapes.cube(1.0, (1.0, 0, 0)))))
+    assert volume(made) == pytest.approx(2.0)
+    assert find_bodies(made.faces, len(made.vertices))[0] == 1
+    assert len(made.faces) == 20
+
+
 def test_floaters_go_and_subjects_stay():
     crumb, far_bit, second = shapes.ball(0.02, 12), shapes.ball(0.1, 12), shapes.ball(0.5)
     parts = (shapes.ball(), shapes.moved(crumb, (1.3, 0, 0)), shapes.moved(far_bit, (0, 3, 0)))
