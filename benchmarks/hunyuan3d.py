@@ -29,8 +29,9 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from orfeas.engines.hunyuan3d.approximations import Approximations
 from orfeas.engines.hunyuan3d.config import RELEASED, DinoConfig, DitConfig, ModelConfig, VaeConfig
-from orfeas.engines.hunyuan3d.engine import Approximations, Hunyuan3DEngine
+from orfeas.engines.hunyuan3d.engine import Hunyuan3DEngine
 from orfeas.engines.hunyuan3d.residency import (
     INT8,
     POLICIES,

@@ -59,7 +59,8 @@ def _hunyuan3d(settings: Settings, forced: bool) -> Engine:
     device, why = choose_device(settings.device, forced)
     check_weights(weights)
     _refuse_too_little_memory(weights, device)
-    from orfeas.engines.hunyuan3d.engine import Approximations, Hunyuan3DEngine
+    from orfeas.engines.hunyuan3d.approximations import Approximations
+    from orfeas.engines.hunyuan3d.engine import Hunyuan3DEngine
 
     approximations = Approximations.parse(settings.hunyuan3d_approximate)
     asked = "Hunyuan3D was asked for (ORFEAS_ENGINE=hunyuan3d)" if forced else "Hunyuan3D can run"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from orfeas.engines import Step
+from orfeas.engines.hunyuan3d.approximations import Approximations
 from orfeas.engines.hunyuan3d.config import RELEASED, ModelConfig
 from orfeas.engines.hunyuan3d.preprocess import prepare_image
 from orfeas.engines.hunyuan3d.residency import (
@@ -29,7 +29,7 @@ from orfeas.engines.hunyuan3d.residency import (
     model_gigabytes,
     release_memory,
 )
-from orfeas.engines.hunyuan3d.sampler import SOLVERS, draw_noise, sample
+from orfeas.engines.hunyuan3d.sampler import draw_noise, sample
 from orfeas.engines.hunyuan3d.surface import extract_surface, refine_surface
 from orfeas.engines.hunyuan3d.top_latents import TopLatentsField
 from orfeas.engines.hunyuan3d.vae import GeoField
@@ -45,59 +45,10 @@ log = logging.getLogger("orfeas")
 
 GUIDANCE = 5.0
 REFINE_FROM = 512  # grids from here on (quality "high") get their vertices moved onto the field
-FEWER_STEPS = 0.6  # of the exact solver's, with the second-order one
-MIDDLE = (0.1, 0.8)  # the times within which guidance acts when it is approximated
 FEATURES_KEPT = 8  # pictures; 2.8 MB each
 # Where each stage begins in the shape's progress; from the counted work of a standard job (30 steps, R = 384).
 STARTS = {"features": 0.0, "diffusion": 0.02, "decoding": 0.80, "volume": 0.82, "surface": 0.97}
 _MEMORY_WORDS = ("out of memory", "can't allocate memory", "alloc_failed")
-
-
-@dataclass(frozen=True)
-class Approximations:
-    """Faster, and no longer the exact result. Off by default; what is on is named in the recipe and the caveat.
-
-    solver: "euler" (exact) or "adams-bashforth", of second order, which then takes `FEWER_STEPS` of the steps.
-    guidance_interval: the times within which guidance acts; (0, 1) is exact. top_latents: each point of the field
-    attends to the third of the latents that matter most around it.
-    """
-
-    solver: str = "euler"
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
-    top_latents: bool = False
-
-    @classmethod
-    def parse(cls, text: str) -> Approximations:
-        """From a list such as "solver,guidance,latents" (``ORFEAS_HUNYUAN3D_APPROXIMATE``); "" is exact."""
-        names = {name.strip() for name in text.lower().split(",")} - {""}
-        unknown = sorted(names - {"solver", "guidance", "latents"})
-        if unknown:
-            raise BadRequest(f"Unknown approximation {unknown[0]!r}: use solver, guidance or latents.", "bad_choice")
-        return cls(
-            solver="adams-bashforth" if "solver" in names else "euler",
-            guidance_interval=MIDDLE if "guidance" in names else (0.0, 1.0),
-            top_latents="latents" in names,
-        )
-
-    def __post_init__(self):
-        if self.solver not in SOLVERS:
-            raise BadRequest(f"The solver cannot be {self.solver!r}: use {' or '.join(SOLVERS)}.", "bad_choice")
-        low, high = self.guidance_interval
-        if not 0 <= low <= high <= 1:
-            raise BadRequest(
-                f"The guidance interval cannot be {low} to {high}: use 0 <= low <= high <= 1.", "bad_choice"
-            )
-
-    def names(self) -> list[str]:
-        """What differs from the exact way, for people."""
-        low, high = self.guidance_interval
-        guided = [] if (low, high) == (0.0, 1.0) else [f"guidance only from time {low:g} to {high:g}"]
-        solver = [] if self.solver == "euler" else [f"the {self.solver} solver at {FEWER_STEPS:.0%} of the steps"]
-        return solver + guided + (["a third of the latents for each point"] if self.top_latents else [])
-
-    def count_steps(self, steps: int) -> int:
-        """The steps to take where the exact way takes ``steps``."""
-        return steps if self.solver == "euler" else max(2, math.ceil(steps * FEWER_STEPS))
 
 
 @dataclass

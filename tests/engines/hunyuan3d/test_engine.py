@@ -6,7 +6,8 @@ import torch
 
 from orfeas.engines import Step
 from orfeas.engines.hunyuan3d import engine as room
-from orfeas.engines.hunyuan3d.engine import Approximations, Hunyuan3DEngine, is_out_of_memory
+from orfeas.engines.hunyuan3d.approximations import Approximations
+from orfeas.engines.hunyuan3d.engine import Hunyuan3DEngine, is_out_of_memory
 from orfeas.engines.hunyuan3d.moe import MixtureOfExperts, StackedLinear
 from orfeas.engines.hunyuan3d.residency import (
     INT8,
