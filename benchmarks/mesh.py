@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from orfeas.errors import EngineUnavailable
 from orfeas.export import EXPORTERS, export, file_name
 from orfeas.mesh import Mesh
 from orfeas.mesh.finish import make_solid, place
@@ -63,7 +64,7 @@ def measure_ours(mesh: Mesh, folder: Path) -> tuple[Mesh, dict[str, float]]:
         path = folder / file_name("bumpy", 100.0, format)
         try:
             timed(lambda f=format, p=path: export(placed, p, f), seconds, f"export {format}")
-        except ImportError as error:
+        except EngineUnavailable as error:
             print(f"export {format}: {error}")
     print(f"{len(mesh.faces):,} -> {len(placed.faces):,} faces. {report.sentence}")
     return placed, seconds
