@@ -11,6 +11,7 @@ import gradio as gr
 from orfeas.errors import OrfeasError
 from orfeas.request import (
     BACKGROUNDS,
+    BASES,
     FORMATS,
     MAX_FACES,
     QUALITY_NAMES,
@@ -39,6 +40,7 @@ MEANINGS: Mapping[str, str] = {
     "background": "auto: use transparency if there is any, else find the subject. keep: use the transparency as it is."
     " remove: find the subject in any case.",
     "texture": "photo: colours from the picture. none: no colours.",
+    "base": "How it stands. none: as it is. cut: cut flat at the bottom. plinth: on a plate.",
     "max_faces": f"At most so many triangles, {MAX_FACES[0]} to {MAX_FACES[1]:,}. Without it, what the quality allows.",
 }
 
@@ -47,12 +49,12 @@ def add_api(jobs: Jobs, cutter: Cutter) -> None:
     """Add both endpoints to the Blocks being built. Their components are never drawn: they carry the types."""
 
     async def generate(
-        picture, quality, format, size_mm, seed=None, background=None, texture=None, max_faces=None,
+        picture, quality, format, size_mm, seed=None, background=None, texture=None, base=None, max_faces=None,
         request: gr.Request = None, progress=gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ):  # fmt: skip
         options = {
             "quality": quality, "format": format, "size_mm": size_mm, "seed": seed, "background": background,
-            "texture": texture, "max_faces": max_faces,
+            "texture": texture, "base": base, "max_faces": max_faces,
         }  # fmt: skip
         try:
             asked = ask(picture, options)
@@ -103,6 +105,7 @@ def add_api(jobs: Jobs, cutter: Cutter) -> None:
                 _amount("seed", SEED, precision=0),
                 background,
                 _choice("texture", TEXTURES),
+                _choice("base", BASES),
                 _amount("max_faces", MAX_FACES, precision=0),
             ],
             [gr.File(label="file"), gr.JSON(label="report")],

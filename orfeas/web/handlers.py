@@ -118,14 +118,14 @@ class Handlers:
     # --- the job -------------------------------------------------------------------------------------------------
 
     async def make(
-        self, token, draws, picture, quality, format, size_mm, seed, background, texture, max_faces,
+        self, token, draws, picture, quality, format, size_mm, seed, background, texture, base, max_faces,
         corrections: Corrections,
         request: gr.Request, progress=gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ):  # fmt: skip
         """One job of the page. Returns once, at the end: two deliveries of a model leave the viewer blank."""
         options = {
             "quality": quality, "format": format, "size_mm": size_mm, "seed": seed, "background": background,
-            "texture": texture, "max_faces": max_faces, "taps": corrections.taps,
+            "texture": texture, "base": base, "max_faces": max_faces, "taps": corrections.taps,
         }  # fmt: skip
         token = str(token or "")
         try:
@@ -152,7 +152,7 @@ class Handlers:
         if result is None:
             return gr.skip(), gr.skip()
         preview = to_cache(result.files["preview"]) if draws != "no" else gr.skip()
-        return preview, panels.result_card(result)
+        return preview, panels.result_card(result, self.jobs.studio.settings.public_url)
 
     def leave(self, request: gr.Request) -> None:
         """The page was closed or reloaded."""

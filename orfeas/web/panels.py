@@ -112,11 +112,11 @@ def empty_result() -> str:
     )
 
 
-def result_card(result: Result, base: str = "r") -> str:
+def result_card(result: Result, public_url: str = "") -> str:
     """Downloads (the format asked for first), verdict, numbers, timings and notes of one result."""
     report, facts, request = {**result.facts, **result.report}, result.facts, result.request
     model = result.files["model"]
-    address = f"{base}/{result.id}"
+    address = f"r/{result.id}"
     links = [
         f'<a class="download first" href="{address}/{escape(model.name)}" download>'
         f"<span>Download {FORMAT_TITLES[request.format]}</span><small>{file_size(model)}</small></a>"
@@ -142,8 +142,24 @@ def result_card(result: Result, base: str = "r") -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in result.notes)
     return (
         f'<section class="card result" data-result="{result.id}" data-files="{address}"><h2>{escape(result.name)}</h2>'
-        f'{_verdict(report)}<div class="downloads">{"".join(links)}</div><dl>{table}</dl>{_timings(facts)}'
+        f'{_verdict(report)}<div class="downloads">{"".join(links)}</div>'
+        f"{_online_viewer(result, public_url)}<dl>{table}</dl>{_timings(facts)}"
         f"{f'<h3>Good to know</h3><ul class=notes>{notes}</ul>' if notes else ''}</section>"
+    )
+
+
+def _online_viewer(result: Result, public_url: str) -> str:
+    """The link that opens the model on 3DViewer.net, which fetches it from here in the visitor's browser."""
+    if public_url.startswith("https://"):
+        # the part behind # is read as it is: nothing in it may be percent-encoded, and no "," or "$" may occur
+        model = f"{public_url}/r/{result.id}/{result.files['glb'].name}"
+        return (
+            f'<p class="online"><a href="https://3dviewer.net/#model={escape(model)}" target="_blank" rel="noopener">'
+            "Open on 3DViewer.net</a></p>"
+        )
+    return (
+        '<p class="online quiet"><a href="https://3dviewer.net" target="_blank" rel="noopener">3DViewer.net</a> cannot'
+        " reach this app, which has no public https address (ORFEAS_PUBLIC_URL): drop the downloaded file there.</p>"
     )
 
 

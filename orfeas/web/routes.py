@@ -79,7 +79,12 @@ def build_routes(jobs: Jobs) -> list[BaseRoute]:
             media_type=kind,
             filename=file.name,
             content_disposition_type="inline" if shown else "attachment",
-            headers={"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"},
+            # any page may read a result whose unguessable address it was given: 3DViewer.net does
+            headers={
+                "Access-Control-Allow-Origin": "*",
+                "Cache-Control": "private, max-age=3600",
+                "X-Content-Type-Options": "nosniff",
+            },
         )
 
     return [

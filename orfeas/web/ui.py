@@ -10,6 +10,7 @@ import gradio as gr
 from orfeas.picture import MAX_BYTES
 from orfeas.request import (
     BACKGROUNDS,
+    BASES,
     FORMATS,
     MAX_FACES,
     SEED,
@@ -30,6 +31,7 @@ EXAMPLES = _ASSETS / "examples"
 WEB_ASSETS = _ASSETS / "web"
 PICTURE_TYPES = (".jpg", ".jpeg", ".png", ".webp")
 _BACKGROUND_TITLES = {"auto": "Automatic", "keep": "Keep as is", "remove": "Remove"}
+_BASE_TITLES = {"none": "As it is", "cut": "Cut flat", "plinth": "On a plate"}
 _TEXTURE_TITLES = {"photo": "From the photo", "none": "None"}
 
 
@@ -136,6 +138,13 @@ def build_app(studio: Studio, settings: Settings, jobs: Jobs) -> gr.Blocks:
                     elem_id="texture",
                     elem_classes="segments",
                 )
+                base = Choice(
+                    [(_BASE_TITLES[name], name) for name in BASES],
+                    value=default_of("base"),
+                    label="Base",
+                    elem_id="base",
+                    elem_classes="segments",
+                )
                 with gr.Accordion("More options", open=False, elem_id="advanced"):
                     seed = Amount(
                         None,
@@ -181,7 +190,8 @@ def build_app(studio: Studio, settings: Settings, jobs: Jobs) -> gr.Blocks:
         cutout_view.select(page.tap, [picture, background, corrections, tap_mode], seen, **light)
         reset.click(page.take_picture, [picture, background], seen, **light)
 
-        asked = [token, draws, picture, quality, format_, size_mm, seed, background, texture, max_faces, corrections]
+        options = [quality, format_, size_mm, seed, background, texture, base, max_faces]
+        asked = [token, draws, picture, *options, corrections]
         shown = [viewer, result]
         begin = "(token, draws, ...rest) => [window.orfeas.begin(), window.orfeas.draws(), ...rest]"
         settle = "() => window.orfeas.settle()"

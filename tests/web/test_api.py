@@ -25,6 +25,7 @@ BAD_OPTIONS = [
     ({"seed": "x"}, "seed cannot be 'x': use a whole number from 0 to 4294967295."),
     ({"background": "blur"}, "background cannot be 'blur': use auto, keep or remove."),
     ({"texture": "gold"}, "texture cannot be 'gold': use photo or none."),
+    ({"base": "round"}, "base cannot be 'round': use none, cut or plinth."),
     ({"max_faces": 3}, "max_faces cannot be 3: use a whole number from 100 to 2000000."),
 ]
 
@@ -51,7 +52,7 @@ def test_options_act(client, photo):
     assert len(model.faces) <= 500
     assert answer["request"] == {
         "quality": "standard", "format": "ply", "size_mm": 42.0, "seed": 7, "background": "auto", "texture": "none",
-        "max_faces": 500, "name": answer["name"], "taps": [],
+        "base": "none", "max_faces": 500, "name": answer["name"], "taps": [],
     }  # fmt: skip
 
 

@@ -13,8 +13,10 @@ import httpx
 import pytest
 from gradio_client import handle_file
 
+from orfeas.request import GenerationRequest
 from orfeas.settings import Settings
 from orfeas.web.inputs import Picture
+from tests.conftest import PacedEngine
 from tests.web.conftest import QUEUE_SIZE, call, file_data, free_port, upload, wait_until
 
 MIB = 1 << 20
@@ -158,12 +160,25 @@ def test_results_are_served_by_their_id_only(client, http, server, photo):
     assert got.headers["content-type"] == "model/3mf"
     assert got.headers["content-disposition"].startswith("attachment")
     assert got.headers["x-content-type-options"] == "nosniff"
+    assert got.headers["access-control-allow-origin"] == "*"  # 3DViewer.net reads it from the visitor's browser
     part = http.get(f"{base}/{model}", headers={"Range": "bytes=0-3"})
     assert (part.status_code, part.content) == (206, got.content[:4])
     assert http.head(f"{base}/{model}").headers["content-length"] == str(len(got.content))
     assert http.get(f"{base}/poster.webp").headers["content-type"] == "image/webp"
     for wrong in (f"/r/{'0' * 32}/{model}", f"{base}/..%2frecipe.json", f"{base}/%2e%2e", f"{base}/", "/r/../x/y"):
         assert http.get(wrong).status_code in (404, 400), wrong
+
+
+def test_the_result_links_to_the_online_viewer_only_where_it_can_reach_it(make_studio, photo):
+    from orfeas.web.panels import result_card
+
+    *_, result = make_studio(PacedEngine()).run(GenerationRequest(photo))
+    public = result_card(result, "https://app.example.org")
+    assert f'href="https://3dviewer.net/#model=https://app.example.org/r/{result.id}/model.glb"' in public
+    for address in ("", "http://127.0.0.1:7860"):
+        local = result_card(result, address)
+        assert "#model=" not in local
+        assert "ORFEAS_PUBLIC_URL" in local
 
 
 def test_what_is_closed(http):

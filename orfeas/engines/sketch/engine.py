@@ -39,6 +39,8 @@ class SketchEngine:
     def __init__(self, reason: str = "", source: ShapeSource | None = None):
         self.reason = reason or "The built-in engine needs no GPU and no downloads."
         self._source = source
+        if source is not None:
+            self.version = f"{self.version}+{source.version}"
 
     def load(self) -> None:
         """Import what a job needs, so that the first one does not wait for it."""
@@ -49,7 +51,7 @@ class SketchEngine:
 
     def health(self) -> dict[str, Any]:
         """The engine holds no state that could fail."""
-        return {"engine": self.name, "version": self.version, "device": self.device, "ready": True}
+        return {"version": self.version, "ready": True}
 
     def close(self) -> None:
         """Nothing is held between jobs."""
