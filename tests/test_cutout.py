@@ -15,7 +15,8 @@ from PIL import Image
 from orfeas.cutout import Cutout, cut_out, default_finders
 from orfeas.cutout.border import flood_border
 from orfeas.cutout.edges import clean_colours, drop_specks, sharpen_edges
-from orfeas.cutout.finder import Found, Missed
+from orfeas.cutout.finder import Found, Missed, to_lab
+from orfeas.cutout.ground import correct_by_ground, model_ground
 from orfeas.cutout.net import WEIGHTS, WEIGHTS_SHA256, SalientNet, find_with_u2netp
 from orfeas.cutout.rembg_models import RembgModel, find_rembg_model
 from orfeas.cutout.saliency import find_by_saliency
@@ -163,6 +164,111 @@ def test_next_to_opaque_alpha_is_no_cutout():
     cutout = cut_out(picture_of(pixels))
     assert cutout.method == "border"
     assert any("not taken for a cutout" in note for note in cutout.notes)
+
+
+# --- the ground's colour corrects a network --------------------------------------------------------------------------
+
+EXAMPLES = Path(__file__).parents[1] / "assets" / "examples"
+RING, HOLE = disc(120, 120, 80) - disc(120, 120, 45), disc(120, 120, 45)
+
+
+def slope(first, second) -> np.ndarray:
+    """(side, side, 3) float: a ground that turns from one colour into another."""
+    rows, columns = np.mgrid[:SIDE, :SIDE] / SIDE
+    return np.asarray(first) + (np.asarray(second, float) - first) * (0.4 * columns + 0.6 * rows)[..., None]
+
+
+def believe(cover: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """(side, side) bool: what of a network's ``cover`` stays subject, in a picture that was compressed."""
+    _, data = cv2.imencode(
+        ".jpg", pixels.clip(0, 255).round().astype(np.uint8)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90]
+    )
+    picture = load_picture(data.tobytes())
+    finders = [("stand-in", lambda rgb: Found(cv2.GaussianBlur(cover, (0, 0), 1).astype(np.float32), "", True))]
+    return cut_out(picture, finders=finders).rgba[..., 3] >= 128
+
+
+@pytest.mark.parametrize("ground", [SAND, slope(SAND, (150, 170, 190)), slope((20, 60, 40), (90, 110, 70))])
+def test_enclosed_ground_is_opened(ground):
+    found = believe(RING + HOLE, paint(ground, (RING, BLUE)))
+    assert (found & (RING >= 0.5)).sum() / (found | (RING >= 0.5)).sum() > 0.96
+    slats = np.zeros((SIDE, SIDE))
+    slats[60:75, 60:180] = slats[165:180, 60:180] = 1
+    for left in range(60, 180, 28):
+        slats[60:180, left : left + 8] = 1
+    back = np.zeros((SIDE, SIDE))
+    back[60:180, 60:180] = 1
+    found = believe(back, paint(ground, (slats, (130, 80, 30))))
+    assert (found & (slats >= 0.5)).sum() / (found | (slats >= 0.5)).sum() > 0.92
+
+
+@pytest.mark.parametrize("tint", [(6, 6, 6), (-6, -6, -6), (8, 0, -4), (-5, 5, 10)])
+@pytest.mark.parametrize("ground", [SAND, slope(SAND, (150, 170, 190))])
+def test_a_part_in_nearly_the_ground_s_colour_stays(ground, tint):
+    pixels = paint(paint(ground, (HOLE, paint(ground) + tint)), (RING, BLUE))
+    assert believe(RING + HOLE, pixels)[HOLE > 0.5].all()
+
+
+def test_the_white_inside_of_a_white_mug_stays():
+    body, inside = disc(120, 140, 70), disc(120, 95, 40)
+    pixels = paint(WHITE, (body, shaded(body, (235, 235, 235))), (inside, shaded(inside, (250, 250, 250))))
+    pixels += np.random.default_rng(0).normal(0, 1.5, pixels.shape)
+    assert believe(np.maximum(body, inside), pixels)[np.maximum(body, inside) > 0.5].mean() > 0.98
+
+
+def test_dots_of_another_colour_and_specks_stay():
+    cap = disc(120, 120, 70)
+    dots = [disc(100, 90, 12), disc(150, 130, 10), disc(100, 150, 8)]
+    speck = disc(140, 90, 2)  # of the ground's colour: a reflection
+    pixels = paint(slope(GREEN, (80, 190, 110)), (cap, (200, 20, 20)), *((dot, WHITE) for dot in dots), (speck, GREEN))
+    assert believe(cap, pixels)[cap > 0.5].mean() > 0.995
+
+
+def test_ground_that_cannot_be_predicted_changes_nothing():
+    ring = paint(textured(5), (RING, BLUE)).clip(0, 255).astype(np.uint8)
+    mask = (RING + HOLE).astype(np.float32)
+    np.testing.assert_array_equal(correct_by_ground(mask, ring), mask)
+    everywhere = np.ones((SIDE, SIDE), np.float32)
+    assert correct_by_ground(everywhere, ring) is everywhere
+
+
+def test_a_half_seen_sole_is_taken_in_and_a_half_seen_shadow_is_not():
+    ground = slope((235, 180, 155), (225, 165, 140))
+    shoe, sole, shadow = np.zeros((3, SIDE, SIDE))
+    shoe[80:150, 50:190] = sole[150:164, 50:190] = shadow[164:178, 60:200] = 1
+    shadow = cv2.GaussianBlur(shadow, (0, 0), 3) * (shoe + sole == 0)
+    pixels = paint(ground * (1 - 0.3 * shadow[..., None]), (shoe, BLUE), (sole, (238, 226, 215)))
+    found = believe(shoe + 0.3 * sole + 0.3 * (shadow > 0.3), pixels)
+    assert found[(shoe + sole) > 0].mean() > 0.97
+    assert found[170:178, 70:180].mean() < 0.05
+
+
+def test_the_ground_is_followed_under_the_subject_and_its_error_is_known():
+    ground = slope(SAND, (150, 170, 190))
+    for back, honest in ((ground, True), (textured(5), False)):
+        lab = to_lab(paint(back, (RING + HOLE, BLUE)).clip(0, 255).astype(np.uint8))
+        model = model_ground(lab, (RING + HOLE).astype(np.float32))
+        assert model.colour.shape == lab.shape
+        off = np.linalg.norm(model.colour - to_lab(back.clip(0, 255).astype(np.uint8)), axis=2)[HOLE > 0.5]
+        error = model.error[HOLE > 0.5]
+        assert (off.mean() < 1.5 and error.max() < 4) if honest else error.mean() > 0.5 * off.mean() > 5
+
+
+@pytest.mark.parametrize(
+    ("name", "ground", "subject"),
+    [  # (x, y) in the frame
+        ("chair.jpg", [(0.333, 0.308), (0.405, 0.298), (0.475, 0.287), (0.52, 0.283)], [(0.4, 0.14), (0.5, 0.47)]),
+        ("teapot.jpg", [(0.33, 0.29), (0.52, 0.3)], [(0.33, 0.2), (0.4, 0.4), (0.5, 0.5), (0.437, 0.3)]),
+        ("mug.jpg", [(0.75, 0.41)], [(0.33, 0.2), (0.5, 0.2), (0.6, 0.2), (0.4, 0.82)]),
+        ("mushroom.jpg", [], [(0.4, 0.4), (0.5, 0.7), (0.5, 0.3)]),
+        ("shoe.jpg", [], [(0.25, 0.588), (0.35, 0.625), (0.5, 0.675), (0.6, 0.71), (0.5, 0.64)]),
+    ],
+)
+def test_our_own_examples(name, ground, subject):
+    alpha = cut_out(load_picture(EXAMPLES / name)).rgba[..., 3]
+    height, width = alpha.shape
+    assert {spot: alpha[int(spot[1] * height), int(spot[0] * width)] for spot in ground} == dict.fromkeys(ground, 0)
+    assert all(alpha[int(y * height), int(x * width)] > 240 for x, y in subject)
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import numpy as np
 from orfeas.cutout.border import flood_border
 from orfeas.cutout.edges import clean_colours, drop_specks, grow_colours, sharpen_edges
 from orfeas.cutout.finder import Finder, Found
+from orfeas.cutout.ground import correct_by_ground
 from orfeas.cutout.net import find_with_u2netp
 from orfeas.cutout.rembg_models import find_rembg_model
 from orfeas.cutout.saliency import find_by_saliency
@@ -125,7 +126,8 @@ def _find(rgb: np.ndarray, finders: Sequence[tuple[str, Finder]]) -> tuple[str, 
     for method, find in finders:
         answer = find(rgb)
         if isinstance(answer, Found):
-            alpha = drop_specks(sharpen_edges(answer.mask, rgb))
+            mask = correct_by_ground(answer.mask, rgb) if answer.believed else answer.mask
+            alpha = drop_specks(sharpen_edges(mask, rgb, max(answer.mask.shape)))
             return method, " ".join([*missed, answer.sentence]), alpha
         missed.append(answer.sentence)
     return finders[-1][0], " ".join([*missed, "No subject was found."]), np.zeros(rgb.shape[:2], np.uint8)

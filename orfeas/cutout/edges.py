@@ -13,8 +13,10 @@ SPECK_SHARE = 0.05  # of the largest piece: smaller ones are dropped
 PINHOLE_SHARE = 0.0005  # of the subject: smaller holes are filled
 
 
-def sharpen_edges(mask: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+def sharpen_edges(mask: np.ndarray, rgb: np.ndarray, detail_px: int | None = None) -> np.ndarray:
     """``mask`` (float32 in [0, 1], any size) as alpha (h, w) uint8 of ``rgb``'s size, its edge on the picture's.
+
+    detail_px: the longest side at which the mask was found, if it has been enlarged since.
 
     The fast guided filter: He, Sun, Tang, "Guided Image Filtering" (PAMI 2013), equations 14 to 16 for colour guides,
     with the subsampling of He and Sun, arXiv:1505.00996.
@@ -22,7 +24,7 @@ def sharpen_edges(mask: np.ndarray, rgb: np.ndarray) -> np.ndarray:
     height, width = rgb.shape[:2]
     guide = shrink(rgb, GUIDE_PX).astype(np.float32) / 255
     size = guide.shape[1::-1]
-    radius = max(2, round(1.6 * max(size) / max(mask.shape)))
+    radius = max(2, round(1.6 * max(size) / (detail_px or max(mask.shape))))
     kernel = (2 * radius + 1, 2 * radius + 1)
     wanted = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
 

@@ -11,10 +11,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Found:
-    """mask: (h, w) float32 in [0, 1], at any resolution. sentence: how it was found."""
+    """mask: (h, w) float32 in [0, 1], at any resolution. sentence: how it was found. believed: the mask is a network's
+    belief, which knows things but not this ground's colour, and may be corrected by it."""
 
     mask: np.ndarray = field(repr=False)
     sentence: str
+    believed: bool = False
 
 
 @dataclass(frozen=True)

@@ -44,12 +44,12 @@ class SalientNet:
         sentence = "The built-in network U²-Netp found the subject."
         closer = _box_around(frame, rgb.shape[:2])
         if closer is None:
-            return Found(frame, sentence)
+            return Found(frame, sentence, believed=True)
         detail = self._infer(rgb[closer])
         # Only what the first look saw counts: alone in its crop, a shadow or a table edge may look salient too.
         if (detail > SURE).mean() < 0.05:
-            return Found(frame, sentence)
-        return Found(_paste(detail, closer, frame, rgb.shape[:2]), sentence)
+            return Found(frame, sentence, believed=True)
+        return Found(_paste(detail, closer, frame, rgb.shape[:2]), sentence, believed=True)
 
     def _infer(self, rgb: np.ndarray) -> np.ndarray:
         """(320, 320) float32 in [0, 1] for the whole of ``rgb``, whatever its aspect."""

@@ -43,7 +43,7 @@ class RembgModel:
             return Missed(f"The model {self.name} found no subject.")
         scale = min(1.0, 1024 / max(mask.shape))  # the models look at 1024 pixels
         mask = cv2.resize(mask, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        return Found(mask, f"The model {self.name} of the installed rembg package found the subject.")
+        return Found(mask, f"The model {self.name} of the installed rembg package found the subject.", believed=True)
 
 
 def find_rembg_model(
