@@ -168,7 +168,7 @@ def test_a_client_that_dies_frees_the_lane(http, server, engine, photo, pace):
     body = {
         "session_hash": "doomed",
         "fn_index": index,
-        "data": [file_data(path), "draft", "stl", 50, 1, "auto", "none", None],
+        "data": [file_data(path), "draft", "stl", 50, 1, "auto", "none", "none", None],
     }
     with http.stream("GET", "/gradio_api/heartbeat/doomed"):
         http.post("/gradio_api/queue/join", json=body).raise_for_status()
