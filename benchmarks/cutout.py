@@ -160,7 +160,7 @@ def list_cases() -> list[tuple[str, str, str, int]]:
     """(group, subject, ground, number), a little of every group first: a run that is cut short has seen all of them."""
     groups = [[(ground, subject, ground, number) for number, subject in enumerate(SUBJECTS)] for ground in GROUNDS]
     for kind in ("open", "panel"):
-        groups += [[(f"{kind}, {ground}", subject, ground, 0) for subject in GAPPED] for ground in GAPPED_GROUNDS]
+        groups += [[(f"{kind}, {ground}", subject, ground, 1) for subject in GAPPED] for ground in GAPPED_GROUNDS]
     longest = max(len(group) for group in groups)
     return [group[index] for index in range(longest) for group in groups if index < len(group)]
 

@@ -123,12 +123,13 @@ def _find_lost(lab: np.ndarray, ground: Ground, off: np.ndarray, belief: np.ndar
     seen = belief >= SEEN
     hint = cv2.dilate(belief, np.ones((5, 5), np.uint8)) >= HINT
     near = cv2.distanceTransform((~seen).astype(np.uint8), cv2.DIST_L2, 5) <= LOST_REACH * max(seen.shape)
-    thing = (off > CLEAR + ground.error) & (ground.error <= MAX_ERROR) & ~_is_shadow(lab, ground.colour)
+    thing = (off > CLEAR + ground.error) & (ground.error <= MAX_ERROR)
     # At the edge a pixel is mixed of both, and the subject's from half of its colour on.
     kernel = np.ones((RIM_PX, RIM_PX), np.uint8)
     edge = cv2.dilate((off < SAME_MOST + ground.error).astype(np.uint8), kernel) > 0
     half = off > 0.5 * cv2.dilate(off, kernel)
     part = (belief < SURE) & hint & near & np.where(seen, off > SAME_MOST + ground.error, thing) & (half | ~edge)
+    part &= ~_is_shadow(lab, ground.colour)
     part = cv2.morphologyEx(part.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(part, connectivity=8)
     touching = np.unique(labels[cv2.dilate(seen.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0])
