@@ -15,11 +15,10 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logging(settings.log_level)
-        studio = build_studio(settings)
+        return serve(build_studio(settings), settings)
     except OrfeasError as error:
         print(f"orfeas: {error}", file=sys.stderr)
         return 2
-    return serve(studio, settings)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +14,6 @@ from orfeas.errors import BadRequest
 
 def default_data_dir() -> Path:
     """``$XDG_DATA_HOME/orfeas``, or ``~/.local/share/orfeas``."""
-    import os
-
     base = os.environ.get("XDG_DATA_HOME")
     return (Path(base) if base else Path.home() / ".local" / "share") / "orfeas"
 
@@ -27,6 +26,10 @@ class Settings(BaseSettings):
     engine: Literal["auto", "sketch", "hunyuan3d"] = Field(
         "auto",
         description="which engine; auto takes Hunyuan3D where a GPU and its weights are found, else sketch",
+    )
+    sketch_shape: Literal["inflation", "learned"] = Field(
+        "inflation",
+        description="where the built-in engine takes depth from: the inflated outline, or a small network",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N; for engines that can use a GPU")
     hunyuan3d_path: Path | None = Field(
@@ -46,7 +49,10 @@ class Settings(BaseSettings):
         default_factory=default_data_dir,
         description="where results are kept; made when the first result is written",
     )
-    host: str = Field("127.0.0.1", description="address that the app listens on")
+    host: str = Field(
+        default_factory=lambda: os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),  # Hugging Face Spaces set that one
+        description="address that the app listens on",
+    )
     port: int = Field(7860, ge=1, le=65535, description="port that the app listens on")
     public_url: str = Field("", description="the address that users see, such as https://app.example.org")
     queue_size: int = Field(20, ge=1, le=1000, description="how many jobs may wait; one more is refused with 503")

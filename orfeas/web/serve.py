@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orfeas.errors import BadRequest
 from orfeas.telemetry import log
 from orfeas.web.jobs import Jobs
 
@@ -52,9 +54,11 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
 
     jobs = Jobs(studio, settings.queue_size)
     demo = build_app(studio, settings, jobs)
+    port = port or settings.port
+    _check_port(settings.host, port)
     _, url, _ = demo.launch(
         server_name=settings.host,
-        server_port=port or settings.port,
+        server_port=port,
         prevent_thread_lock=True,
         quiet=True,
         share=False,
@@ -91,6 +95,8 @@ def serve(studio: Studio, settings: Settings) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
+    if lost := studio.library.clean():
+        log.warning("%d results were cut off when the app last ended, and have been removed", lost)
     server = start(studio, settings)
     log.info("ORFEAS is at %s (%s: %s)", settings.public_url or server.url, studio.engine.title, studio.engine.reason)
     stopping.wait()
@@ -98,6 +104,21 @@ def serve(studio: Studio, settings: Settings) -> int:
     finished = server.close(settings.drain_seconds)
     studio.close()
     return 0 if finished else 1
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raise `BadRequest` if the port cannot be listened on; Gradio's own words for that name no remedy of ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise BadRequest(
+                f"The app cannot listen on {host}:{port} ({error.strerror}): end what uses that port, or set"
+                " ORFEAS_PORT to another.",
+                "bad_port",
+            ) from error
 
 
 def prepare_gradio(settings: Settings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -260,6 +261,29 @@ def test_a_signal_stops_the_program(tmp_path, number):
         process.wait()
         process.stderr.close()
     assert {path.name for path in tmp_path.iterdir()} <= {"gradio"}
+
+
+def test_a_port_in_use_is_one_sentence(tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        environment = {
+            **os.environ, "ORFEAS_PORT": str(port), "ORFEAS_ENGINE": "sketch", "ORFEAS_DATA_DIR": str(tmp_path),
+        }  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, str(Path(__file__).parents[2] / "app.py")],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
+    assert "ORFEAS_PORT" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_stopping_waits_for_the_running_job_and_takes_no_more(photo, tmp_path):
