@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orfeas import __version__, request
 from orfeas.errors import BadRequest, OrfeasError
 from orfeas.request import GenerationRequest
+
+if TYPE_CHECKING:
+    from orfeas.recipe import KeptLatent
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 OPTIONS = ("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces")
@@ -105,8 +108,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--texture", metavar="NAME", help=f"{', '.join(request.TEXTURES)} (default: photo)")
     parser.add_argument("--base", metavar="NAME", help=f"{', '.join(request.BASES)} (default: none)")
     parser.add_argument("--max-faces", metavar="N", help="at most so many triangles (default: the quality's)")
-    parser.add_argument("--recipe", type=Path, metavar="FILE", help="make a result again from its recipe.json")
+    parser.add_argument(
+        "--recipe", type=Path, metavar="FILE",
+        help="make a result again from its recipe.json, with any other options given; Hunyuan3D re-meshes from the"
+        " latent.npy beside it, without diffusion, unless --seed or the cutout is another",
+    )  # fmt: skip
     parser.add_argument("--engine", metavar="NAME", help="auto, sketch or hunyuan3d (default: ORFEAS_ENGINE, or auto)")
+    parser.add_argument(
+        "--sketch-shape", metavar="NAME",
+        help="inflation or learned: where the built-in engine takes depth from (default: ORFEAS_SKETCH_SHAPE)",
+    )  # fmt: skip
     parser.add_argument(
         "--keep", action="store_true",
         help="also keep the whole result (picture, cutout, GLB, still, turntable, recipe) in a folder beside the file",
@@ -119,7 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run_generate(arguments: argparse.Namespace) -> int:
     """Make a model of each picture; one that fails does not stop the others."""
-    requests = _collect_requests(arguments)
+    requests, latent = _collect_requests(arguments)
     targets = _plan_targets(arguments, requests)
     if arguments.verbose:
         from orfeas.telemetry import configure_logging
@@ -131,26 +142,27 @@ def run_generate(arguments: argparse.Namespace) -> int:
     from orfeas.settings import load_settings
     from orfeas.studio import build_studio
 
-    overrides = {"engine": arguments.engine} if arguments.engine else {}
+    asked = {"engine": arguments.engine, "sketch_shape": arguments.sketch_shape}
+    overrides = {name: value for name, value in asked.items() if value}
     with tempfile.TemporaryDirectory(prefix="orfeas-") as scratch:
         studio = build_studio(load_settings(**overrides, data_dir=Path(scratch)))
         failed = 0
         try:
             with _progress_bar(len(requests), quiet=arguments.json) as show:
                 for one, target in zip(requests, targets, strict=True):
-                    failed += not _make_one(studio, one, target, arguments, show)
+                    failed += not _make_one(studio, one, latent, target, arguments, show)
         finally:
             studio.close()
     return 1 if failed else 0
 
 
-def _make_one(studio, one: GenerationRequest, target: Path, arguments, show) -> bool:
+def _make_one(studio, one: GenerationRequest, latent, target: Path, arguments, show) -> bool:
     from orfeas.studio import Progress
     from orfeas.telemetry import report_bug
 
     source = str(one.picture)
     try:
-        for event in studio.run(one):
+        for event in studio.run(one, latent):
             if isinstance(event, Progress):
                 show(source, event.fraction, event.message)
             else:
@@ -174,6 +186,7 @@ def _say_made(source: str, path: Path, result, as_json: bool) -> None:
             "picture": source,
             "path": str(path),
             "engine": facts["engine"],
+            "remeshed": facts.get("remeshed", False),
             "seconds": facts["seconds"],
             "peak_memory_mb": facts["peak_memory_mb"],
             "faces": report["faces"],
@@ -194,8 +207,8 @@ def _say_made(source: str, path: Path, result, as_json: bool) -> None:
         )
 
 
-def _collect_requests(arguments: argparse.Namespace) -> list[GenerationRequest]:
-    """All that is asked for, checked before any work begins."""
+def _collect_requests(arguments: argparse.Namespace) -> tuple[list[GenerationRequest], KeptLatent | None]:
+    """All that is asked for, checked before any work begins, and the latent of the recipe, if there is one."""
     given = {key: getattr(arguments, key) for key in OPTIONS if getattr(arguments, key) is not None}
     suffix = arguments.output.suffix.lower().lstrip(".")
     names_a_file = suffix in request.FORMATS and not arguments.output.is_dir()
@@ -206,14 +219,14 @@ def _collect_requests(arguments: argparse.Namespace) -> list[GenerationRequest]:
     if arguments.recipe:
         if arguments.pictures:
             raise BadRequest("Give either pictures or --recipe FILE: a recipe names its own picture.")
-        from orfeas.studio import read_recipe
+        from orfeas.recipe import read_recipe
 
-        picture, options = read_recipe(arguments.recipe)
-        return [GenerationRequest.from_options(picture, {**options, **given})]
+        recipe = read_recipe(arguments.recipe)
+        return [GenerationRequest.from_options(recipe.picture, {**recipe.options, **given})], recipe.latent
     if not arguments.pictures:
         raise BadRequest("No picture was given: python -m orfeas PHOTO -o model.stl (--help tells more).")
     pictures = [picture for path in arguments.pictures for picture in _expand(path)]
-    return [GenerationRequest.from_options(picture, given) for picture in pictures]
+    return [GenerationRequest.from_options(picture, given) for picture in pictures], None
 
 
 def _expand(path: Path) -> list[Path]:

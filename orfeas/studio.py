@@ -14,7 +14,8 @@ from orfeas import __version__
 from orfeas.errors import BadPicture, OutOfMemory
 from orfeas.lane import Lane
 from orfeas.library import Library
-from orfeas.request import BASE_SHARE, QUALITIES, GenerationRequest
+from orfeas.recipe import LATENT, KeptLatent, hash_cutout, write_recipe
+from orfeas.request import BASE_SHARE, QUALITIES, GenerationRequest, Quality
 from orfeas.telemetry import PeakMemory, log
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Result:
     """A finished job: a folder in the library and what is in it.
 
     files: "model" (the format asked for), "glb", "preview" (the same scaled to one unit, for viewers), "poster",
-        "turntable", "picture", "cutout" and "recipe", each with its path.
+        "turntable", "picture", "cutout" and "recipe", and of Hunyuan3D "latent", each with its path.
     report: what `orfeas.mesh.report` found, JSON values. facts: engine, seconds a stage and memory, JSON values.
     notes: sentences that the user should read.
     """
@@ -95,12 +96,18 @@ class _Clock:
 
 
 class Studio:
-    """An engine, a library and one lane. Threads may share it; jobs run one at a time, in order of arrival."""
+    """An engine, a library and one lane. Threads may share it; jobs run one at a time, in order of arrival.
 
-    def __init__(self, settings: Settings, engine: Engine, library: Library):
+    qualities: what each quality's name means to the engine; as `QUALITIES` has it by default.
+    """
+
+    def __init__(
+        self, settings: Settings, engine: Engine, library: Library, qualities: Mapping[str, Quality] | None = None
+    ):
         self.settings = settings
         self.engine = engine
         self.library = library
+        self.qualities = qualities or QUALITIES[engine.name]
         self._lane = Lane()
         self._load_lock = threading.Lock()
         self._loaded = False
@@ -110,9 +117,11 @@ class Studio:
 
     # --- the one way ---------------------------------------------------------------------------------------------
 
-    def run(self, request: GenerationRequest) -> Iterator[Progress | Result]:
+    def run(self, request: GenerationRequest, latent: KeptLatent | None = None) -> Iterator[Progress | Result]:
         """Yield `Progress` as the job goes on and, last of all, its `Result`.
 
+        latent: of the recipe that the request was made from; where it fits the request, the shape is meshed from it
+        without diffusion, and a note says whether it was.
         Closing the generator cancels the job, at the latest at its next step, and frees the lane.
         Raises `OrfeasError` for whatever the user can mend.
         """
@@ -122,7 +131,7 @@ class Studio:
                 jobs = "one job" if ahead == 1 else f"{ahead} jobs"
                 yield Progress("waiting", 0.0, f"Waiting for {jobs} before this one")
             with _explain_memory_errors():
-                yield from self._make(request)
+                yield from self._make(request, latent)
             self._finished += 1
         except GeneratorExit:
             log.info("job cancelled")
@@ -173,14 +182,16 @@ class Studio:
 
     # --- the stages ----------------------------------------------------------------------------------------------
 
-    def _make(self, request: GenerationRequest) -> Iterator[Progress | Result]:
+    def _make(self, request: GenerationRequest, kept: KeptLatent | None) -> Iterator[Progress | Result]:
+        import numpy as np
+
         from orfeas.cutout import cut_out
         from orfeas.mesh.finish import make_solid, place
         from orfeas.mesh.report import inspect
         from orfeas.picture import load_picture
 
         engine = self.engine
-        quality = QUALITIES[engine.name][request.quality]
+        quality = self.qualities[request.quality]
         clock = _Clock(STAGE_SHARES[engine.name])
         memory = PeakMemory().start()
         result_id = self.library.new_id()
@@ -192,10 +203,17 @@ class Studio:
         yield clock.enter("cutout", "Finding the subject")
         cutout = cut_out(picture, request.background, request.taps)
 
+        misfit = kept.explain_misfit(engine, request.seed, cutout) if kept else ""
+        latent = kept.load() if kept and not misfit else None
         yield clock.enter("shape", "Making the shape" if self._loaded else "Loading the engine")
         self.load()
+        if latent is None:
+            making, shape_note = engine.shape(cutout, quality, request.seed), misfit
+        else:
+            yield clock.at(0.0, "Re-meshing from the kept latent")
+            making, shape_note = engine.remesh(latent, quality), kept.note
         shape, shape_facts = None, {}
-        for event in engine.shape(cutout, quality, request.seed):
+        for event in making:
             if hasattr(event, "vertices"):
                 shape = event
             else:
@@ -203,6 +221,8 @@ class Studio:
                 yield clock.at(event.fraction, event.message)
         if shape is None:
             raise RuntimeError(f"{engine.name} ended without a mesh")
+        if latent is not None:
+            shape_facts |= kept.how_sampled(shape_facts)
 
         yield clock.enter("solid", "Making it solid")
         max_faces = min(quality.faces, request.max_faces or quality.faces)
@@ -238,8 +258,11 @@ class Studio:
             for message, more in self._write(folder, request, picture, cutout, shape):
                 names.update(more)
                 yield clock.at(len(names) / 8, message)
+            if "latent" in shape_facts:
+                np.save(folder / LATENT, shape_facts.pop("latent"), allow_pickle=False)
+                names["latent"] = LATENT
             clock.stop()
-            notes = _unique([*picture.notes, *cutout.notes, *([engine.caveat] if engine.caveat else [])])
+            notes = _unique([*picture.notes, *cutout.notes, shape_note, engine.caveat])
             facts = {
                 "engine": engine.name,
                 "engine_version": engine.version,
@@ -247,14 +270,23 @@ class Studio:
                 "device": engine.device,
                 "cutout": cutout.method,
                 "cutout_explanation": cutout.explanation,
+                "cutout_sha256": hash_cutout(cutout),
                 "seed": request.seed,
                 "seconds": {**clock.seconds, "total": round(sum(clock.seconds.values()), 3)},
                 "peak_memory_mb": memory.read_mb(),
                 "changes": [change.to_dict() for change in changes],
-                **{key: value for key, value in shape_facts.items() if key != "latent"},
+                **shape_facts,
             }
             names["recipe"] = "recipe.json"
-            _write_recipe(folder / "recipe.json", request, picture, report.to_dict(), facts, notes, names)
+            write_recipe(
+                folder / "recipe.json",
+                request=request,
+                picture=picture,
+                report=report.to_dict(),
+                facts=facts,
+                notes=notes,
+                files=names,
+            )
         folder = self.library.results / result_id
         log.info("job %s: done in %.1f s", result_id[:8], facts["seconds"]["total"])
         yield Progress("files", 1.0, "Done")
@@ -307,40 +339,6 @@ def generate(picture: Path | str | bytes, *, folder: Path | str | None = None, *
     finally:
         studio.close()
     return result
-
-
-def read_recipe(path: Path) -> tuple[Path, dict[str, Any]]:
-    """The picture and the options that a ``recipe.json`` records. Raises `BadRequest` if it is none."""
-    import json
-
-    from orfeas.errors import BadRequest
-
-    try:
-        recipe = json.loads(Path(path).read_text(encoding="utf-8"))
-        picture = Path(path).parent / Path(recipe["picture"]["file"]).name
-        options = dict(recipe["request"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BadRequest(f"{path} is not a recipe: give the recipe.json of a result's folder.", "bad_recipe") from error
-    if not picture.is_file():
-        raise BadRequest(f"{path} names the picture {picture.name}, which is not beside it.", "bad_recipe")
-    return picture, options
-
-
-def _write_recipe(path: Path, request, picture, report, facts, notes, names) -> None:
-    import json
-    from datetime import datetime, timezone
-
-    recipe = {
-        "orfeas": __version__,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "request": request.options(),
-        "picture": {"file": names["picture"], "sha256": picture.sha256},
-        "report": report,
-        "facts": facts,
-        "notes": list(notes),
-        "files": names,
-    }
-    path.write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
 
 
 def _without_colours(mesh: Mesh) -> Mesh:

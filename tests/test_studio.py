@@ -10,8 +10,9 @@ import pytest
 import trimesh
 
 from orfeas.errors import BadPicture, OrfeasError, OutOfMemory
+from orfeas.recipe import read_recipe
 from orfeas.request import FORMATS, QUALITIES, GenerationRequest
-from orfeas.studio import STAGE_SHARES, STAGES, Progress, Result, read_recipe
+from orfeas.studio import STAGE_SHARES, STAGES, Progress, Result
 from tests.conftest import PacedEngine, sphere
 from tests.drawings import DRAWINGS, draw
 
@@ -76,15 +77,23 @@ def test_a_result_is_a_whole_folder(make_studio):
 def test_a_recipe_makes_the_same_model_again(make_studio):
     studio = make_studio()
     first = finish(studio, GenerationRequest(draw("mug", transparent=False), quality="draft", seed=11, name="mug"))
-    picture, options = read_recipe(first.files["recipe"])
-    again = finish(studio, GenerationRequest.from_options(picture, options))
+    recipe = read_recipe(first.files["recipe"])
+    assert recipe.latent is None
+    again = finish(studio, GenerationRequest.from_options(recipe.picture, recipe.options))
     assert again.id != first.id
     for key in set(first.files) - {"recipe"}:
         assert again.files[key].read_bytes() == first.files[key].read_bytes(), key
 
 
 @pytest.mark.parametrize(
-    "trouble", ["not json", "[]", '{"request": {}}', '{"picture": {"file": "a.png"}, "request": {}}']
+    "trouble",
+    [
+        "not json",
+        "[]",
+        '{"request": {}}',
+        '{"picture": {"file": "a.png"}, "request": {}}',
+        '{"picture": {"file": "a.png"}, "request": {}, "files": {"latent": 7}, "facts": []}',
+    ],
 )
 def test_what_is_no_recipe_is_refused(tmp_path, trouble):
     (tmp_path / "recipe.json").write_text(trouble)

@@ -59,7 +59,8 @@ class _Job:
     seed: int = 0
     pixels: np.ndarray | None = None
     latents: Tensor | None = None  # (1, T, channels) float32 on the CPU, rounded to half precision
-    fraction: float = 0.0
+    starts_at: float = 0.0  # of the whole way (`STARTS`); progress counts from here
+    fraction: float = 0.0  # of the job
     seconds: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -176,17 +177,19 @@ class Hunyuan3DEngine:
     def remesh(self, latent: np.ndarray, quality: Quality) -> Iterator[Step | Mesh]:
         """Another grid for the latent of an earlier job, without diffusion; the same grid gives the same mesh.
 
-        latent: (T, channels) as in the facts of `shape`. Raises `BadRequest` for another shape.
+        latent: (T, channels) as in the facts of `shape`. The facts are those of `shape`, without the diffusion's.
+        Raises `BadRequest` for another shape.
         """
         expected = self.config.latent_shape[1:]
         latent = np.asarray(latent)
         if latent.shape != expected or not np.issubdtype(latent.dtype, np.floating) or not np.isfinite(latent).all():
             raise BadRequest(
                 f"A latent of shape {latent.shape} and type {latent.dtype} cannot be meshed: it has to be {expected}"
-                " finite floating-point numbers of the same model.",
+                " finite floating-point numbers of the same model; without it, the shape is made anew.",
                 "bad_latent",
             )
-        yield from self._run(_Job(quality, latents=torch.from_numpy(latent.astype(np.float32))[None]))
+        latents = torch.from_numpy(latent.astype(np.float32))[None]
+        yield from self._run(_Job(quality, latents=latents, starts_at=STARTS["decoding"]))
 
     # --- one job --------------------------------------------------------------------------------------------------
 
@@ -251,12 +254,14 @@ class Hunyuan3DEngine:
         with self._timed(job, "diffusion"):
             dit = self._networks.get("model")
             noise = draw_noise(job.seed, self.config.latent_shape)
+            count = self.approximations.count_steps(job.quality.steps)
+            job.facts["diffusion_steps"] = count
             began = time.perf_counter()
             latents = noise
             steps = sample(
                 dit,
                 features,
-                steps=self.approximations.count_steps(job.quality.steps),
+                steps=count,
                 noise=noise,
                 guidance=GUIDANCE,
                 solver=self.approximations.solver,
@@ -267,10 +272,10 @@ class Hunyuan3DEngine:
                 if isinstance(event, Tensor):
                     latents = event
                     continue
-                done, count = event
-                left = (time.perf_counter() - began) / done * (count - done)
-                message = f"Diffusion step {done} of {count}" + (f", about {_seconds(left)} left" if done > 1 else "")
-                yield Step(_between("diffusion", "decoding", done / count), message)
+                done, total = event
+                left = (time.perf_counter() - began) / done * (total - done)
+                message = f"Diffusion step {done} of {total}" + (f", about {_seconds(left)} left" if done > 1 else "")
+                yield Step(_between("diffusion", "decoding", done / total), message)
             # As the latent is kept, so it is used: a mesh made from the recipe is the same mesh.
             job.latents = latents.to(torch.float16).float().cpu()
 
@@ -367,7 +372,7 @@ def _between(stage: str, following: str | None, done: float) -> float:
 
 def _not_backwards(event: Step | Mesh, job: _Job) -> Step | Mesh:
     if isinstance(event, Step):
-        job.fraction = max(job.fraction, event.fraction)
+        job.fraction = max(job.fraction, (event.fraction - job.starts_at) / (1.0 - job.starts_at))
         return Step(job.fraction, event.message, event.facts)
     return event
 
