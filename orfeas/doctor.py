@@ -128,7 +128,7 @@ def _look_at_gpu() -> Iterator[Finding]:
         import torch
     except ImportError:
         return
-    from orfeas.engines.choose import explain_no_gpu
+    from orfeas.engines.gpu import explain_no_gpu
 
     if not torch.cuda.is_available():
         yield Finding("cuda", NOTE, explain_no_gpu())
@@ -158,9 +158,13 @@ def _ask_driver() -> Iterator[Finding]:
 
 
 def _look_at_weights(settings: Settings) -> Iterator[Finding]:
+    from orfeas.engines.gpu import rule_out_gpu
     from orfeas.engines.hunyuan3d.download import LICENSE, check_weights, explain_missing, find_weights
 
     weights = find_weights(settings)
+    if weights is None and (reason := rule_out_gpu()):
+        yield Finding("weights", NOTE, f"Hunyuan3D's are not here, and of no use here: {reason}")
+        return
     if weights is None:
         yield Finding(
             "weights", NOTE, f"{explain_missing(settings)} Licence: {LICENSE}, not for the EU, UK, South Korea."

@@ -1,5 +1,6 @@
 import argparse
 import json
+import os
 import sys
 
 import pytest
@@ -17,6 +18,17 @@ def empty_home(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # no .env of the developer's
 
 
+@pytest.fixture
+def driver(monkeypatch):
+    """What makes a GPU possible: a lent one leaves no file behind, so none is needed."""
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
 def found(diagnosis):
     return {finding.name: finding for finding in diagnosis.findings}
 
@@ -28,7 +40,7 @@ def run(*options):
     return arguments.func(arguments)
 
 
-def test_bare_machine_runs_the_built_in_engine(tmp_path):
+def test_bare_machine_runs_the_built_in_engine(tmp_path, driver):
     before = set(tmp_path.rglob("*"))
     diagnosis = diagnose(Settings(_env_file=None, data_dir=tmp_path / "not" / "there"))
     assert (diagnosis.engine, diagnosis.device) == ("sketch", "cpu")
@@ -59,12 +71,20 @@ def test_weights_are_opened_and_judged(tmp_path):
     assert "git lfs pull" in finding.detail
 
 
-def test_forced_engine_that_cannot_run_is_exit_1(monkeypatch, capsys):
+def test_forced_engine_that_cannot_run_is_exit_1(monkeypatch, capsys, driver):
     assert run() == 0
     assert "Will run: sketch on cpu." in capsys.readouterr().out
     monkeypatch.setenv("ORFEAS_ENGINE", "hunyuan3d")
     assert run() == 1
     assert "Nothing can run here. The weights of Hunyuan3D-2.1 are not here" in capsys.readouterr().out
+
+
+def test_without_a_gpu_nothing_asks_for_a_download(no_gpu):
+    diagnosis = diagnose(Settings(_env_file=None))
+    assert "download" not in diagnosis.reason
+    assert "hides every GPU" in diagnosis.reason
+    assert "of no use here" in found(diagnosis)["weights"].detail
+    assert "hides every GPU" in found(diagnosis)["cuda"].detail
 
 
 def test_json_holds_everything(capsys):
@@ -94,7 +114,7 @@ def test_driver_is_asked_whatever_torch_says(monkeypatch, tmp_path):
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 'NVIDIA GeForce RTX 3090, 550.54, 24576 MiB, 24000 MiB'\n")
     program.chmod(0o755)
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: str(program))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert found(diagnose(Settings(_env_file=None)))["driver"].detail == (
         "NVIDIA GeForce RTX 3090, driver 550.54, 24000 MiB of 24576 MiB free"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from orfeas.engines.gpu import explain_no_gpu, rule_out_gpu
 from orfeas.errors import BadWeights, EngineUnavailable
 
 if TYPE_CHECKING:
@@ -28,20 +29,25 @@ def choose_engine(settings: Settings) -> Engine:
 
 def _choose(settings: Settings) -> Engine:
     if settings.engine == "sketch":
-        return _sketch("The built-in engine was asked for (ORFEAS_ENGINE=sketch).")
+        return _sketch(settings, "The built-in engine was asked for (ORFEAS_ENGINE=sketch).")
     forced = settings.engine == "hunyuan3d"
     try:
         return _hunyuan3d(settings, forced)
     except (EngineUnavailable, BadWeights) as error:
         if forced:
             raise
-        return _sketch(f"{error} Until then the built-in engine runs.")
+        then = "Until then" if error.code == "no_weights" else "So"
+        return _sketch(settings, f"{error} {then} the built-in engine runs.")
 
 
-def _sketch(reason: str) -> Engine:
+def _sketch(settings: Settings, reason: str) -> Engine:
     from orfeas.engines.sketch import SketchEngine
 
-    return SketchEngine(reason=reason)
+    if settings.sketch_shape == "inflation":
+        return SketchEngine(reason)
+    from orfeas.engines.sketch.learned import LearnedShape
+
+    return SketchEngine(reason, LearnedShape())
 
 
 def _hunyuan3d(settings: Settings, forced: bool) -> Engine:
@@ -49,6 +55,7 @@ def _hunyuan3d(settings: Settings, forced: bool) -> Engine:
 
     weights = find_weights(settings)
     if weights is None:
+        _refuse_vain_download(settings, forced)
         raise EngineUnavailable(explain_missing(settings), "no_weights")
     try:
         import torch  # noqa: F401
@@ -70,14 +77,20 @@ def _hunyuan3d(settings: Settings, forced: bool) -> Engine:
     )
 
 
+def _refuse_vain_download(settings: Settings, forced: bool) -> None:
+    """Raise what would stand in the way even with the weights, as far as can be told without torch."""
+    if settings.device.strip().lower() == "cpu":
+        choose_device("cpu", forced)
+    elif reason := rule_out_gpu():
+        raise _without_gpu(reason, forced)
+
+
 def choose_device(asked: str, forced: bool) -> tuple[str, str]:
-    """("cuda:0", why): the device that Hunyuan3D would run on. asked: ``ORFEAS_DEVICE``. Imports torch.
+    """("cuda:0", why): the device that Hunyuan3D would run on. asked: ``ORFEAS_DEVICE``. A GPU is asked of torch.
 
     forced: Hunyuan3D was asked for by name; only then does it run on a CPU, and only if that is asked for too.
     Raises `EngineUnavailable`.
     """
-    import torch
-
     asked = asked.strip().lower()
     if asked == "cpu":
         if not forced:
@@ -90,9 +103,11 @@ def choose_device(asked: str, forced: bool) -> tuple[str, str]:
     kind, _, number = asked.partition(":")
     if (kind, number) != ("auto", "") and (kind != "cuda" or (number and not number.isdecimal())):
         raise EngineUnavailable(f"ORFEAS_DEVICE cannot be {asked!r}: use auto, cpu, cuda or cuda:N.", "bad_device")
+    import torch
+
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count == 0:
-        raise EngineUnavailable(f"Hunyuan3D needs a CUDA GPU, and {explain_no_gpu()}.", "no_gpu")
+        raise _without_gpu(explain_no_gpu(), forced)
     index = int(number or 0)
     if index >= count:
         raise EngineUnavailable(
@@ -103,16 +118,9 @@ def choose_device(asked: str, forced: bool) -> tuple[str, str]:
     return f"cuda:{index}", f"a {torch.cuda.get_device_name(index)} is there"
 
 
-def explain_no_gpu() -> str:
-    """Why PyTorch sees no CUDA GPU: half a sentence with the remedy."""
-    import torch
-
-    if torch.version.hip is not None:
-        return "this PyTorch is built for ROCm, and it sees no GPU"
-    if torch.version.cuda is None:
-        return f"this PyTorch ({torch.__version__}) is built without CUDA (a build with it is at pytorch.org)"
-    build = f"PyTorch {torch.__version__}, built for CUDA {torch.version.cuda}"
-    return f"{build}, sees none (nvidia-smi shows whether the driver does)"
+def _without_gpu(reason: str, forced: bool) -> EngineUnavailable:
+    remedy = ": ORFEAS_ENGINE=auto runs the built-in engine" if forced else ""
+    return EngineUnavailable(f"Hunyuan3D needs a CUDA GPU, and {reason}{remedy}.", "no_gpu")
 
 
 def _refuse_too_little_memory(weights: Weights, device: str) -> None:

@@ -4,7 +4,10 @@ import sys
 import pytest
 import torch
 
+from orfeas.engines import choose
+from orfeas.engines import gpu as gpu_room
 from orfeas.engines.choose import choose_device, choose_engine
+from orfeas.engines.gpu import rule_out_gpu
 from orfeas.errors import BadRequest, BadWeights, EngineUnavailable
 from orfeas.settings import Settings
 from tests.engines.hunyuan3d.tiny import FIXTURE, WEIGHTS
@@ -44,14 +47,61 @@ def no_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
+@pytest.fixture
+def driver(monkeypatch):
+    """A machine with NVIDIA's driver, as far as the system is asked about it."""
+    for asker in (choose, gpu_room):
+        monkeypatch.setattr(asker, "rule_out_gpu", lambda: "")
+
+
+@pytest.fixture
+def no_driver(monkeypatch):
+    for asker in (choose, gpu_room):
+        monkeypatch.setattr(asker, "rule_out_gpu", lambda: "no NVIDIA GPU was found here")
+
+
 def settings(**options):
     return Settings(_env_file=None, **options)
 
 
-def test_without_weights_the_built_in_engine_runs_and_says_how_to_get_them():
+def test_without_weights_the_built_in_engine_runs_and_says_how_to_get_them(driver):
     engine = choose_engine(settings())
     assert engine.name == "sketch"
-    assert "python -m orfeas download" in engine.reason
+    assert engine.reason == (
+        "The weights of Hunyuan3D-2.1 are not here; `python -m orfeas download` fetches them (7.4 GB)."
+        " Until then the built-in engine runs."
+    )
+
+
+def test_nobody_is_sent_to_download_in_vain(no_driver):
+    engine = choose_engine(settings())
+    assert engine.reason == (
+        "Hunyuan3D needs a CUDA GPU, and no NVIDIA GPU was found here. So the built-in engine runs."
+    )
+    with pytest.raises(EngineUnavailable, match="no NVIDIA GPU was found here: ORFEAS_ENGINE=auto runs the built-in"):
+        choose_engine(settings(engine="hunyuan3d"))
+    assert "download" not in choose_engine(settings(device="cpu")).reason  # it would take hours: it is not chosen
+    with pytest.raises(EngineUnavailable, match="python -m orfeas download"):
+        choose_engine(settings(engine="hunyuan3d", device="cpu"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it looks for other files there")
+def test_a_gpu_is_ruled_out_by_what_the_system_shows(tmp_path):
+    def ruled_out(**environment):
+        return rule_out_gpu(tmp_path / "root", {"PATH": str(tmp_path / "bin"), **environment})
+
+    (tmp_path / "root" / "dev").mkdir(parents=True)
+    assert ruled_out() == "no NVIDIA GPU was found here"
+    assert ruled_out(SPACES_ZERO_GPU="true") == ""
+    (tmp_path / "root" / "dev" / "nvidia0").touch()
+    assert ruled_out() == ""
+    assert ruled_out(CUDA_VISIBLE_DEVICES="1") == ""
+    for hidden in ("", "-1"):
+        assert "CUDA_VISIBLE_DEVICES" in ruled_out(CUDA_VISIBLE_DEVICES=hidden)
+    (tmp_path / "root" / "dev" / "nvidia0").unlink()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "nvidia-smi").touch(mode=0o755)
+    assert ruled_out() == ""
 
 
 def test_sketch_can_be_asked_for_where_hunyuan3d_could_run(folder, gpu):
@@ -76,13 +126,19 @@ def test_approximations_are_the_settings(folder, gpu):
         choose_engine(settings(hunyuan3d_path=folder, hunyuan3d_approximate="magic"))
 
 
-def test_weights_without_a_gpu_give_the_built_in_engine(folder, no_gpu):
+def test_weights_without_a_gpu_give_the_built_in_engine(folder, no_gpu, driver):
     engine = choose_engine(settings(hunyuan3d_path=folder))
     assert engine.name == "sketch"
-    assert "needs a CUDA GPU" in engine.reason
+    assert "needs a CUDA GPU, and " in engine.reason
+    assert "PyTorch" in engine.reason  # the driver is there, so it is PyTorch that does not see the GPU
 
 
-def test_forced_hunyuan3d_fails_clearly(folder, no_gpu):
+def test_weights_without_a_driver_do_not_blame_pytorch(folder, no_gpu, no_driver):
+    reason = choose_engine(settings(hunyuan3d_path=folder)).reason
+    assert reason == "Hunyuan3D needs a CUDA GPU, and no NVIDIA GPU was found here. So the built-in engine runs."
+
+
+def test_forced_hunyuan3d_fails_clearly(folder, no_gpu, driver):
     with pytest.raises(EngineUnavailable, match=r"weights of Hunyuan3D-2\.1 are not here"):
         choose_engine(settings(engine="hunyuan3d"))
     with pytest.raises(EngineUnavailable, match="needs a CUDA GPU"):

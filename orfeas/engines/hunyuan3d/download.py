@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import Request, urlopen
 
+from orfeas.engines.gpu import rule_out_gpu
 from orfeas.errors import BadRequest, BadWeights, OrfeasError
 
 if TYPE_CHECKING:
@@ -325,8 +326,13 @@ def run_download(arguments: argparse.Namespace) -> int:
 
 
 def ask_for_acceptance(accepted: bool) -> None:
-    """Print the terms and size; return only if the licence is accepted. Raises `BadRequest`."""
+    """Print the terms, the size, and whether they would be of use here.
+
+    Returns only if the licence is accepted; raises `BadRequest`.
+    """
     print(LICENSE_TERMS)
+    if reason := rule_out_gpu():
+        print(f"This machine could not use them ({reason}): download them where they shall run.")
     print(
         f"The download is {_gb(RELEASE.size)}; converted, it takes {_gb(RELEASE.converted_size)}, and for a moment both"
         " are there."
