@@ -16,7 +16,6 @@ from tests.web.conftest import (  # fixtures
     http,
     pace,
     photo,
-    pytest_configure,
     server,
     url,
 )

@@ -133,13 +133,3 @@ def file_data(path: str) -> dict:
 def endpoint_index(http: httpx.Client, name: str = "generate") -> int:
     """Gradio's number of a named endpoint, for the queue's own protocol."""
     return next(d["id"] for d in http.get("/config").json()["dependencies"] if d["api_name"] == name)
-
-
-def pytest_configure(config):
-    """Not ours: Gradio and its client leave sockets to the collector, and Gradio uses old options of pandas."""
-    for known in (
-        "ignore:unclosed (<socket|event loop|transport):ResourceWarning",
-        "ignore:'future.no_silent_downcasting' is deprecated",
-        "ignore:The copy keyword is deprecated",
-    ):
-        config.addinivalue_line("filterwarnings", known)
