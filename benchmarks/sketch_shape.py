@@ -99,20 +99,25 @@ def main() -> None:
             mesh = make(view, source)
             seconds[name] += time.process_time() - started
             scores[name].append(score(mesh, view))
+        if len(names) % 20 == 0:
+            print(json.dumps(summarize(names, scores, seconds)), file=sys.stderr, flush=True)
+    print(json.dumps(summarize(names, scores, seconds)))
+
+
+def summarize(names: list[str], scores: dict[str, list[dict[str, float]]], seconds: dict[str, float]) -> dict:
+    """Mean scores of every source over the views so far, and how often the learned shape overlaps more."""
     result: dict = {"benchmark": "sketch_shape", "views": len(names)}
-    for name, rows in scores.items():
+    for source, rows in scores.items():
         mean = {key: round(float(np.mean([row[key] for row in rows])), 4) for key in rows[0]}
-        result[name] = {**mean, "cpu_seconds": round(seconds[name] / len(names), 2)}
-        if not arguments.objects:
-            kinds = {
-                kind: np.mean([row["iou"] for row, own in zip(rows, names, strict=True) if own == kind])
-                for kind in names
-            }
-            result[name]["iou_by_family"] = {kind: round(float(value), 3) for kind, value in kinds.items()}
+        result[source] = {**mean, "cpu_seconds": round(seconds[source] / len(names), 2)}
+        if set(names) == {family.__name__ for family in families.HELD_OUT}:
+            for kind in dict.fromkeys(names):
+                own = [row["iou"] for row, name in zip(rows, names, strict=True) if name == kind]
+                result[source][f"iou of {kind}"] = round(float(np.mean(own)), 4)
     if "learned" in scores:
         wins = [new["iou"] > old["iou"] for new, old in zip(scores["learned"], scores["inflation"], strict=True)]
         result["learned_wins"] = round(float(np.mean(wins)), 3)
-    print(json.dumps(result))
+    return result
 
 
 if __name__ == "__main__":

@@ -3,13 +3,15 @@ import pytest
 import torch
 from torch import nn
 
+from orfeas.engines.choose import choose_engine
 from orfeas.engines.sketch import SketchEngine, learned
-from orfeas.engines.sketch.learned import LearnedShape, frame_picture, inflated_depth, outline_distance
+from orfeas.engines.sketch.learned import LearnedShape, frame_picture, inflated_depth, outline_distance, soften
 from orfeas.engines.sketch.train.export import to_onnx
 from orfeas.engines.sketch.train.network import SketchNet
-from orfeas.errors import BadWeights
+from orfeas.errors import BadRequest, BadWeights
 from orfeas.mesh import signed_volume
 from orfeas.request import QUALITIES
+from orfeas.settings import load_settings
 from orfeas.silhouette import bounding_box, subject_mask
 from tests.engines.test_sketch import seen_from_front, unmatched_edges
 from tests.silhouettes import as_cutout, disc, mug
@@ -85,7 +87,7 @@ def test_frame_holds_the_crop_in_its_middle(size):
 @pytest.mark.parametrize("drawn", [disc(200), mug()], ids=["disc", "mug"])
 def test_untrained_network_is_inflation(models, drawn):
     inflated = shape(drawn)
-    for share in (0.0, 0.5):
+    for share in (0.0, learned.VOLUME_SHARE):
         mesh = shape(drawn, LearnedShape(models / "still.onnx", volume_share=share))
         ours, theirs = (signed_volume(m.vertices, m.faces) for m in (mesh, inflated))
         assert ours == pytest.approx(theirs, rel=0.12)
@@ -117,9 +119,34 @@ def test_mirrored_picture_gives_the_mirrored_answer(models):
         np.testing.assert_allclose(there.logits, here.logits[..., ::-1], atol=1e-3)
 
 
+def test_softening_rounds_blocks_and_keeps_wires():
+    z, y, x = np.mgrid[-16:17, -30:31, -30:31].astype(np.float32)
+    distance = np.maximum(12 - np.maximum(abs(x + 15), abs(y)), 0.9 - abs(x - 12))[0]  # a block, and a wire beside it
+    values = np.minimum(distance, 8 - abs(z))
+    sharp = values.copy()
+    soften(values, distance)
+    np.testing.assert_array_equal(values[..., 40:], sharp[..., 40:])
+    assert values[16, 30, 15] == pytest.approx(sharp[16, 30, 15], abs=1.0)
+    assert sharp[24, 18, 15] == 0  # on an edge of the block
+    assert values[24, 18, 15] < -0.3
+    assert values[24, 30, 15] == pytest.approx(0, abs=0.05)  # in the middle of a face
+
+
+def test_setting_chooses_the_shipped_network():
+    assert choose_engine(load_settings(engine="sketch", sketch_shape="inflation")).version == "sketch-1"
+    engine = choose_engine(load_settings(engine="sketch", sketch_shape="learned"))
+    assert engine.version == "sketch-1+learned-1"
+    assert learned.MODEL.stat().st_size < 16e6
+    *_, mesh = engine.shape(as_cutout(mug()), DRAFT, 1)
+    assert unmatched_edges(mesh.faces) == 0
+    assert not np.array_equal(mesh.faces, shape(mug()).faces)
+    with pytest.raises(BadRequest, match="ORFEAS_SKETCH_SHAPE"):
+        load_settings(sketch_shape="clay")
+
+
 def test_missing_and_damaged_models_are_named(tmp_path):
     with pytest.raises(BadWeights, match=r"absent\.onnx is missing.*ORFEAS_SKETCH_SHAPE"):
-        shape(disc(100), LearnedShape(tmp_path / "absent.onnx"))
+        LearnedShape(tmp_path / "absent.onnx")
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"not a network")
     with pytest.raises(BadWeights, match=r"broken\.onnx is damaged"):

@@ -26,6 +26,8 @@ class ShapeField:
 class ShapeSource(Protocol):
     """Where a shape comes from: inflation of the silhouette, or a learned volume."""
 
+    version: str  # changes whenever the same subject could give another field
+
     def field(self, subject: Subject, seed: int) -> ShapeField:
         """The shape of one subject on its grid."""
 

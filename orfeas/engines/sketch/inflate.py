@@ -45,6 +45,8 @@ class Guess:
 class Inflation:
     """The `ShapeSource` that needs no weights."""
 
+    version = "inflation-1"
+
     def field(self, subject: Subject, seed: int) -> ShapeField:
         """The inflated silhouette with its relief."""
         square = inflate(subject.distance)

@@ -21,6 +21,7 @@ from orfeas.errors import BadWeights
 
 MODEL = Path(__file__).resolve().parents[3] / "assets" / "models" / "sketch-shape.onnx"
 
+REMEDY = "Put the file of this version back, or set ORFEAS_SKETCH_SHAPE=inflation."
 PICTURE = 128  # pixels along a side of the network's picture
 GRID = 64  # cells along a side of its answer
 LAYERS = 80  # cells of its answer in z
@@ -29,6 +30,14 @@ FILL = 115 / 128  # the subject's longer side
 CHANNELS = 20
 TRUNCATION = 4.0  # cells: the field's values end here, which is farther than any surface edge reaches
 LEAST_HALF = 0.75  # in cells: half the thickness that every part of the silhouette keeps
+# Fixed on the families held out from training (`train/RUNS.md`):
+VOLUME_SHARE = 0.25  # how much the voxels count against the two faces
+THRESHOLD = -0.5  # logit from which a voxel is solid; below 0, as overlap counts what is missed more than what is added
+BLUR = 1.5  # of what is added to inflation, in the network's cells: takes its noise off the surface
+FULLER = (
+    0.1  # share of the inflated thickness added to the network's, which hedges: the least error is on the thin side
+)
+SOFTNESS = 1.1  # in the grid's cells: blur of the field, but not where the outline is thin
 
 
 @dataclass(frozen=True)
@@ -48,9 +57,16 @@ class Prediction:
 
 
 class LearnedShape:
-    """The `orfeas.engines.sketch.field.ShapeSource` that runs the network. Not to be shared between threads."""
+    """The `orfeas.engines.sketch.field.ShapeSource` that runs the network. Not to be shared between threads.
 
-    def __init__(self, model: Path = MODEL, volume_share: float = 0.5, threshold: float = 0.0):
+    Raises `BadWeights` where the model's file is missing.
+    """
+
+    version = "learned-1"
+
+    def __init__(self, model: Path = MODEL, volume_share: float = VOLUME_SHARE, threshold: float = THRESHOLD):
+        if not model.is_file():
+            raise BadWeights(f"The learned shape's file {model.name} is missing. {REMEDY}", "model_missing")
         self._model = model
         self._volume_share = volume_share
         self._threshold = threshold
@@ -60,7 +76,7 @@ class LearnedShape:
     def field(self, subject: Subject, seed: int) -> ShapeField:
         """The solid between the front and the back that the network sees, with the relief of inflation.
 
-        Raises `BadWeights` where the model's file is missing or not a network of this kind.
+        Raises `BadWeights` where the model's file is damaged.
         """
         # the engine asks again for the same crop on finer grids
         if self._last is None or self._last[0] is not subject.rgba:
@@ -91,13 +107,10 @@ class LearnedShape:
     def _load(self):
         import cv2
 
-        remedy = "Set ORFEAS_SKETCH_SHAPE=inflation, or put the file back."
-        if not self._model.is_file():
-            raise BadWeights(f"The learned shape's file {self._model.name} is missing. {remedy}", "model_missing")
         try:
             return cv2.dnn.readNetFromONNX(str(self._model))
         except cv2.error as error:
-            raise BadWeights(f"The learned shape's file {self._model.name} is damaged. {remedy}") from error
+            raise BadWeights(f"The learned shape's file {self._model.name} is damaged. {REMEDY}") from error
 
 
 def build_field(
@@ -109,13 +122,19 @@ def build_field(
     as sharp and as round as inflation makes it. volume_share: in [0, 1], how much the voxels count against the two
     faces. threshold: logit from which a voxel is solid.
     """
+    import cv2
+
     unit = FILL / max(subject.cells)  # of a cell, in frame units
     height = np.sqrt(inflate(subject.distance))
     known = nearest_known(prediction.inside)
-    front = height + at_nodes(prediction.front[known], prediction, subject) / unit
-    back = -height + at_nodes(prediction.back[known], prediction, subject) / unit
-    front += relief(subject, height)
-    middle, half = (front + back) / 2, np.maximum((front - back) / 2, LEAST_HALF) * Guess.draw(seed).thickness
+    front, back = (
+        at_nodes(cv2.GaussianBlur(face[known], (0, 0), BLUR), prediction, subject) / unit
+        for face in (prediction.front, prediction.back)
+    )
+    raised = relief(subject, height) / 2  # of the front alone: half to the middle, half to the thickness
+    middle = (front + back) / 2 + raised
+    half = (1 + FULLER) * height + (front - back) / 2 + raised
+    half = np.maximum(half, LEAST_HALF) * Guess.draw(seed).thickness
     square = half * half
     below, above = np.floor((middle - half).min()) - 2, np.ceil((middle + half).max()) + 2
     slope_square, slope_middle = np.gradient(square), np.gradient(middle)
@@ -136,10 +155,27 @@ def build_field(
             solid = (at_nodes(logits[known], prediction, subject) - threshold) * (0.5 * cells_per_voxel)
             layer = (1 - volume_share) * layer + volume_share * np.clip(solid, -TRUNCATION, TRUNCATION)
         values[index] = np.minimum(layer, subject.distance)
+    soften(values, subject.distance)
     values[[0, -1]] = np.minimum(values[[0, -1]], -0.5)
     # An exact zero would put several vertices into one grid node, and needles between them.
     values[np.abs(values) < 1e-4] = -1e-4
     return ShapeField(values, float(layers[0]))
+
+
+def soften(values: np.ndarray, distance: np.ndarray) -> None:
+    """Blur the field in place by `SOFTNESS`, which rounds its edges, except in parts that the blur would eat away.
+
+    values: (nz, ny, nx) float32. distance: (ny, nx), signed, to the outline; both in cells.
+    """
+    import cv2
+    from scipy.ndimage import gaussian_filter
+
+    size = 2 * round(4 * SOFTNESS) + 1
+    reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    stout = cv2.dilate((distance > 2.5 * SOFTNESS).astype(np.float32), reach)
+    share = np.minimum(cv2.GaussianBlur(stout, (0, 0), SOFTNESS), stout)
+    # what lies outside all parts is blurred as well, or the outline would show where they end
+    values += share * (gaussian_filter(values, SOFTNESS, truncate=3.0) - values)
 
 
 def nearest_known(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
