@@ -44,6 +44,21 @@ class Library:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    @contextlib.contextmanager
+    def add(self, result_id: str, name: str) -> Iterator[Path]:
+        """A path to write one more file of a finished result to; on leaving it is renamed to ``name`` in its folder.
+
+        Raises `FileNotFoundError` if the result is no longer there, `OrfeasError` as `write` does.
+        """
+        folder = self.staging / f"{os.getpid()}-{self.new_id()}"
+        try:
+            with _explain_disk_errors(self.root):
+                folder.mkdir(parents=True)
+                yield folder / name
+                os.replace(folder / name, self.results / result_id / name)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
     def find(self, result_id: str) -> Path | None:
         """The folder of a finished result, or None."""
         if not _ID.fullmatch(result_id):

@@ -8,11 +8,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from orfeas.errors import BadMesh, BadRequest, OrfeasError
-from orfeas.mesh.report import Report, inspect
+from orfeas.mesh.report import Report
 
 PRINTABLE, NOT_PRINTABLE, WRONG_USE = 0, 1, 2
 UNFIXABLE = ("no_volume", "one_sided", "not_solid", "face_budget_too_small")  # read, but no solid can be made of it
@@ -48,6 +47,7 @@ def add_repair_parser(commands) -> argparse.ArgumentParser:
 def run_inspect(arguments: argparse.Namespace) -> int:
     """Print a report for each file. The worst file gives the exit status."""
     from orfeas.mesh.load import load_mesh
+    from orfeas.mesh.repair import inspect_as
     from orfeas.request import SIZE_MM
 
     size = arguments.size_mm
@@ -61,10 +61,7 @@ def run_inspect(arguments: argparse.Namespace) -> int:
             _say_error(error, path, arguments.json)
             status = WRONG_USE
             continue
-        if size is not None:
-            longest = float(mesh.extents.max())
-            mesh = replace(mesh, vertices=mesh.vertices * (size / longest if longest > 0 else 1.0))
-        report = inspect(mesh)
+        report = inspect_as(mesh, size)
         if arguments.json:
             print(json.dumps({"file": str(path), **report.to_dict()}))
         else:

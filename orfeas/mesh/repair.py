@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from orfeas.errors import BadRequest
 from orfeas.mesh import Mesh
 from orfeas.mesh.change import Change
@@ -50,3 +52,16 @@ def repair(
     )
     changes = changes + done
     return placed, inspect(placed, changes=changes), changes
+
+
+def inspect_as(mesh: Mesh, size_mm: float | None = None) -> Report:
+    """The report of a mesh as if its longest side were ``size_mm`` (1 to 1000; None: as it is), nothing repaired.
+
+    Raises `BadRequest` for a size out of range.
+    """
+    if size_mm is None:
+        return inspect(mesh)
+    if not SIZE_MM[0] <= size_mm <= SIZE_MM[1]:
+        raise BadRequest(f"size_mm cannot be {size_mm:g}: use {SIZE_MM[0]:g} to {SIZE_MM[1]:g}.", "out_of_range")
+    longest = float(mesh.extents.max())
+    return inspect(replace(mesh, vertices=mesh.vertices * (size_mm / longest if longest > 0 else 1.0)))

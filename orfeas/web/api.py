@@ -1,4 +1,7 @@
-"""The named endpoints for scripts, /generate and /cutout. "Use via API" shows their docstrings and defaults."""
+"""The named endpoints for scripts, /generate and /cutout; those for meshes are in `orfeas.web.mesh_api`.
+
+"Use via API" shows their docstrings and defaults.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,7 @@ def add_api(jobs: Jobs, cutter: Cutter) -> None:
         except Exception as bug:
             raise refusal(report_bug(bug)) from None
 
-    generate.__doc__ = _docstring(
+    generate.__doc__ = docstring(
         "Make a solid, printable 3D model of the thing in a picture.",
         MEANINGS,
         {
@@ -87,13 +90,13 @@ def add_api(jobs: Jobs, cutter: Cutter) -> None:
             "report": "The request as it was run, the check of the mesh, the seconds of each stage, and notes.",
         },
     )
-    cutout.__doc__ = _docstring(
+    cutout.__doc__ = docstring(
         "Show what would be built: the subject of a picture on transparent ground. Takes a second or two.",
         {name: MEANINGS[name] for name in ("picture", "background")},
         {"file": "A PNG with transparency.", "info": "How the subject was found, and its share of the picture."},
     )
     with gr.Row(visible=False):
-        picture = _explain(Picture(label="picture"))
+        picture = explain(Picture(label="picture"))
         background = _choice("background", BACKGROUNDS)
         gr.Button().click(
             generate,
@@ -143,19 +146,20 @@ def cutout_report(cutout: Cutout) -> dict[str, Any]:
 
 
 def _choice(name: str, choices: tuple[str, ...]) -> Choice:
-    return _explain(Choice(list(choices), value=default_of(name), label=name))
+    return explain(Choice(list(choices), value=default_of(name), label=name))
 
 
 def _amount(name: str, bounds: tuple[float, float], precision: int | None = None) -> Amount:
-    return _explain(Amount(default_of(name), label=name, minimum=bounds[0], maximum=bounds[1], precision=precision))
+    return explain(Amount(default_of(name), label=name, minimum=bounds[0], maximum=bounds[1], precision=precision))
 
 
-def _explain(component):
-    component.meaning = MEANINGS[component.label]
+def explain(component, meanings: Mapping[str, str] = MEANINGS):
+    """The component, with what its label means."""
+    component.meaning = meanings[component.label]
     return component
 
 
-def _docstring(promise: str, parameters: Mapping[str, str], returns: Mapping[str, str]) -> str:
+def docstring(promise: str, parameters: Mapping[str, str], returns: Mapping[str, str]) -> str:
     """In the form that Gradio reads: a promise, Args, Returns."""
     sections = ("Args", parameters), ("Returns", returns)
     lines = [f"{title}:\n" + "\n".join(f"    {name}: {text}" for name, text in of.items()) for title, of in sections]

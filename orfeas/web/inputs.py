@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABCMeta
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import ImageData
 
-from orfeas.errors import BadPicture
+from orfeas.errors import BadMesh, BadPicture, OrfeasError
 from orfeas.request import GenerationRequest
 
-_NOT_AN_UPLOAD = "The picture must be uploaded: a path or an address of another file is not accepted."
+_NOT_AN_UPLOAD = "The {} must be uploaded: a path or an address of another file is not accepted."
 
 
 class _WritesNoStub(type(gr.Image)):
@@ -49,12 +51,42 @@ class Picture(gr.Image, metaclass=_WritesNoStub):
         return str(uploaded_file(payload.path, self.GRADIO_CACHE))
 
 
+class MeshFile(gr.File, metaclass=_WritesNoStub):
+    """A mesh that was uploaded, as the path of its file, unread: `orfeas.mesh.load` judges it.
+
+    Guarded as `Picture` is, whatever Gradio's own `gr.File` does with paths and addresses.
+    """
+
+    is_template = True
+    meaning = ""
+
+    @functools.wraps(gr.File.__init__)  # Gradio reads the signature
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.data_model = ImageData  # FileData answers what was not uploaded with an empty error, before `preprocess`
+
+    def api_info(self) -> dict[str, Any]:
+        return _explained(super().api_info(), self.meaning)
+
+    def example_payload(self) -> Any:
+        return {"path": "part.stl", "url": "part.stl", "meta": {"_type": "gradio.FileData"}}
+
+    example_value = example_payload
+
+    def preprocess(self, payload: Any) -> str | None:
+        if payload is None:
+            return None
+        return str(uploaded_file(payload.path, self.GRADIO_CACHE, BadMesh, "mesh"))
+
+
 def default_of(option: str) -> Any:
     """The default of an option of `GenerationRequest`."""
     return GenerationRequest.__dataclass_fields__[option].default
 
 
-def uploaded_file(path: str | None, upload_folder: str) -> Path:
+def uploaded_file(
+    path: str | None, upload_folder: str, kind: type[OrfeasError] = BadPicture, thing: str = "picture"
+) -> Path:
     """``path`` as a file within ``upload_folder``, links resolved. Raises `gr.Error` for anything else."""
     try:
         file = Path(path or "").resolve(strict=True)
@@ -62,7 +94,7 @@ def uploaded_file(path: str | None, upload_folder: str) -> Path:
             return file
     except (OSError, ValueError):  # ValueError: a NUL in the path
         pass
-    raise refusal(BadPicture(_NOT_AN_UPLOAD, "not_an_upload"), toast=True)
+    raise refusal(kind(_NOT_AN_UPLOAD.format(thing), "not_an_upload"), toast=True)
 
 
 class Choice(gr.Radio, metaclass=_WritesNoStub):

@@ -7,6 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orfeas.export import EXPORTERS, file_name
+from orfeas.formats import writable_formats
 from orfeas.request import QUALITIES
 
 if TYPE_CHECKING:
@@ -24,7 +26,9 @@ STAGE_TITLES = {
     "report": "Measure",
     "files": "Write the files",
 }
-FORMAT_TITLES = {"stl": "STL", "glb": "GLB", "obj": "OBJ", "ply": "PLY", "3mf": "3MF"}
+FORMAT_TITLES = {
+    "stl": "STL", "glb": "GLB", "obj": "OBJ", "ply": "PLY", "3mf": "3MF", "obj_zip": "OBJ zip", "usdz": "USDZ",
+}  # fmt: skip
 _MARK = (
     '<svg class="mark" viewBox="0 0 32 32" aria-hidden="true"><path d="M16 2.5 28 9.2v13.6L16 29.5'
     ' 4 22.8V9.2z" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round"/><path d="M4.6 9.5 16 16l'
@@ -121,10 +125,10 @@ def result_card(result: Result, public_url: str = "") -> str:
         f'<a class="download first" href="{address}/{escape(model.name)}" download>'
         f"<span>Download {FORMAT_TITLES[request.format]}</span><small>{file_size(model)}</small></a>"
     ]
-    others = {"glb": "GLB", "poster": "Still", "cutout": "Cutout", "recipe": "Recipe"}
+    others = {"poster": "Still", "cutout": "Cutout", "recipe": "Recipe"}
     for key, title in others.items():
         file = result.files.get(key)
-        if file and file.name != model.name and not (key == "glb" and request.format == "glb"):
+        if file:
             links.append(
                 f'<a class="download" href="{address}/{escape(file.name)}" download>{title}'
                 f"<small>{file_size(file)}</small></a>"
@@ -142,10 +146,24 @@ def result_card(result: Result, public_url: str = "") -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in result.notes)
     return (
         f'<section class="card result" data-result="{result.id}" data-files="{address}"><h2>{escape(result.name)}</h2>'
-        f'{_verdict(report)}<div class="downloads">{"".join(links)}</div>'
+        f'{_verdict(report)}<div class="downloads">{links[0]}{_also_as(result)}{"".join(links[1:])}</div>'
         f"{_online_viewer(result, public_url)}<dl>{table}</dl>{_timings(facts)}"
         f"{f'<h3>Good to know</h3><ul class=notes>{notes}</ul>' if notes else ''}</section>"
     )
+
+
+def _also_as(result: Result) -> str:
+    """The other formats of the result: each is made when its link is first followed (`orfeas.formats`)."""
+    request = result.request
+    formats = [key for key in writable_formats() if key != request.format]
+    if request.texture == "none":
+        formats.remove("obj_zip")  # without a texture it is the OBJ
+    pills = "".join(
+        f'<a class="pill" href="r/{result.id}/{escape(file_name(result.name, request.size_mm, key))}" download'
+        f' title="{escape(EXPORTERS[key].title)}">{FORMAT_TITLES[key]}</a>'
+        for key in formats
+    )
+    return f'<p class="also"><span class="quiet">Also as</span>{pills}</p>'
 
 
 def _online_viewer(result: Result, public_url: str) -> str:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
+
+from orfeas import export
+from orfeas.errors import EngineUnavailable, OrfeasError
+from orfeas.formats import find_file, make_file
+from orfeas.telemetry import report_bug
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -17,21 +22,17 @@ if TYPE_CHECKING:
     from orfeas.web.jobs import Jobs
 
 MEDIA_TYPES = {
-    ".stl": "model/stl",
-    ".glb": "model/gltf-binary",
-    ".obj": "model/obj",
-    ".ply": "application/ply",
-    ".3mf": "model/3mf",
+    **{Path(f"model.{suffix}").suffix: kind for suffix, kind in export.MEDIA_TYPES.items()},
     ".json": "application/json",
     ".png": "image/png",
     ".webp": "image/webp",
 }
-_TOKEN = re.compile(r"[0-9a-f]{32}")
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
 def build_routes(jobs: Jobs) -> list[BaseRoute]:
     """Routes for Gradio's own application; each answers HEAD too, and also while a job runs."""
+    converter = ThreadPoolExecutor(1, thread_name_prefix="formats")  # one at a time: memory, and nothing made twice
 
     async def health(request: Request) -> Response:
         facts = jobs.studio.health()
@@ -69,7 +70,15 @@ def build_routes(jobs: Jobs) -> list[BaseRoute]:
         return JSONResponse(job.to_dict(), headers=_NO_STORE)
 
     async def result_file(request: Request) -> Response:
-        file = await asyncio.to_thread(_find_file, jobs, **request.path_params)
+        library, wanted = jobs.studio.library, (request.path_params["result_id"], request.path_params["name"])
+        try:
+            file = await asyncio.to_thread(find_file, library, *wanted)
+            if file is None:
+                file = await asyncio.get_running_loop().run_in_executor(converter, make_file, library, *wanted)
+        except OrfeasError as error:
+            return JSONResponse({"error": str(error)}, 501 if isinstance(error, EngineUnavailable) else 503)
+        except Exception as bug:
+            return JSONResponse({"error": report_bug(bug)}, 500)
         if file is None:
             return JSONResponse({"error": "There is no such result: it may have expired."}, 404)
         kind = MEDIA_TYPES.get(file.suffix, "application/octet-stream")
@@ -94,11 +103,3 @@ def build_routes(jobs: Jobs) -> list[BaseRoute]:
         Route("/jobs/{token}/stop", stop_job, methods=["POST"]),
         Route("/r/{result_id}/{name}", result_file),
     ]
-
-
-def _find_file(jobs: Jobs, result_id: str, name: str) -> Path | None:
-    """A file of a finished result; both parts are matched, never joined unseen."""
-    folder = jobs.studio.library.find(result_id) if _TOKEN.fullmatch(result_id) else None
-    if folder is None:
-        return None
-    return next((file for file in folder.iterdir() if file.name == name and file.is_file()), None)

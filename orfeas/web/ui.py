@@ -20,6 +20,7 @@ from orfeas.request import (
 from orfeas.web import handlers, panels
 from orfeas.web.api import add_api
 from orfeas.web.inputs import Amount, Choice, Picture, default_of
+from orfeas.web.mesh_api import MeshBench, add_mesh_api
 
 if TYPE_CHECKING:
     from orfeas.settings import Settings
@@ -210,4 +211,5 @@ def build_app(studio: Studio, settings: Settings, jobs: Jobs) -> gr.Blocks:
         demo.unload(page.leave)
 
         add_api(jobs, cutter)
+        add_mesh_api(MeshBench(jobs.limit))
     return demo.queue(max_size=None, default_concurrency_limit=None)

@@ -15,6 +15,7 @@ from PIL import Image
 from orfeas.request import GenerationRequest
 from tests.web.conftest import call, endpoint_index, file_data, upload, wait_until, write_photo
 
+ENDPOINTS = {"/generate", "/cutout", "/inspect", "/repair"}
 BAD_OPTIONS = [
     ({"quality": "ultra"}, "quality cannot be 'ultra': use draft, standard or high."),
     ({"format": "exe"}, "format cannot be 'exe': use stl, glb, obj, ply or 3mf."),
@@ -97,7 +98,7 @@ def test_no_picture_is_a_sentence(client):
 
 def test_the_docs_name_every_option_with_its_default_and_meaning(client, http):
     endpoints = http.get("/gradio_api/info").json()["named_endpoints"]
-    assert set(endpoints) == {"/generate", "/cutout"}
+    assert set(endpoints) == ENDPOINTS
     generate = endpoints["/generate"]
 
     fields = GenerationRequest.__dataclass_fields__
@@ -115,7 +116,7 @@ def test_the_docs_name_every_option_with_its_default_and_meaning(client, http):
 
 
 def test_no_other_endpoint_is_listed(client):
-    assert set(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == {"/generate", "/cutout"}
+    assert set(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ENDPOINTS
 
 
 def test_every_progress_reaches_the_client_in_order(client, photo, pace):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 
 import pytest
+
+from tests import npm
 
 VERSION = "2.7.0"
 SCRIPT = """
@@ -34,14 +35,7 @@ process.exit(0);
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     """A folder with the client installed."""
-    folder = tmp_path_factory.mktemp("javascript")
-    if not shutil.which("node") or not shutil.which("npm"):
-        pytest.skip("node and npm are not installed: the JavaScript client is not tested")
-    (folder / "package.json").write_text('{"type": "module", "private": true}')
-    install = ["npm", "install", "--no-audit", "--no-fund", "--prefer-offline", f"@gradio/client@{VERSION}"]
-    done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=120)
-    if done.returncode:
-        pytest.skip(f"npm could not install @gradio/client: {done.stderr[-300:]}")
+    folder = npm.install(tmp_path_factory.mktemp("javascript"), f"@gradio/client@{VERSION}")
     (folder / "call.js").write_text(SCRIPT)
     return folder
 

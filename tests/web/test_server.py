@@ -170,6 +170,70 @@ def test_results_are_served_by_their_id_only(client, http, server, photo):
         assert http.get(wrong).status_code in (404, 400), wrong
 
 
+def test_other_formats_of_a_result_are_made_when_asked_for(client, http, server, photo):
+    _, answer = client.predict(handle_file(photo), format="stl", size_mm=20, api_name="/generate")
+    base = f"/r/{answer['id']}/{answer['name']}_20mm"
+    folder = server.jobs.studio.library.find(answer["id"])
+
+    head = http.head(f"{base}.ply")  # the first request may be a HEAD or ask for a part
+    assert (head.status_code, head.content) == (200, b"")
+    part = http.get(f"{base}.obj", headers={"Range": "bytes=0-7"})
+    assert (part.status_code, part.content) == (206, b"# ORFEAS")
+    kinds = {
+        "stl": "model/stl", "3mf": "model/3mf", "glb": "model/gltf-binary", "obj": "model/obj", "ply": "model/ply",
+        "obj.zip": "application/zip",
+    }  # fmt: skip
+    for suffix, kind in kinds.items():
+        got = http.get(f"{base}.{suffix}")
+        assert got.status_code == 200, suffix
+        assert got.headers["content-type"] == kind
+        assert got.headers["content-disposition"].startswith("attachment")
+        assert (folder / f"{answer['name']}_20mm.{suffix}").read_bytes() == got.content
+    assert head.headers["content-length"] == str(len(http.get(f"{base}.ply").content))
+    for wrong in (f"{base}.fbx", f"{base.replace('20mm', '21mm')}.ply", f"/r/{'0' * 32}/{answer['name']}_20mm.ply"):
+        assert http.get(wrong).status_code == 404, wrong
+
+
+def test_many_at_once_get_the_same_new_file(client, http, url, photo):
+    import concurrent.futures
+
+    _, answer = client.predict(handle_file(photo), size_mm=20, api_name="/generate")
+    address = f"{url}/r/{answer['id']}/{answer['name']}_20mm.ply"
+    with concurrent.futures.ThreadPoolExecutor(6) as users:
+        answers = list(users.map(lambda _: httpx.get(address, timeout=60), range(6)))
+    assert {got.status_code for got in answers} == {200}
+    assert len({got.content for got in answers}) == 1
+
+
+def test_a_format_that_cannot_be_written_here_is_a_sentence(client, http, photo, monkeypatch):
+    _, answer = client.predict(handle_file(photo), size_mm=20, api_name="/generate")
+    monkeypatch.setitem(sys.modules, "pxr", None)
+    got = http.get(f"/r/{answer['id']}/{answer['name']}_20mm.usdz")
+    assert got.status_code == 501
+    assert got.json()["error"] == "USDZ needs the package usd-core: pip install usd-core, or choose glb."
+
+
+@pytest.mark.parametrize("usd", [True, False])
+@pytest.mark.parametrize("texture", ["photo", "none"])
+def test_the_result_offers_its_other_formats(make_studio, photo, monkeypatch, usd, texture):
+    import re
+
+    from orfeas.formats import make_file
+    from orfeas.web.panels import result_card
+
+    monkeypatch.setattr("orfeas.formats.find_spec", lambda name: usd or None)
+    studio = make_studio(PacedEngine())
+    *_, result = studio.run(GenerationRequest(photo, format="3mf", size_mm=12.5, texture=texture))
+    offered = dict(
+        re.findall(r'<a class="pill" href="r/[0-9a-f]{32}/([^"]+)" download [^>]*>([^<]+)</a>', result_card(result))
+    )
+    titles = ["STL", "GLB", "OBJ", *(["OBJ zip"] if texture == "photo" else []), "PLY", *(["USDZ"] if usd else [])]
+    assert list(offered.values()) == titles
+    for name, title in offered.items():
+        if title != "USDZ":
+            assert make_file(studio.library, result.id, name), name
+
+
 def test_the_result_links_to_the_online_viewer_only_where_it_can_reach_it(make_studio, photo):
     from orfeas.web.panels import result_card
 

@@ -16,14 +16,14 @@ CORE = "{http://schemas.microsoft.com/3dmanufacturing/core/2015/02}"
 MATERIALS = "{http://schemas.microsoft.com/3dmanufacturing/material/2015/02}"
 RELATION = "http://schemas.microsoft.com/3dmanufacturing/2013/01/3dmodel"
 MILLIMETRES = {"micron": 1e-3, "millimeter": 1.0, "centimeter": 10.0, "inch": 25.4, "foot": 304.8, "meter": 1000.0}
-MAX_XML_BYTES = 1_500_000_000
+MAX_XML_BYTES_PER_FACE = 375  # a face of ours takes about 130, with its share of the vertices and colours
 MAX_RATIO = 200  # a model's XML packs about tenfold; what unpacks this much larger is made to
 MAX_PARTS = 10_000
 
 
 def read_3mf(data: bytes, max_faces: int) -> Mesh:
     """All build items in one mesh, Z up turned to Y up, in millimetres."""
-    root = ElementTree.fromstring(_model_part(data))
+    root = ElementTree.fromstring(_model_part(data, max_faces * MAX_XML_BYTES_PER_FACE))
     scale = MILLIMETRES[root.get("unit", "millimeter")]
     palettes = _palettes(root)
     objects = {item.get("id"): item for item in root.iter(f"{CORE}object")}
@@ -42,23 +42,23 @@ def read_3mf(data: bytes, max_faces: int) -> Mesh:
     return Mesh(y_up(vertices), faces.astype(np.int32), colors)
 
 
-def _model_part(data: bytes) -> bytes:
+def _model_part(data: bytes, max_bytes: int) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            relations = ElementTree.fromstring(_unpack(archive, "_rels/.rels"))
+            relations = ElementTree.fromstring(_unpack(archive, "_rels/.rels", max_bytes))
             targets = [item.get("Target") for item in relations if item.get("Type") == RELATION]
             if not targets:
                 raise BadMesh("it names no model.", "damaged")
-            return _unpack(archive, targets[0].lstrip("/"))
+            return _unpack(archive, targets[0].lstrip("/"), max_bytes)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ElementTree.ParseError, EOFError) as error:
         raise BadMesh("it is damaged or no 3MF file: export it again.", "damaged") from error
     except zipfile.zlib.error as error:
         raise BadMesh("it is damaged: export it again.", "damaged") from error
 
 
-def _unpack(archive: zipfile.ZipFile, name: str) -> bytes:
+def _unpack(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
     entry = archive.getinfo(name)
-    if entry.file_size > min(MAX_XML_BYTES, MAX_RATIO * max(entry.compress_size, 4096)):
+    if entry.file_size > min(max_bytes, MAX_RATIO * max(entry.compress_size, 4096)):
         raise BadMesh(f"it unpacks to {entry.file_size / 1e6:,.0f} MB, more than is read.", "too_large")
     with archive.open(entry) as file:
         return file.read(entry.file_size + 1)
