@@ -21,19 +21,21 @@ from orfeas.request import GenerationRequest
 
 if TYPE_CHECKING:
     from orfeas.recipe import KeptLatent
+    from orfeas.settings import Settings
+    from orfeas.studio import Studio
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 OPTIONS = ("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit status."""
+def main(argv: list[str] | None = None, open_studio: Callable[[Settings], Studio] | None = None) -> int:
+    """Run one command and return its exit status. open_studio: in place of `orfeas.studio.build_studio`."""
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
         if argv and argv[0] in COMMANDS:
             return _run_command(argv)
         arguments = build_parser().parse_args(argv)
-        return run_generate(arguments)
+        return run_generate(arguments, open_studio)
     except OrfeasError as error:
         print(f"orfeas: {error}", file=sys.stderr)
         return 2
@@ -128,7 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run_generate(arguments: argparse.Namespace) -> int:
+def run_generate(arguments: argparse.Namespace, open_studio: Callable[[Settings], Studio] | None = None) -> int:
     """Make a model of each picture; one that fails does not stop the others."""
     requests, latent = _collect_requests(arguments)
     targets = _plan_targets(arguments, requests)
@@ -145,7 +147,7 @@ def run_generate(arguments: argparse.Namespace) -> int:
     asked = {"engine": arguments.engine, "sketch_shape": arguments.sketch_shape}
     overrides = {name: value for name, value in asked.items() if value}
     with tempfile.TemporaryDirectory(prefix="orfeas-") as scratch:
-        studio = build_studio(load_settings(**overrides, data_dir=Path(scratch)))
+        studio = (open_studio or build_studio)(load_settings(**overrides, data_dir=Path(scratch)))
         failed = 0
         try:
             with _progress_bar(len(requests), quiet=arguments.json) as show:

@@ -61,11 +61,11 @@ class KeptLatent:
         try:
             if self.path.stat().st_size > MAX_LATENT_BYTES:
                 raise ValueError(f"it has more than {MAX_LATENT_BYTES >> 20} MB")
+            with self.path.open("rb") as file:
+                if file.read(6) != np.lib.format.MAGIC_PREFIX:  # numpy would also open archives and pickles
+                    raise ValueError("it is no .npy file")
             # Mapped: a header that promises more than the file has allocates nothing.
-            latent = np.load(self.path, mmap_mode="r", allow_pickle=False)
-            if not isinstance(latent, np.ndarray):
-                raise ValueError("it is no .npy file")
-            return np.array(latent)
+            return np.array(np.load(self.path, mmap_mode="r", allow_pickle=False))
         except (OSError, ValueError, EOFError, SyntaxError, OverflowError) as error:
             raise BadRequest(
                 f"The kept latent {self.path} cannot be read ({str(error).splitlines()[0][:80]}): remove it, and the"
