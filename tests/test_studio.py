@@ -101,6 +101,22 @@ def test_what_is_no_recipe_is_refused(tmp_path, trouble):
         read_recipe(tmp_path / "recipe.json")
 
 
+def test_the_number_of_cores_does_not_matter(make_studio):
+    import cv2
+
+    request = GenerationRequest(draw("mug", transparent=False), quality="draft", seed=11, name="mug")
+    studio, before = make_studio(), cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(1)
+        alone = finish(studio, request)
+        cv2.setNumThreads(2)
+        both = finish(studio, request)
+    finally:
+        cv2.setNumThreads(before)
+    for key in set(alone.files) - {"recipe"}:
+        assert both.files[key].read_bytes() == alone.files[key].read_bytes(), key
+
+
 def test_another_seed_makes_another_model(make_studio):
     studio = make_studio()
     models = {

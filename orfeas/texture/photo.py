@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orfeas.mesh import Mesh, Texture, face_cross, vertex_normals
-from orfeas.silhouette import bounding_box, subject_level
+from orfeas.silhouette import bounding_box, exact_distance, subject_level
 from orfeas.texture.fill import blur_within, draw_inwards, spread_nearest
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _depth(coverage: np.ndarray) -> np.ndarray:
     import cv2
 
     padded = cv2.copyMakeBorder((coverage >= 0.5).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    return np.ascontiguousarray(cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1])
+    return np.ascontiguousarray(exact_distance(padded)[1:-1, 1:-1])
 
 
 def _clean_photo(photo: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from orfeas.engines.sketch.field import ShapeField
 from orfeas.engines.sketch.inflate import Guess, inflate, relief
 from orfeas.engines.sketch.subject import MARGIN, Subject
 from orfeas.errors import BadWeights
+from orfeas.silhouette import exact_distance
 
 MODEL = Path(__file__).resolve().parents[3] / "assets" / "models" / "sketch-shape.onnx"
 
@@ -215,9 +216,7 @@ def outline_distance(alpha: np.ndarray) -> np.ndarray:
     import cv2
 
     inside = (alpha > 127).astype(np.uint8)
-    within = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    without = cv2.distanceTransform(1 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    distance = np.where(inside > 0, within - 0.5, 0.5 - without).astype(np.float32)
+    distance = np.where(inside > 0, exact_distance(inside) - 0.5, 0.5 - exact_distance(1 - inside)).astype(np.float32)
     return cv2.resize(distance, (GRID, GRID), interpolation=cv2.INTER_AREA) / PICTURE
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orfeas.silhouette import bounding_box, subject_level
+from orfeas.silhouette import bounding_box, exact_distance, subject_level
 
 MARGIN = 3  # empty cells around the subject: closes a subject that touches the picture's edge
 PIXELS_PER_CELL = 3.0  # least resolution of the outline; smaller pictures are enlarged to it
@@ -94,11 +94,7 @@ def _signed_distance(alpha: np.ndarray, cell: float, shape: tuple[int, int]) -> 
 
 def _pixel_distance(inside: np.ndarray) -> np.ndarray:
     """Exact signed Euclidean distance of pixel centres to the outline between pixels, positive inside."""
-    import cv2
-
-    within = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    without = cv2.distanceTransform(1 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return np.where(inside > 0, within - 0.5, 0.5 - without).astype(np.float32)
+    return np.where(inside > 0, exact_distance(inside) - 0.5, 0.5 - exact_distance(1 - inside)).astype(np.float32)
 
 
 def _thicken(distance: np.ndarray, inside: np.ndarray, radius: float) -> np.ndarray:
@@ -110,7 +106,7 @@ def _thicken(distance: np.ndarray, inside: np.ndarray, radius: float) -> np.ndar
 
     core = (distance > radius).astype(np.uint8)
     if core.any():
-        to_core = cv2.distanceTransform(1 - core, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        to_core = exact_distance(1 - core)
         # beyond the opened shape by 0.8 radii: a right angle's corner ends 0.41 radii beyond it
         thin = (inside > 0) & (to_core > 1.8 * radius)
     else:
@@ -120,7 +116,7 @@ def _thicken(distance: np.ndarray, inside: np.ndarray, radius: float) -> np.ndar
     window = 2 * int(np.ceil(radius)) + 1
     widest = cv2.dilate(distance, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (window, window)))
     middle = thin & (distance >= 0.7 * widest)
-    to_middle = cv2.distanceTransform((~middle).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    to_middle = exact_distance((~middle).astype(np.uint8))
     return np.maximum(distance, radius - to_middle)
 
 
