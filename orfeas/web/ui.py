@@ -147,26 +147,19 @@ def build_app(studio: Studio, settings: Settings, jobs: Jobs) -> gr.Blocks:
                     elem_classes="segments",
                 )
                 with gr.Accordion("More options", open=False, elem_id="advanced"):
-                    seed = Amount(
-                        None,
+                    # text fields: Gradio's number field turns into 0 when a closed accordion around it is opened
+                    seed = gr.Textbox(
                         label="Seed",
-                        info="Empty: drawn at random and shown with the result",
-                        minimum=SEED[0],
-                        maximum=SEED[1],
-                        step=1,
-                        precision=0,
+                        info=f"{SEED[0]} to {SEED[1]}. Empty: drawn at random and shown with the result",
                         placeholder="random",
+                        max_lines=1,
                         elem_id="seed",
                     )
-                    max_faces = Amount(
-                        None,
+                    max_faces = gr.Textbox(
                         label="At most so many faces",
-                        info="Empty: what the quality allows",
-                        minimum=MAX_FACES[0],
-                        maximum=MAX_FACES[1],
-                        step=1000,
-                        precision=0,
+                        info=f"{MAX_FACES[0]:,} to {MAX_FACES[1]:,}. Empty: what the quality allows",
                         placeholder="as the quality",
+                        max_lines=1,
                         elem_id="max-faces",
                     )
                 generate = gr.Button("Generate", variant="primary", size="lg", elem_id="generate")

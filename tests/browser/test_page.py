@@ -252,3 +252,31 @@ def test_use_via_api_shows_both_endpoints(visit):
     assert "longest side of the model in millimetres" in text
     # Gradio's panel asks for its monitoring page and for MCP, which are both closed, and goes on
     visit.errors[:] = [error for error in visit.errors if "Failed to load resource" not in error]
+
+
+def test_more_options_may_be_opened_and_left_alone(visit, photo):
+    visit = visit()
+    page = visit.page
+    visit.choose(photo)
+    page.get_by_text("More options").click()
+    page.wait_for_selector("#seed textarea, #seed input", state="visible")
+    page.wait_for_timeout(500)  # Gradio's number fields turn into 0 only after they have been drawn
+    visit.generate()
+    visit.wait_for_state("done", "failed")
+    assert visit.state == "done"
+    assert page.inner_text(".result dl code") != "0"
+
+
+def test_options_typed_in_act(visit, photo):
+    visit = visit()
+    page = visit.page
+    visit.choose(photo)
+    page.get_by_text("More options").click()
+    page.locator("#seed textarea, #seed input").fill("77")
+    page.locator("#max-faces textarea, #max-faces input").fill("900")
+    visit.generate()
+    visit.wait_for_state("done", "failed")
+    assert visit.state == "done"
+    assert page.inner_text(".result dl code") == "77"
+    faces = page.locator(".result dl div", has_text="Faces").locator("dd").inner_text()
+    assert int(faces.replace(",", "")) <= 900
