@@ -78,7 +78,8 @@ def extract_surface(cells: SurfaceCells) -> Surface:
         inside = values > 0
         crossed = inside[:, corners[:, 0]] != inside[:, corners[:, 1]]
         cell, edge = crossed.nonzero(as_tuple=True)
-        keys.append(((position + 1) @ stride)[cell] * 3 + edge_key[edge])
+        lower = ((position + 1) * stride).sum(1)  # CUDA has no matrix product of integers
+        keys.append(lower[cell] * 3 + edge_key[edge])
         lows.append(values[cell, corners[edge, 0]])
         highs.append(values[cell, corners[edge, 1]])
     key, vertex = torch.unique(torch.cat(keys), return_inverse=True)
