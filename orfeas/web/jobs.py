@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import threading
@@ -12,9 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from orfeas.errors import BadRequest, Cancelled, OrfeasError
-from orfeas.telemetry import report_bug
+from orfeas.telemetry import log, report_bug
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from orfeas.request import GenerationRequest
     from orfeas.studio import Progress, Result, Studio
 
@@ -72,17 +75,17 @@ class Jobs:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
 
     def start(self, request: GenerationRequest, token: str = "", session: str = "", outlives_page: bool = False) -> Job:
-        """Run ``request`` in a thread. Raises `OrfeasError` when the queue is full or the server stops.
+        """Run ``request`` in a thread. Raises `OrfeasError` when the queue is full, or the server stops or has no room.
 
         token: the page's name for the job, 32 hexadecimal digits; anything else is replaced by a new one.
         """
         job = self._add(token, session, outlives_page)
         try:
             self._admit(job)
+            self._thread(job, request)
         except OrfeasError as error:
             self._end(job, "failed", error)
             raise
-        threading.Thread(target=self._work, args=(job, request), name=f"job-{job.token[:8]}", daemon=True).start()
         return job
 
     def refuse(self, token: str, error: OrfeasError) -> None:
@@ -96,9 +99,10 @@ class Jobs:
 
     def stop(self, job: Job) -> None:
         """Ask the job to end; it does at its next step, and the lane is free."""
-        if not job.is_over:
-            job.stop.set()
-            job.state = "stopping"
+        with self._lock:
+            if not job.is_over:
+                job.stop.set()
+                job.state = "stopping"
 
     def active(self) -> list[Job]:
         with self._lock:
@@ -157,31 +161,49 @@ class Jobs:
         if len(self.active()) > self.limit + 1:  # the job itself is among them
             raise OrfeasError(self.full_sentence, "queue_full")
 
-    def _work(self, job: Job, request: GenerationRequest) -> None:
-        events = self.studio.run(request)
+    def _thread(self, job: Job, request: GenerationRequest) -> None:
+        thread = threading.Thread(target=self._work, args=(job, request), name=f"job-{job.token[:8]}", daemon=True)
         try:
-            for event in events:
-                if hasattr(event, "fraction"):
-                    job.progress = event
-                    if not job.stop.is_set():
-                        job.state = "waiting" if event.stage == "waiting" else "running"
-                else:
-                    job.result = event
-                if job.stop.is_set() and not job.result:
-                    raise Cancelled("Stopped: nothing was kept of this job.")
-            state, error = "done", None
+            thread.start()
+        except (RuntimeError, MemoryError) as error:  # RuntimeError: the system gives no more threads
+            log.warning("a job could not start: %s", error)
+            sentence = "This machine has no room for another job now: try again in a few minutes."
+            raise OrfeasError(sentence, "no_thread") from error
+
+    def _work(self, job: Job, request: GenerationRequest) -> None:
+        state, error = "failed", None
+        try:
+            # closed, which frees the lane, before anyone hears that the job is over
+            with contextlib.closing(self.studio.run(request)) as events:
+                self._follow(job, events)
+            state = "done"
         except Cancelled as cancelled:
             state, error = "cancelled", cancelled
         except OrfeasError as known:
-            state, error = "failed", known
-        except Exception as bug:
-            state, error = "failed", OrfeasError(report_bug(bug), "internal")
-        finally:
-            events.close()  # frees the lane before anyone hears that the job is over
-        self._end(job, state, error)
+            error = known
+        except BaseException as bug:
+            error = OrfeasError(report_bug(bug), "internal")
+        finally:  # whatever happened: a job that never ends keeps its place in the queue
+            self._end(job, state, error)
+
+    def _follow(self, job: Job, events: Generator[Progress | Result]) -> None:
+        for event in events:
+            if hasattr(event, "fraction"):
+                self._note(job, event)
+            else:
+                job.result = event
+            if job.stop.is_set() and not job.result:
+                raise Cancelled("Stopped: nothing was kept of this job.")
+
+    def _note(self, job: Job, progress: Progress) -> None:
+        with self._lock:
+            job.progress = progress
+            if not job.stop.is_set():
+                job.state = "waiting" if progress.stage == "waiting" else "running"
 
     def _end(self, job: Job, state: str, error: OrfeasError | None = None) -> None:
-        job.state, job.ended = state, time.monotonic()
-        if error:
-            job.error, job.code = str(error), error.code
+        with self._lock:
+            if error:  # before the state: a poll takes no lock, and whoever reads "failed" must find the sentence
+                job.error, job.code = str(error), error.code
+            job.state, job.ended = state, time.monotonic()
         job.future.set_result(job)

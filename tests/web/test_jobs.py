@@ -1,0 +1,144 @@
+"""The jobs of a server without one: a studio whose every step the test decides."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from orfeas.errors import BadPicture, OrfeasError
+from orfeas.studio import Progress
+from orfeas.web import jobs as jobs_module
+from orfeas.web.jobs import Jobs
+
+A_MOMENT = 0.3  # seconds in which another thread does what no lock keeps it from
+
+
+class Steps:
+    """A studio whose jobs are the generators that the test makes."""
+
+    def __init__(self, make):
+        self.run = make
+
+
+def end_of(job):
+    return job.future.result(timeout=30)
+
+
+def test_a_job_that_ends_while_it_is_stopped_is_over():
+    go_on = threading.Event()
+
+    def run(request):
+        assert go_on.wait(30)
+        yield "the result"
+
+    class LetsItEnd(threading.Event):
+        def set(self):
+            super().set()
+            go_on.set()
+            threading.Event().wait(A_MOMENT)
+
+    jobs = Jobs(Steps(run), 2)
+    job = jobs.start(None)
+    job.stop = LetsItEnd()
+    jobs.stop(job)
+    assert end_of(job).state == "done"
+
+
+def test_a_stop_between_two_steps_stays_a_stop():
+    seen = []
+
+    def run(request):
+        try:
+            yield Progress("shape", 0.1, "one")
+            job.stop.stopper.join(30)
+            yield Progress("shape", 0.2, "two")
+        finally:
+            job.stop.stopper.join(30)
+            seen.append(job.state)
+
+    class StoppedMeanwhile(threading.Event):
+        stopper = None
+
+        def is_set(self):
+            before = super().is_set()
+            if self.stopper is None:
+                self.stopper = threading.Thread(target=jobs.stop, args=(job,))
+                self.stopper.start()
+                self.stopper.join(A_MOMENT)
+            return before
+
+    started = threading.Event()
+    jobs = Jobs(Steps(lambda request: (started.wait(30), (yield from run(request)))[1]), 2)
+    job = jobs.start(None)
+    job.stop = StoppedMeanwhile()
+    started.set()
+    assert end_of(job).state == "cancelled"
+    assert seen == ["stopping"]
+
+
+def test_a_poll_that_sees_a_failure_sees_its_sentence(monkeypatch):
+    polls = []
+
+    class Polled(jobs_module.Job):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+            if hasattr(self, "future"):
+                polls.append(self.to_dict())
+
+    def run(request):
+        raise BadPicture("It is blank.", "blank")
+        yield
+
+    monkeypatch.setattr(jobs_module, "Job", Polled)
+    end_of(Jobs(Steps(run), 2).start(None))
+    failed = [poll for poll in polls if poll["state"] == "failed"]
+    assert failed
+    assert all(poll.get("error") == "It is blank." for poll in failed)
+
+
+def test_a_thread_that_cannot_start_keeps_no_place(monkeypatch):
+    def no_room(self):
+        raise RuntimeError("can't start new thread")
+
+    jobs = Jobs(Steps(lambda request: iter(())), 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_room)
+        for token in (f"{k:032x}" for k in range(5)):
+            with pytest.raises(OrfeasError, match="no room for another job now"):
+                jobs.start(None, token)
+            assert jobs.get(token).to_dict()["error"].endswith("try again in a few minutes.")
+    assert not jobs.active()
+    assert not jobs.is_full
+
+
+@pytest.mark.parametrize("bug", [ZeroDivisionError, SystemExit])
+def test_a_job_that_cannot_be_tidied_up_is_over(bug):
+    def run(request):
+        try:
+            yield Progress("shape", 0.1, "one")
+            raise BadPicture("It is blank.", "blank")
+        finally:
+            raise bug("while tidying up")
+
+    jobs = Jobs(Steps(run), 2)
+    job = end_of(jobs.start(None))
+    assert (job.state, job.code) == ("failed", "internal")
+    assert not jobs.active()
+
+
+def test_a_stopped_job_that_cannot_be_tidied_up_is_over():
+    def run(request):
+        try:
+            assert job_is_stopped.wait(30)
+            yield Progress("shape", 0.1, "one")
+        finally:
+            raise ZeroDivisionError("while closing")
+
+    job_is_stopped = threading.Event()
+    jobs = Jobs(Steps(run), 2)
+    job = jobs.start(None)
+    jobs.stop(job)
+    job_is_stopped.set()
+    assert end_of(job).state == "failed"
+    assert not jobs.active()
