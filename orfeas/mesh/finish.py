@@ -68,6 +68,8 @@ def make_solid(mesh: Mesh, *, max_faces: int) -> tuple[Mesh, list[Change]]:
         nonlocal mesh
         for step in steps:
             mesh, done = step(mesh)
+            if any(change.step == "keep_floaters" for change in done):  # asked several times, told once
+                changes[:] = [change for change in changes if change.step != "keep_floaters"]
             changes.extend(done)
             if not len(mesh.faces):
                 raise BadMesh(

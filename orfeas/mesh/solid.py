@@ -19,9 +19,11 @@ from orfeas.mesh.clean import unique_rows
 from orfeas.mesh.topology import find_bodies, find_edges, flip_faces, is_closed, is_manifold, select_faces
 
 TOUCH_GAP = 1e-4  # of the diagonal
-FLOATER_AREA = 0.003  # a separate part with less than this share of the surface is a floater
+FLOATER_AREA = 0.003  # a separate part with less than this share of the largest part's surface is a floater
 FAR_FLOATER_AREA = 0.02  # and so is one with less than this share...
 FAR_DISTANCE = 0.05  # ...whose gap to the rest is more than this share of the diagonal
+MOST_FLOATERS = 0.05  # of the whole surface: what adds up to more is no dirt, it is the model
+GAP_SAMPLES = 2_000_000  # triangles at most that gaps are measured between
 
 
 def to_manifold(mesh: Mesh) -> manifold3d.Manifold:
@@ -147,27 +149,27 @@ def join_bodies(mesh: Mesh) -> tuple[Mesh, list[Change]]:
 def drop_floaters(mesh: Mesh, *, touching_stays: bool = False) -> tuple[Mesh, list[Change]]:
     """Remove small parts that hang apart from the rest: crumbs at any distance, larger bits only far away.
 
-    The largest part always stays, so do parts with a fair share of the surface (several subjects).
+    The largest part always stays, so do parts with a fair share of its surface (several subjects). Where all small
+    parts together make up more than `MOST_FLOATERS` of the surface none is removed, and a "keep_floaters" says so.
     touching_stays: keep crumbs that may touch a larger part, because they are still to be united with it.
     """
     n_bodies, body = find_bodies(mesh.faces, len(mesh.vertices))
     if n_bodies == 1:
         return mesh, []
-    share = np.bincount(body, face_areas(mesh), minlength=n_bodies)
-    share /= max(share.sum(), 1e-300)
+    area = np.bincount(body, face_areas(mesh), minlength=n_bodies)
+    share = area / max(area.max(), 1e-300)
     floats = share < FLOATER_AREA
+    floats[area.argmax()] = False
     maybe = np.flatnonzero(~floats & (share < FAR_FLOATER_AREA))
-    maybe = maybe[maybe != share.argmax()]
-    floats[share.argmax()] = False
     doubtful = np.union1d(maybe, np.flatnonzero(floats)) if touching_stays else maybe
     if len(doubtful):
         is_doubtful = np.isin(np.arange(n_bodies), doubtful)
-        tree = cKDTree(mesh.vertices[np.unique(mesh.faces[~is_doubtful[body]])])
-        faces = np.flatnonzero(is_doubtful[body])
-        gap_of_face = tree.query(mesh.vertices[mesh.faces[faces]])[0].min(axis=1)
-        gap = np.full(n_bodies, np.inf)
-        np.minimum.at(gap, body[faces], gap_of_face)
         far = FAR_DISTANCE * float(np.linalg.norm(np.ptp(mesh.vertices, axis=0)))
+        rest, _ = _spread_points(mesh.vertices[mesh.faces[~is_doubtful[body]]], far / 8)
+        faces = np.flatnonzero(is_doubtful[body])
+        points, of_face = _spread_points(mesh.vertices[mesh.faces[faces]], far / 8)
+        gap = np.full(n_bodies, np.inf)
+        np.minimum.at(gap, body[faces[of_face]], cKDTree(rest).query(points)[0])
         floats[maybe] = gap[maybe] > far
         if touching_stays:
             edge = mesh.vertices[mesh.faces] - np.roll(mesh.vertices[mesh.faces], 1, axis=1)
@@ -177,10 +179,36 @@ def drop_floaters(mesh: Mesh, *, touching_stays: bool = False) -> tuple[Mesh, li
             floats[crumbs] = gap[crumbs] > np.maximum(reach[crumbs], reach[~is_doubtful].max())
     if not floats.any():
         return mesh, []
-    count, area = int(floats.sum()), float(share[floats].sum())
-    sentence = f"Removed {counted(count, 'floating part')} ({100 * area:.2g} % of the surface)."
-    numbers = {"parts": count, "area_share": round(area, 6)}
+    count, lost = int(floats.sum()), float(area[floats].sum() / max(area.sum(), 1e-300))
+    numbers = {"parts": count, "area_share": round(lost, 6)}
+    said = "less than 0.1 %" if lost < 0.001 else f"{100 * lost:.1f} %"
+    if lost > MOST_FLOATERS:
+        sentence = f"Kept {counted(count, 'small part')}: together {said} of the surface, too much to be dirt."
+        return mesh, [Change("keep_floaters", sentence, numbers)]
+    sentence = f"Removed {counted(count, 'floating part')} ({said} of the surface)."
     return select_faces(mesh, ~floats[body]), [Change("drop_floaters", sentence, numbers)]
+
+
+def _spread_points(corners: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
+    """(p, 3) points on (m, 3, 3) triangles, no edge longer than ``spacing`` between them, and the triangle of each.
+
+    Halves the longest edge over and over: a sliver gets points along its length and not a grid of them.
+    """
+    made, origin = [], []
+    of_face = np.arange(len(corners))
+    while len(corners):
+        length = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
+        long = length.max(axis=1) > spacing
+        if sum(map(len, origin)) + len(corners) + long.sum() > GAP_SAMPLES:
+            long[:] = False
+        made.append(corners[~long])
+        origin.append(of_face[~long])
+        at = length[long].argmax(axis=1)
+        a, b, c = (corners[long, (at + k) % 3] for k in range(3))
+        middle = (a + b) / 2
+        corners = np.concatenate([np.stack([a, middle, c], axis=1), np.stack([middle, b, c], axis=1)])
+        of_face = np.tile(of_face[long], 2)
+    return np.concatenate(made).reshape(-1, 3), np.repeat(np.concatenate(origin), 3)
 
 
 def winding_number(point: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> float:

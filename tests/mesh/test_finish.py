@@ -173,6 +173,34 @@ def test_floaters_go_and_subjects_stay():
     assert find_bodies(made.faces, len(made.vertices))[0] == 2
 
 
+def test_chain_mail_is_no_dirt():
+    rings = [shapes.torus(1, 0.2, 12, 6, shift=(3.0 * (k % 20), 0.001 * k, 3.0 * (k // 20))) for k in range(400)]
+    made, steps = finish(shapes.together(*rings))
+    assert find_bodies(made.faces, len(made.vertices))[0] == 400
+    assert not steps
+
+
+def test_many_crumbs_that_are_much_of_the_surface_stay_and_are_told_of():
+    crumbs = [shapes.cube(1.0, (20.0 + 3 * (k % 20), 0.0, 3.0 * (k // 20))) for k in range(100)]
+    made, steps = finish(shapes.together(shapes.cube(22.0), *crumbs))
+    assert find_bodies(made.faces, len(made.vertices))[0] == 101
+    assert steps["keep_floaters"].numbers == {
+        "parts": 100,
+        "area_share": pytest.approx(600 / (600 + 6 * 484), abs=1e-6),
+    }
+    assert "17.1 % of the surface" in steps["keep_floaters"].sentence
+
+
+def test_gap_to_a_coarse_wall_is_measured_to_the_wall():
+    above = shapes.cube(13.0, (0.0, 50 + 1 + 6.5, 0.0))
+    made, steps = finish(shapes.together(shapes.cube(100.0), above))
+    assert find_bodies(made.faces, len(made.vertices))[0] == 2
+    assert not steps
+    away = shapes.cube(13.0, (0.0, 50 + 30 + 6.5, 0.0))
+    made, steps = finish(shapes.together(shapes.cube(100.0), away))
+    assert steps["drop_floaters"].sentence == "Removed 1 floating part (1.7 % of the surface)."
+
+
 def test_small_part_that_overlaps_is_united_not_dropped():
     eye = shapes.moved(shapes.ball(0.05, 12), (0, 0, 1.0))
     made, steps = finish(shapes.together(shapes.ball(), eye))
