@@ -13,9 +13,11 @@ from orfeas.mesh.grid import near_pairs
 TOLERANCE = 1e-9  # of the diagonal: what lies closer to a plane lies in it
 
 
-def crossing_pairs(mesh: Mesh) -> np.ndarray:
+def crossing_pairs(mesh: Mesh, *, between: np.ndarray | None = None) -> np.ndarray:
     """(p, 2) int64 pairs of faces that cross, found by the interval test of Moeller ("A fast triangle-triangle
     intersection test", 1997) on the pairs whose boxes meet. Faces with a common edge are not compared.
+
+    between: (m,) a label of each face; only faces of different labels are compared.
     """
     if len(mesh.faces) < 2:
         return np.zeros((0, 2), np.int64)
@@ -23,6 +25,8 @@ def crossing_pairs(mesh: Mesh) -> np.ndarray:
     corners = vertices[mesh.faces]
     tolerance = TOLERANCE * float(np.linalg.norm(np.ptp(vertices, axis=0)))
     pairs = near_pairs(corners)
+    if between is not None:
+        pairs = pairs[between[pairs[:, 0]] != between[pairs[:, 1]]]
     faces = mesh.faces
     shared = np.zeros(len(pairs), np.int8)
     for i in range(3):

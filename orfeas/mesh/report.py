@@ -109,7 +109,7 @@ def inspect(mesh: Mesh, *, changes: tuple | list = (), self_intersections: bool 
     bodies, body = find_bodies(faces, len(vertices))
     cross = face_cross(mesh.vertices, faces)
     area = np.linalg.norm(cross, axis=1) / 2
-    inner, inside_out = _shells(mesh, body, bodies) if closed else (0, False)
+    inner, twins, inside_out = _shells(mesh, body, bodies) if closed else (0, 0, False)
     crossings = len(crossing_pairs(mesh)) if self_intersections else 0
     volume = centre = stands = genus = thinnest = thin_resin = thin_fdm = None
     if closed:
@@ -141,7 +141,7 @@ def inspect(mesh: Mesh, *, changes: tuple | list = (), self_intersections: bool 
         "faces": len(mesh.faces) + broken,
         "vertices": len(mesh.vertices),
     }
-    reasons, notes = _judge(found, broken, inside_out, edges, faces)
+    reasons, notes = _judge(found, broken, inside_out, twins, edges, faces)
     repairs = tuple(change.sentence for change in changes if change.step in REPAIRS)
     if reasons:
         verdict = NOT_PRINTABLE
@@ -170,7 +170,7 @@ REPAIRS = frozenset(
 
 
 def _judge(
-    found: dict[str, Any], broken: int, inside_out: bool, edges: Edges, faces: np.ndarray
+    found: dict[str, Any], broken: int, inside_out: bool, twins: int, edges: Edges, faces: np.ndarray
 ) -> tuple[list[str], list[str]]:
     """Reasons why it cannot be printed, with what to change, and notes."""
     reasons, notes = [], []
@@ -195,6 +195,9 @@ def _judge(
             reasons.append("It is inside out: repair turns it.")
         elif not found["volume_cm3"] or found["volume_cm3"] <= 0:
             reasons.append("It encloses no volume: give it a thickness.")
+        if twins:
+            again = "One body is there twice" if twins == 1 else f"{twins:,} bodies are duplicates of others"
+            reasons.append(f"{again}, in the same place: repair removes the duplicate{'s' if twins > 1 else ''}.")
         if found["inner_shells"]:
             reasons.append(
                 f"There {'is' if found['inner_shells'] == 1 else 'are'} {counted(found['inner_shells'], 'shell')} "
@@ -220,7 +223,7 @@ def _judge(
         )
     if found["stands"] is False:
         notes.append("It would fall over as it stands: cut a flat base or add a plinth.")
-    if found["bodies"] - found["inner_shells"] > 1:
+    if found["bodies"] - found["inner_shells"] - twins > 1:
         notes.append(f"It is {counted(found['bodies'], 'separate body', 'separate bodies')}.")
     if found["overhang_share"] > 0.15:
         notes.append(f"{100 * found['overhang_share']:.0f} % of the surface overhangs and needs support.")
@@ -246,13 +249,15 @@ def _genus(n_vertices: int, edges: Edges, n_faces: int, bodies: int) -> int | No
     return twice // 2 if twice >= 0 and twice % 2 == 0 and (edges.count == 2).all() else None
 
 
-def _shells(mesh: Mesh, body: np.ndarray, bodies: int) -> tuple[int, bool]:
-    """How many pieces are cavities or lie inside another, and whether a piece that does not is inside out."""
+def _shells(mesh: Mesh, body: np.ndarray, bodies: int) -> tuple[int, int, bool]:
+    """How many pieces are cavities or lie inside another, how many are duplicates of another in its place, and whether
+    a piece that is neither is inside out.
+    """
     from orfeas.mesh.solid import nested_bodies, volume_by_body
 
     volume = volume_by_body(mesh, body, bodies)
-    inside, _ = nested_bodies(mesh, body, bodies)
-    return int(inside.sum()), bool((volume[~inside] < 0).any())
+    inside, twins, _ = nested_bodies(mesh, body, bodies)
+    return int((inside & ~twins).sum()), int(twins.sum()), bool((volume[~inside] < 0).any())
 
 
 def _stands(mesh: Mesh, centre: np.ndarray) -> bool:

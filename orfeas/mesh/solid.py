@@ -16,6 +16,8 @@ from orfeas.errors import BadMesh
 from orfeas.mesh import Mesh, Texture, face_cross, signed_volume, vertex_normals
 from orfeas.mesh.change import Change, counted
 from orfeas.mesh.clean import unique_rows
+from orfeas.mesh.grid import face_boxes
+from orfeas.mesh.intersect import crossing_pairs
 from orfeas.mesh.topology import find_bodies, find_edges, flip_faces, is_closed, is_manifold, select_faces
 
 TOUCH_GAP = 1e-4  # of the diagonal
@@ -23,6 +25,8 @@ FLOATER_AREA = 0.003  # a separate part with less than this share of the largest
 FAR_FLOATER_AREA = 0.02  # and so is one with less than this share...
 FAR_DISTANCE = 0.05  # ...whose gap to the rest is more than this share of the diagonal
 MOST_FLOATERS = 0.05  # of the whole surface: what adds up to more is no dirt, it is the model
+UNDER_FACE = 1e-7  # of the diagonal: how far under a face a point is asked for what it is inside of
+SAME_PLACE = 1e-9  # of the diagonal: boxes that differ by less are the same
 GAP_SAMPLES = 2_000_000  # triangles at most that gaps are measured between
 
 
@@ -93,7 +97,7 @@ def face_outwards(mesh: Mesh) -> tuple[Mesh, list[Change]]:
     inside_out = volume < 0
     if not inside_out.any():
         return mesh, []
-    inside, _ = nested_bodies(mesh, body, n_bodies)
+    inside, _, _ = nested_bodies(mesh, body, n_bodies)
     turned = int((inside_out & ~inside).sum())
     mesh = flip_faces(mesh, inside_out[body])
     if not turned:  # only cavities: what becomes of them is said by `join_bodies`
@@ -123,11 +127,16 @@ def join_bodies(mesh: Mesh) -> tuple[Mesh, list[Change]]:
         sentence = f"Removed {counted(int(flat.sum()), 'piece')} that enclosed nothing."
         changes.append(Change("join_bodies", sentence, {"flat_pieces": int(flat.sum())}))
         n_bodies, body = find_bodies(mesh.faces, len(mesh.vertices))
-    inside, apart = nested_bodies(mesh, body, n_bodies)
+    inside, twins, apart = nested_bodies(mesh, body, n_bodies)
     if inside.any():
         mesh = select_faces(mesh, ~inside[body])
-        sentence = f"Removed {counted(int(inside.sum()), 'inner shell')}."
-        changes.append(Change("join_bodies", sentence, {"inner_shells": int(inside.sum())}))
+        doubles, shells = int(twins.sum()), int((inside & ~twins).sum())
+        if doubles:
+            sentence = f"Removed {counted(doubles, 'duplicate body', 'duplicate bodies')}."
+            changes.append(Change("join_bodies", sentence, {"duplicate_bodies": doubles}))
+        if shells:
+            sentence = f"Removed {counted(shells, 'inner shell')}."
+            changes.append(Change("join_bodies", sentence, {"inner_shells": shells}))
         n_bodies, body = find_bodies(mesh.faces, len(mesh.vertices))
     if n_bodies == 1 or apart:
         return mesh, changes
@@ -232,29 +241,45 @@ def volume_by_body(mesh: Mesh, body: np.ndarray, n_bodies: int) -> np.ndarray:
     return np.bincount(body, np.einsum("ij,ij->i", a, np.cross(b, c)) / 6, minlength=n_bodies)
 
 
-def nested_bodies(mesh: Mesh, body: np.ndarray, n_bodies: int) -> tuple[np.ndarray, bool]:
-    """Which closed pieces lie wholly inside another, and whether no two of the others' boxes overlap.
+def nested_bodies(mesh: Mesh, body: np.ndarray, n_bodies: int) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Which closed pieces lie wholly inside another, which of these are its twins (the same surface once more), and
+    whether no two of the others' boxes overlap.
 
-    "Inside" is asked of every vertex on the coarse side and then of a few: a piece that pokes out is not nested.
+    A piece is inside if no face of it crosses one of the other and points just under its faces are within the other:
+    that holds for pieces that touch from inside as well, and for walls of any coarseness.
     """
-    inside = np.zeros(n_bodies, bool)
+    inside, twins = np.zeros(n_bodies, bool), np.zeros(n_bodies, bool)
     if n_bodies == 1:
-        return inside, True
+        return inside, twins, True
     low, high = np.full((n_bodies, 3), np.inf), np.full((n_bodies, 3), -np.inf)
     corners = mesh.vertices[mesh.faces]
-    np.minimum.at(low, body, corners.min(axis=1))
-    np.maximum.at(high, body, corners.max(axis=1))
+    face_low, face_high = face_boxes(corners)
+    np.minimum.at(low, body, face_low)
+    np.maximum.at(high, body, face_high)
+    diagonal = float(np.linalg.norm(high.max(axis=0) - low.min(axis=0)))
+    volume = volume_by_body(mesh, body, n_bodies)
     by_size = np.argsort(-np.prod(high - low, axis=1), kind="stable")
     for place, k in enumerate(by_size):
-        within = (low[by_size[:place]] <= low[k]).all(axis=1) & (high[by_size[:place]] >= high[k]).all(axis=1)
-        for outer in by_size[:place][within & ~inside[by_size[:place]]]:
-            outer_faces = mesh.faces[body == outer]
-            own = np.unique(mesh.faces[body == k])
-            some = own[np.linspace(0, len(own) - 1, min(len(own), 24)).astype(int)]
-            numbers = [abs(winding_number(mesh.vertices[v], mesh.vertices, outer_faces)) for v in some]
-            if min(numbers) > 0.99 and not _boxes_of_faces_meet(corners, body == k, body == outer):
-                inside[k] = True
-                break
+        slack = SAME_PLACE * diagonal
+        larger = by_size[:place]
+        within = (low[larger] <= low[k] + slack).all(axis=1) & (high[larger] >= high[k] - slack).all(axis=1)
+        candidates = larger[within & ~inside[larger]]
+        if not len(candidates):
+            continue
+        own = np.flatnonzero(body == k)
+        points = _points_under_faces(corners[own], 1.0 if volume[k] >= 0 else -1.0, UNDER_FACE * diagonal)
+        for outer in candidates:
+            other = np.flatnonzero(body == outer)
+            if any(abs(winding_number(point, mesh.vertices, mesh.faces[other])) < 0.5 for point in points):
+                continue
+            beside = (face_low[other] <= high[k] + slack).all(axis=1) & (face_high[other] >= low[k] - slack).all(axis=1)
+            both = np.concatenate([own, other[beside]])
+            if beside.any() and len(crossing_pairs(Mesh(mesh.vertices, mesh.faces[both]), between=body[both])):
+                continue
+            inside[k] = True
+            same = np.abs(np.stack([low[k] - low[outer], high[k] - high[outer]])).max() <= slack
+            twins[k] = same and np.isclose(abs(volume[k]), abs(volume[outer]), rtol=1e-6)
+            break
     out = np.flatnonzero(~inside)
     order = out[np.argsort(low[out, 0], kind="stable")]
     apart = True
@@ -265,16 +290,20 @@ def nested_bodies(mesh: Mesh, body: np.ndarray, n_bodies: int) -> tuple[np.ndarr
         if meets.any():
             apart = False
             break
-    return inside, apart
+    return inside, twins, apart
 
 
-def _boxes_of_faces_meet(corners: np.ndarray, one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether any triangle of one body comes near one of the other: if not, one body lies wholly on one side."""
-    a, b = corners[one], corners[other]
-    centre_a, centre_b = a.mean(axis=1), b.mean(axis=1)
-    reach_a = np.linalg.norm(a - centre_a[:, None], axis=2).max()
-    reach_b = np.linalg.norm(b - centre_b[:, None], axis=2).max()
-    return bool(cKDTree(centre_b).query(centre_a)[0].min() < reach_a + reach_b)
+def _points_under_faces(corners: np.ndarray, side: float, depth: float) -> np.ndarray:
+    """(s, 3) points ``depth`` under the middle of some of a body's faces, the largest and others spread over it.
+
+    side: 1 for a body that faces outwards, -1 for one that is inside out.
+    """
+    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    size = np.linalg.norm(cross, axis=1)
+    spread = np.linspace(0, len(corners) - 1, min(len(corners), 16)).astype(int)
+    some = np.union1d(np.argsort(-size)[:8], spread)
+    some = some[size[some] > 0]
+    return corners[some].mean(axis=1) - side * depth * cross[some] / size[some, None]
 
 
 def split_shared_edges(mesh: Mesh) -> tuple[Mesh, list[Change]]:

@@ -9,6 +9,7 @@ import pytest
 
 from orfeas.mesh import Mesh
 from orfeas.mesh.change import Change
+from orfeas.mesh.repair import repair
 from orfeas.mesh.report import NOT_PRINTABLE, READY, REPAIRED, inspect
 from tests.mesh import shapes
 
@@ -61,6 +62,55 @@ def test_nested_balls(inner):
     report = inspect(shapes.together(shapes.ball(20), inner))
     assert report.verdict == NOT_PRINTABLE
     assert report.inner_shells == 1
+
+
+COARSE = {
+    "solid in a solid": (shapes.cube(100.0), shapes.cube(20.0), 1000.0),
+    "cavity in a cube": (shapes.cube(100.0), shapes.inverted(shapes.cube(60.0)), 1000.0),
+    "round cavity in a box": (shapes.cube(100.0), shapes.inverted(shapes.ball(30.0, 40)), 1000.0),
+    "solid that touches from inside": (shapes.cube(100.0), shapes.cube(20.0, (40.0, 40.0, 40.0)), 1000.0),
+    "box in a round solid": (shapes.ball(50.0, 24), shapes.box((40, 10, 40)), None),
+}
+
+
+@pytest.mark.parametrize("case", COARSE)
+def test_coarse_walls_do_not_hide_what_is_inside(case):
+    outer, inner, volume = COARSE[case]
+    report = inspect(shapes.together(outer, inner))
+    assert report.inner_shells == 1
+    assert report.verdict == NOT_PRINTABLE
+    assert "inside out" not in report.sentence
+    made, after, changes = repair(shapes.together(outer, inner))
+    assert [change.numbers for change in changes if change.step == "join_bodies"] == [{"inner_shells": 1}]
+    assert len(made.faces) == len(outer.faces)
+    assert after.volume_cm3 == pytest.approx(inspect(outer).volume_cm3 if volume is None else volume)
+
+
+def test_a_body_that_pokes_out_is_not_inside():
+    mesh = shapes.together(shapes.cube(100.0), shapes.box((20, 20, 120)))
+    report = inspect(mesh)
+    assert report.inner_shells == 0
+    assert report.self_intersections > 0
+    assert repair(mesh)[1].volume_cm3 == pytest.approx(1008)
+    beside = shapes.together(shapes.cube(100.0), shapes.cube(20.0, (60.0, 0.0, 0.0)))  # touches from outside
+    assert inspect(beside).inner_shells == 0
+
+
+@pytest.mark.parametrize("other_way", [False, True], ids=["same faces", "other diagonals"])
+def test_a_cube_that_is_there_twice(other_way):
+    twin = shapes.cube(50.0)
+    if other_way:  # a mirrored cube: its diagonals run the other way
+        twin = shapes.inverted(Mesh(twin.vertices * [-1.0, 1, 1], twin.faces))
+    mesh = shapes.together(shapes.cube(50.0), twin)
+    report = inspect(mesh)
+    assert report.sentence == (
+        "Not printable: One body is there twice, in the same place: repair removes the duplicate."
+    )
+    assert report.inner_shells == 0
+    made, after, changes = repair(mesh)
+    assert "Removed 1 duplicate body." in [change.sentence for change in changes]
+    assert after.volume_cm3 == pytest.approx(125)
+    assert len(made.faces) == 12
 
 
 def test_touching_tetrahedra():
