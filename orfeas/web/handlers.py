@@ -33,10 +33,15 @@ FADED = 0.18  # how much of the removed background stays visible, so that one ca
 
 @dataclass(frozen=True)
 class Corrections:
-    """The taps on a cutout, and the size in pixels at which the page shows it."""
+    """The taps on the cutout of ``picture``, and the size in pixels at which the page shows it."""
 
+    picture: str | None = None
     taps: tuple[Tap, ...] = ()
     shown: tuple[int, int] = (1, 1)
+
+    def of(self, picture: str | None) -> Corrections:
+        """These where they are of ``picture``, else none: the page sends the last one's until the next is cut out."""
+        return self if picture == self.picture else Corrections(picture)
 
     def tapped(self, pixel: tuple[float, float], include: bool) -> Corrections:
         x, y = (min(max(at / side, 0.0), 1.0) for at, side in zip(pixel, self.shown, strict=True))
@@ -91,27 +96,39 @@ class Handlers:
     # --- picture and cutout --------------------------------------------------------------------------------------
 
     async def take_picture(self, picture: str | None, background: str):
-        return await self._show(picture, background, Corrections())
+        return await self._show(picture, background, Corrections(picture))
 
     async def change_background(self, picture: str | None, background: str, corrections: Corrections):
-        return await self._show(picture, background, corrections)
+        return await self._show(picture, background, corrections.of(picture))
+
+    async def reset(self, picture: str | None, background: str, corrections: Corrections):
+        return await self._show(picture, background, replace(corrections.of(picture), taps=()))
 
     async def tap(
         self, picture: str | None, background: str, corrections: Corrections, mode: str, event: gr.SelectData
     ):
-        return await self._show(picture, background, corrections.tapped(event.index, mode == "include"))
+        before = corrections.of(picture)
+        if before is not corrections:  # what was tapped is the picture before: show this one's cutout
+            return await self._show(picture, background, before)
+        return await self._show(picture, background, before.tapped(event.index, mode == "include"), before)
 
-    async def _show(self, picture: str | None, background: str, corrections: Corrections):
-        """Updates of the cutout's panel, its picture, its explanation, and the corrections to remember."""
+    async def _show(
+        self, picture: str | None, background: str, corrections: Corrections, before: Corrections | None = None
+    ):
+        """Updates of the cutout's panel, its picture, its explanation, and the corrections to remember.
+
+        before: the corrections to keep where these are refused: a tap that cannot be taken leaves the others.
+        """
         if picture is None:
             return gr.update(visible=False), None, "", Corrections()
         try:
             cutout, image = await self.cutter.cut_and_draw(picture, background, corrections.taps)
         except OrfeasError as error:
-            # with the panel open the user can take the correction back, or choose another background
-            return gr.update(visible=True), gr.skip(), panels.problem(str(error)), corrections
+            # with the panel open the user can choose another background; what it shows stays if it is this picture
+            shown = None if corrections.shown == Corrections.shown else gr.skip()
+            return gr.update(visible=True), shown, panels.problem(str(error)), before or corrections
         except Exception as bug:
-            return gr.update(visible=False), None, panels.problem(report_bug(bug)), Corrections()
+            return gr.update(visible=False), None, panels.problem(report_bug(bug)), Corrections(picture)
         height, width = image.shape[:2]
         return gr.update(visible=True), image, panels.cutout_note(cutout), replace(corrections, shown=(width, height))
 
@@ -125,7 +142,7 @@ class Handlers:
         """One job of the page. Returns once, at the end: two deliveries of a model leave the viewer blank."""
         options = {
             "quality": quality, "format": format, "size_mm": size_mm, "seed": seed, "background": background,
-            "texture": texture, "base": base, "max_faces": max_faces, "taps": corrections.taps,
+            "texture": texture, "base": base, "max_faces": max_faces, "taps": corrections.of(picture).taps,
         }  # fmt: skip
         token = str(token or "")
         try:

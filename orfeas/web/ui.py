@@ -182,7 +182,7 @@ def build_app(studio: Studio, settings: Settings, jobs: Jobs) -> gr.Blocks:
         picture.change(page.take_picture, [picture, background], seen, **light)
         background.input(page.change_background, [picture, background, corrections], seen, **light)
         cutout_view.select(page.tap, [picture, background, corrections, tap_mode], seen, **light)
-        reset.click(page.take_picture, [picture, background], seen, **light)
+        reset.click(page.reset, [picture, background, corrections], seen, **light)
 
         options = [quality, format_, size_mm, seed, background, texture, base, max_faces]
         asked = [token, draws, picture, *options, corrections]
