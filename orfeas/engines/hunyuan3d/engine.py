@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import time
@@ -48,6 +49,7 @@ REFINE_FROM = 512  # grids from here on (quality "high") get their vertices move
 FEATURES_KEPT = 8  # pictures; 2.8 MB each
 # Where each stage begins in the shape's progress; from the counted work of a standard job (30 steps, R = 384).
 STARTS = {"features": 0.0, "diffusion": 0.02, "decoding": 0.80, "volume": 0.82, "surface": 0.97}
+FIELD_NOTE = "Memory ran out while the field was read, so it is read in pieces of half the size."
 _MEMORY_WORDS = ("out of memory", "can't allocate memory", "alloc_failed")
 
 
@@ -61,6 +63,8 @@ class _Job:
     latents: Tensor | None = None  # (1, T, channels) float32 on the CPU, rounded to half precision
     starts_at: float = 0.0  # of the whole way (`STARTS`); progress counts from here
     fraction: float = 0.0  # of the job
+    stage: str = ""  # of `STARTS`, the last begun
+    chunk: int | None = None  # points of the field at once
     seconds: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -99,6 +103,7 @@ class Hunyuan3DEngine:
         self._policy = residency
         self._networks = networks
         self._features: OrderedDict[str, Tensor] = OrderedDict()
+        self._stepped_down = False  # memory ran out since the policy was chosen
         self._closed = False
 
     @property
@@ -122,13 +127,7 @@ class Hunyuan3DEngine:
             return
         if self._where.type == "cuda":
             _find_gpu(self._where)
-        if self._policy is None:
-            model_gb = model_gigabytes(self.config, self.dtype)
-            residency = choose_residency(free_gigabytes(self._where), model_gb, self.device)
-        else:
-            residency = Residency(self._policy, f"The policy {self._policy!r} was asked for.")
-        log.info("Hunyuan3D: %s", residency.reason)
-        networks = Networks(self.weights, self.config, self._where, self.dtype, residency)
+        networks = Networks(self.weights, self.config, self._where, self.dtype, self._choose_residency())
         try:
             networks.preload()
         except Exception as error:
@@ -136,7 +135,17 @@ class Hunyuan3DEngine:
                 raise
             if networks.step_down() is None:
                 raise self._memory_error() from error
+            self._stepped_down = True
         self._networks = networks
+
+    def _choose_residency(self) -> Residency:
+        if self._policy is None:
+            model_gb = model_gigabytes(self.config, self.dtype)
+            residency = choose_residency(free_gigabytes(self._where), model_gb, self.device)
+        else:
+            residency = Residency(self._policy, f"The policy {self._policy!r} was asked for.")
+        log.info("Hunyuan3D: %s", residency.reason)
+        return residency
 
     def health(self) -> dict[str, Any]:
         """Plain facts, at once, also while a job runs."""
@@ -196,6 +205,10 @@ class Hunyuan3DEngine:
     def _run(self, job: _Job) -> Iterator[Step | Mesh]:
         """The job, and once again, leaner, from where it was, if the device runs out of memory."""
         self._refuse_if_closed()
+        if self._stepped_down:  # what held the memory then may be gone: no approximation stays for good
+            self._networks.drop()
+            self._networks.residency = self._choose_residency()
+            self._stepped_down = False
         self.load()
         if self._where.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._where)
@@ -209,13 +222,29 @@ class Hunyuan3DEngine:
                     if not is_out_of_memory(error):
                         raise
                 # Out of the handler: what the traceback held is free now, and the networks can go.
-                leaner = self._networks.step_down()
-                if retry or leaner is None:
+                gc.collect()  # but for tensors in a ring
+                note = "" if retry else self._make_room(job)
+                if not note:
+                    self._networks.drop()
                     raise self._memory_error()
-                job.facts["memory_note"] = leaner.reason
-                yield Step(job.fraction, leaner.reason)
+                job.facts["memory_note"] = note
+                yield Step(job.fraction, note)
         finally:
             release_memory(self._where)
+
+    def _make_room(self, job: _Job) -> str:
+        """Prepare the second try; says how in a sentence, "" if there is no way.
+
+        The points of the field asked for at once take the memory of the last two stages, whatever the policy.
+        """
+        if job.stage in ("volume", "surface"):
+            self._networks.drop(keep="vae")
+            job.chunk = max(1, job.chunk // 2) if job.chunk else None
+            log.warning("Hunyuan3D: %s", FIELD_NOTE)
+            return FIELD_NOTE
+        leaner = self._networks.step_down()
+        self._stepped_down = leaner is not None
+        return leaner.reason if leaner else ""
 
     def _stages(self, job: _Job) -> Iterator[Step | Mesh]:
         if job.latents is None:
@@ -281,8 +310,8 @@ class Hunyuan3DEngine:
 
     def _mesh(self, job: _Job, geometry: GeoField) -> Iterator[Step | Mesh]:
         quality = job.quality
-        chunk = choose_chunk(self._where, geometry.bytes_per_point)
         with self._timed(job, "volume"):
+            chunk = job.chunk = job.chunk or choose_chunk(self._where, geometry.bytes_per_point)
             decoding = hierarchical(
                 geometry, quality.grid, device=self._where, chunk=chunk, half_extent=self.config.box
             )
@@ -332,6 +361,7 @@ class Hunyuan3DEngine:
     @contextmanager
     def _timed(self, job: _Job, stage: str) -> Iterator[None]:
         began = time.perf_counter()
+        job.stage = stage
         yield
         if self._where.type == "cuda":
             torch.cuda.synchronize(self._where)

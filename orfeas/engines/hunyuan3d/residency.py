@@ -8,7 +8,6 @@ comes back from the page cache.
 
 from __future__ import annotations
 
-import gc
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,14 +112,13 @@ class Networks:
             self._here[part] = self._bring(part)
         return self._here[part]
 
-    def drop(self) -> None:
-        """Give back the memory of all networks."""
-        self._here.clear()
+    def drop(self, keep: str = "") -> None:
+        """Give back the memory of all networks, or of all but one."""
+        self._here = {part: module for part, module in self._here.items() if part == keep}
         release_memory(self.device)
 
     def step_down(self) -> Residency | None:
         """Free all and go on with the next leaner policy; None if there is none (all is freed all the same)."""
-        gc.collect()  # an exception's traceback may refer to tensors in a ring
         self.drop()
         leaner = self.residency.step_down()
         if leaner is not None:

@@ -11,6 +11,7 @@ from orfeas.engines.hunyuan3d.engine import Hunyuan3DEngine, is_out_of_memory
 from orfeas.engines.hunyuan3d.moe import MixtureOfExperts, StackedLinear
 from orfeas.engines.hunyuan3d.residency import (
     INT8,
+    POLICIES,
     RELEASED_GB,
     RESIDENT,
     SEQUENTIAL,
@@ -291,11 +292,9 @@ def test_int8_experts_stay_close(make_engine, events):
     assert "8 bit" in engine.caveat
 
 
-@pytest.mark.parametrize("when", ["diffusion", "volume"])
-def test_out_of_memory_steps_down_once_and_goes_on(make_engine, monkeypatch, when):
+def test_out_of_memory_steps_down_once_and_goes_on(make_engine, monkeypatch):
     engine = make_engine(residency=RESIDENT)
-    fail = _FailOnce(torch.OutOfMemoryError("CUDA out of memory"))
-    _break(monkeypatch, when, fail)
+    _break(monkeypatch, "diffusion", _FailOnce(torch.OutOfMemoryError("CUDA out of memory")))
     events = list(engine.shape(Subject(), QUALITY, seed=1))
     assert isinstance(events[-1], Mesh)
     assert events[-2].facts["residency"] == SEQUENTIAL
@@ -303,18 +302,66 @@ def test_out_of_memory_steps_down_once_and_goes_on(make_engine, monkeypatch, whe
     assert any("ran out" in event.message for event in events[:-1])
     fractions = [event.fraction for event in events[:-1]]
     assert fractions == sorted(fractions)
+    again = list(engine.shape(Subject(), QUALITY, seed=1))[-2].facts
+    assert again["residency"] == RESIDENT  # what was forced on one job does not stay
+    assert "memory_note" not in again
+
+
+@pytest.mark.parametrize("when", ["decode", "extract_surface", "refine_surface"])
+def test_out_of_memory_in_the_field_halves_its_pieces_and_keeps_the_policy(make_engine, monkeypatch, when):
+    engine = make_engine(residency=RESIDENT, refine_from=20)
+    engine.load()
+    expected = list(engine.shape(Subject(), QUALITY, seed=1))[-1]
+    chunks, networks = [], []
+    fail = _FailOnce(torch.OutOfMemoryError("CUDA out of memory"))
+    original = room.hierarchical
+
+    def decode(*arguments, chunk, **options):
+        chunks.append(chunk)
+        networks.append(set(engine._networks._here))
+        if when == "decode":
+            fail()
+        return original(*arguments, chunk=chunk, **options)
+
+    monkeypatch.setattr(room, "hierarchical", decode)
+    if when != "decode":
+        _break(monkeypatch, when, fail)
+    events = list(engine.shape(Subject(), QUALITY, seed=1))
+    assert chunks == [chunks[0], chunks[0] // 2]
+    assert networks == [{"conditioner", "model", "vae"}, {"vae"}]
+    assert np.array_equal(events[-1].vertices, expected.vertices)
+    assert events[-2].facts["residency"] == RESIDENT
+    assert "half the size" in events[-2].facts["memory_note"]
     starts = [event.message for event in events[:-1] if event.message.startswith("Diffusion step 1")]
     assert len(starts) == 1  # what was done before is not done again
-    assert list(engine.shape(Subject(), QUALITY, seed=1))[-2].facts["residency"] == SEQUENTIAL
+    fractions = [event.fraction for event in events[:-1]]
+    assert fractions == sorted(fractions)
 
 
-def test_out_of_memory_twice_is_told_and_the_next_job_works(make_engine, monkeypatch, events):
+@pytest.mark.parametrize("when", ["diffusion", "volume"])
+def test_out_of_memory_twice_is_told_and_leaves_no_approximation(make_engine, monkeypatch, events, when):
     engine = make_engine(residency=RESIDENT)
     fail = _FailOnce(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), times=2)
-    _break(monkeypatch, "diffusion", fail)
+    _break(monkeypatch, when, fail)
     with pytest.raises(OutOfMemory, match="lower quality"):
         list(engine.shape(Subject(), QUALITY, seed=1))
-    assert isinstance(list(engine.shape(Subject(), QUALITY, seed=1))[-1], Mesh)
+    assert engine.health()["residency"] == (SEQUENTIAL if when == "diffusion" else RESIDENT)
+    assert not engine._networks._here
+    again = list(engine.shape(Subject(), QUALITY, seed=1))
+    assert again[-2].facts["residency"] == RESIDENT
+    assert np.array_equal(again[-1].vertices, events[-1].vertices)
+
+
+def test_after_a_forced_step_the_policy_follows_free_memory_again(make_engine, monkeypatch):
+    engine = make_engine()
+    assert list(engine.shape(Subject(), QUALITY, seed=1))[-2].facts["residency"] == RESIDENT
+    _break(monkeypatch, "diffusion", _FailOnce(torch.OutOfMemoryError("CUDA out of memory")))
+    assert list(engine.shape(Subject(), QUALITY, seed=1))[-2].facts["residency"] == SEQUENTIAL
+    tight = POLICIES[INT8][0] * model_gigabytes(tiny_config(), torch.float32) / RELEASED_GB
+    monkeypatch.setattr(room, "free_gigabytes", lambda device: tight * 1.01)
+    assert list(engine.shape(Subject(), QUALITY, seed=1))[-2].facts["residency"] == INT8
+    monkeypatch.setattr(room, "free_gigabytes", lambda device: 100.0)  # chosen, not forced: it stays
+    assert list(engine.shape(Subject(), QUALITY, seed=1))[-2].facts["residency"] == INT8
 
 
 def test_other_errors_are_not_taken_for_memory(make_engine, monkeypatch):
@@ -337,7 +384,7 @@ class _FailOnce:
 
 
 def _break(monkeypatch, when, fail):
-    name = {"diffusion": "draw_noise", "volume": "choose_chunk"}[when]
+    name = {"diffusion": "draw_noise", "volume": "choose_chunk"}.get(when, when)
     original = getattr(room, name)
 
     def broken(*arguments, **options):
