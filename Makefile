@@ -20,6 +20,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run-installed: requirements.txt | $(BIN)/python
+	@echo "Installing into $(VENV): a few minutes the first time. PyTorch's usual Linux wheel alone brings gigabytes."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -35,6 +36,8 @@ def main(argv: list[str] | None = None, open_studio: Callable[[Settings], Studio
         if argv and argv[0] in COMMANDS:
             return _run_command(argv)
         arguments = build_parser().parse_args(argv)
+        arguments.output_is_folder = arguments.output.endswith(("/", os.sep))
+        arguments.output = Path(arguments.output)
         return run_generate(arguments, open_studio)
     except OrfeasError as error:
         print(f"orfeas: {error}", file=sys.stderr)
@@ -42,6 +45,9 @@ def main(argv: list[str] | None = None, open_studio: Callable[[Settings], Studio
     except KeyboardInterrupt:
         print("orfeas: stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (or Python complains again when it flushes at exit)
+        return 1
 
 
 def _run_command(argv: list[str]) -> int:
@@ -89,13 +95,14 @@ def build_parser() -> argparse.ArgumentParser:
     low_mm, high_mm = request.SIZE_MM
     parser = argparse.ArgumentParser(
         prog="python -m orfeas",
+        allow_abbrev=False,
         description="Turn photos into solid, printable 3D models.",
         epilog="Other commands: inspect MESH..., repair MESH -o OUT, download, doctor; each has --help. "
         "Exit status: 0 all went well, 1 some pictures failed, 2 wrong use.",
     )
     parser.add_argument("pictures", nargs="*", type=Path, metavar="PHOTO", help="JPEG, PNG or WebP files, or folders")
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path("."), metavar="OUT",
+        "-o", "--output", default=".", metavar="OUT",
         help="a file such as model.stl for one photo, else a folder (default: the current folder)",
     )  # fmt: skip
     parser.add_argument("--quality", metavar="NAME", help=f"{', '.join(request.QUALITY_NAMES)} (default: standard)")
@@ -164,7 +171,7 @@ def _make_one(studio, one: GenerationRequest, latent, target: Path, arguments, s
 
     source = str(one.picture)
     try:
-        for event in studio.run(one, latent):
+        for event in studio.run(one, latent, draw=arguments.keep):
             if isinstance(event, Progress):
                 show(source, event.fraction, event.message)
             else:
@@ -173,6 +180,8 @@ def _make_one(studio, one: GenerationRequest, latent, target: Path, arguments, s
         return True
     except OrfeasError as error:
         sentence, code = str(error), error.code
+    except BrokenPipeError:  # whoever read our output has gone: there is nobody left to tell
+        raise
     except Exception as error:  # one broken picture must not stop the rest
         sentence, code = report_bug(error), "bug"
     if arguments.json:
@@ -203,7 +212,7 @@ def _say_made(source: str, path: Path, result, as_json: bool) -> None:
     else:
         width, height, depth = report["extents_mm"]
         print(
-            f"{path}: {width:.1f} × {height:.1f} × {depth:.1f} mm, {report['faces']:,} faces, "
+            f"{path}: {width:.1f} wide × {height:.1f} high × {depth:.1f} deep mm, {report['faces']:,} faces, "
             f"seed {facts['seed']}, {facts['engine']} engine, {facts['seconds']['total']:.1f} s. {report['verdict']}",
             flush=True,
         )
@@ -245,7 +254,13 @@ def _plan_targets(arguments: argparse.Namespace, requests: list[GenerationReques
     from orfeas.export import file_name
 
     output: Path = arguments.output
-    is_file = output.suffix.lower().lstrip(".") in request.FORMATS and not output.is_dir()
+    suffix = output.suffix.lower().lstrip(".")
+    is_file = suffix in request.FORMATS and not output.is_dir()
+    if suffix and not is_file and not output.is_dir() and not arguments.output_is_folder:
+        raise BadRequest(
+            f"The output {output} has an ending that is no format here: use .{', .'.join(request.FORMATS)}, or end a"
+            " folder's name with a slash."
+        )
     several = len(requests) > 1 or any(path.is_dir() for path in arguments.pictures)
     if is_file and several:
         raise BadRequest(f"Several pictures cannot all become {output}: give a folder as the output.")

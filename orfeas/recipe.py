@@ -97,6 +97,8 @@ class Recipe:
 def read_recipe(path: Path) -> Recipe:
     """The picture, the options and the latent that a ``recipe.json`` records. Raises `BadRequest` if it is none."""
     path = Path(path)
+    if not path.is_file():
+        raise BadRequest(f"There is no file {path}: give the recipe.json of a result's folder.", "bad_recipe")
     try:
         recipe = json.loads(path.read_text(encoding="utf-8"))
         picture = path.parent / Path(recipe["picture"]["file"]).name

@@ -150,17 +150,18 @@ def _choice(name: str, value: Any, allowed: Sequence[str]) -> None:
 
 def _number(name: str, value: Any, bounds: tuple[float, float], unit: str = "") -> float:
     low, high = bounds
-    if isinstance(value, str):
+    number = value
+    if isinstance(number, str):
         try:
-            value = float(value)
+            number = float(number)
         except ValueError:
-            value = math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            number = math.nan
+    if isinstance(number, bool) or not isinstance(number, int | float) or not low <= number <= high:
         raise BadRequest(
             f"{name} cannot be {_shown(value)}: use a number from {low:,g} to {high:,g}{unit}.",
             "out_of_range",
         )
-    return float(value)
+    return float(number)
 
 
 def _integer(name: str, value: Any, bounds: tuple[int, int]) -> int:

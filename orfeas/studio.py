@@ -117,11 +117,14 @@ class Studio:
 
     # --- the one way ---------------------------------------------------------------------------------------------
 
-    def run(self, request: GenerationRequest, latent: KeptLatent | None = None) -> Iterator[Progress | Result]:
+    def run(
+        self, request: GenerationRequest, latent: KeptLatent | None = None, *, draw: bool = True
+    ) -> Iterator[Progress | Result]:
         """Yield `Progress` as the job goes on and, last of all, its `Result`.
 
         latent: of the recipe that the request was made from; where it fits the request, the shape is meshed from it
         without diffusion, and a note says whether it was.
+        draw: also draw the still and the turntable, two fifths of a sketch's time; without, the result has neither.
         Closing the generator cancels the job, at the latest at its next step, and frees the lane.
         Raises `OrfeasError` for whatever the user can mend.
         """
@@ -131,7 +134,7 @@ class Studio:
                 jobs = "one job" if ahead == 1 else f"{ahead} jobs"
                 yield Progress("waiting", 0.0, f"Waiting for {jobs} before this one")
             with _explain_memory_errors():
-                yield from self._make(request, latent)
+                yield from self._make(request, latent, draw)
             self._finished += 1
         except GeneratorExit:
             log.info("job cancelled")
@@ -182,7 +185,7 @@ class Studio:
 
     # --- the stages ----------------------------------------------------------------------------------------------
 
-    def _make(self, request: GenerationRequest, kept: KeptLatent | None) -> Iterator[Progress | Result]:
+    def _make(self, request: GenerationRequest, kept: KeptLatent | None, draw: bool) -> Iterator[Progress | Result]:
         import numpy as np
 
         from orfeas.cutout import cut_out
@@ -213,12 +216,13 @@ class Studio:
             yield clock.at(0.0, "Re-meshing from the kept latent")
             making, shape_note = engine.remesh(latent, quality), kept.note
         shape, shape_facts = None, {}
-        for event in making:
-            if hasattr(event, "vertices"):
-                shape = event
-            else:
-                shape_facts.update(getattr(event, "facts", None) or {})
-                yield clock.at(event.fraction, event.message)
+        with contextlib.closing(making):  # cancelling stops the engine now, not when the collector comes by
+            for event in making:
+                if hasattr(event, "vertices"):
+                    shape = event
+                else:
+                    shape_facts.update(getattr(event, "facts", None) or {})
+                    yield clock.at(event.fraction, event.message)
         if shape is None:
             raise RuntimeError(f"{engine.name} ended without a mesh")
         if latent is not None:
@@ -252,10 +256,10 @@ class Studio:
                 "not_solid",
             )
 
-        yield clock.enter("files", "Drawing it from all sides")
+        yield clock.enter("files", "Drawing it from all sides" if draw else "Writing the files")
         with self.library.write(result_id) as folder:
             names = {}
-            for message, more in self._write(folder, request, picture, cutout, shape):
+            for message, more in self._write(folder, request, picture, cutout, shape, draw):
                 names.update(more)
                 yield clock.at(len(names) / 8, message)
             if "latent" in shape_facts:
@@ -294,22 +298,27 @@ class Studio:
         yield Result(result_id, folder, request.name, files, request, report.to_dict(), facts, notes)
 
     def _write(
-        self, folder: Path, request: GenerationRequest, picture, cutout, shape: Mesh
+        self, folder: Path, request: GenerationRequest, picture, cutout, shape: Mesh, draw: bool
     ) -> Iterator[tuple[str, dict[str, str]]]:
         """Write the result's files; yield what comes next and the names written so far."""
-        from orfeas.export import export, file_name, write_glb
+        from orfeas.export import export, file_name, find_exporter, write_glb
         from orfeas.picture import encode_png
         from orfeas.render.encode import encode_webp, turntable_strip
-        from orfeas.render.still import render_poster_and_turn
+        from orfeas.render.still import render_poster, render_poster_and_turn
 
-        poster, turn = render_poster_and_turn(shape)
-        (folder / "poster.webp").write_bytes(encode_webp(poster))
-        (folder / "turntable.webp").write_bytes(encode_webp(turntable_strip(turn)))
-        yield "Writing the files", {"poster": "poster.webp", "turntable": "turntable.webp"}
+        thumbnail = None
+        if draw:
+            poster, turn = render_poster_and_turn(shape)
+            thumbnail = encode_png(poster)
+            (folder / "poster.webp").write_bytes(encode_webp(poster))
+            (folder / "turntable.webp").write_bytes(encode_webp(turntable_strip(turn)))
+            yield "Writing the files", {"poster": "poster.webp", "turntable": "turntable.webp"}
+        elif find_exporter(request.format).takes_thumbnail:
+            thumbnail = encode_png(render_poster(shape))
         write_glb(shape, folder / "model.glb")
         write_glb(shape, folder / "preview.glb", unit_scale=1.0 / request.size_mm)
         name = file_name(request.name, request.size_mm, request.format)
-        export(shape, folder / name, request.format, title=request.name, thumbnail=encode_png(poster))
+        export(shape, folder / name, request.format, title=request.name, thumbnail=thumbnail)
         yield "Writing the files", {"glb": "model.glb", "preview": "preview.glb", "model": name}
         (folder / "picture.png").write_bytes(encode_png(picture.rgba))
         (folder / "cutout.png").write_bytes(encode_png(cutout.rgba))

@@ -112,7 +112,9 @@ def test_a_kept_result_can_be_made_again_from_its_recipe(photos, tmp_path):
         (["PHOTO", "PHOTO", "-o", "a.stl"], "give a folder"),
         (["PHOTO", "--engine", "magic"], "ORFEAS_ENGINE"),
         (["PHOTO", "--recipe", "r.json"], "either"),
-        (["--recipe", "none.json"], "is not a recipe"),
+        (["--recipe", "none.json"], "There is no file none.json"),
+        (["PHOTO", "-o", "mug.usdz"], "no format here"),
+        (["PHOTO", "--size-mm", "abc"], "cannot be 'abc'"),
         (["PHOTO", "-o", "PHOTO/x/"], "cannot be made"),
         (["EMPTY"], "no JPEG, PNG or WebP"),
     ],
@@ -131,13 +133,27 @@ def test_wrong_use_is_one_sentence_and_status_2(photos, tmp_path, capsys, monkey
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--nonsense"], ["x.png", "--quality"], ["inspect"], ["repair", "a.stl", "--bogus"]]
+    "arguments",
+    [["--nonsense"], ["x.png", "--quality"], ["inspect"], ["repair", "a.stl", "--bogus"], ["x.png", "--size", "80"]],
 )
 def test_unknown_flags_exit_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as left:
         cli.main(arguments)
     assert left.value.code == 2
     assert "usage:" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_is_no_bug(photos, tmp_path):
+    command = (
+        f"{sys.executable} -m orfeas {photos / 'blob.png'} -o a.stl --quality draft --engine sketch --json | head -0"
+    )
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    assert "bug" not in done.stderr
+    assert trimesh.load_mesh(tmp_path / "a.stl").is_watertight
 
 
 def test_a_missing_picture_is_a_failure_not_wrong_use(tmp_path):

@@ -68,6 +68,11 @@ def test_what_is_out_of_range_is_refused_with_the_range(option, value, allowed):
     assert str(refused.value).endswith(".")
 
 
+def test_what_was_written_is_quoted():
+    with pytest.raises(BadRequest, match=r"size_mm cannot be 'abc'"):
+        GenerationRequest(PICTURE, size_mm="abc")
+
+
 @pytest.mark.parametrize(
     ("option", "value", "kept"),
     [

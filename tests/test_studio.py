@@ -74,6 +74,16 @@ def test_a_result_is_a_whole_folder(make_studio):
     assert recipe["facts"]["peak_memory_mb"] > 50
 
 
+@pytest.mark.parametrize("format", ["stl", "3mf"])
+def test_without_drawing_the_file_is_the_same(make_studio, format):
+    studio = make_studio()
+    request = GenerationRequest(draw("blob"), quality="draft", seed=2, format=format)
+    drawn = finish(studio, request)
+    *_, plain = studio.run(request, draw=False)
+    assert set(drawn.files) - set(plain.files) == {"poster", "turntable"}
+    assert plain.files["model"].read_bytes() == drawn.files["model"].read_bytes()
+
+
 def test_a_recipe_makes_the_same_model_again(make_studio):
     studio = make_studio()
     first = finish(studio, GenerationRequest(draw("mug", transparent=False), quality="draft", seed=11, name="mug"))

@@ -28,6 +28,7 @@ CLAY = (205, 198, 188)  # sRGB of a mesh that has no colours
 CREASE_COSINE = 0.64  # edges sharper than about 50 degrees are drawn sharp
 POSTER_VIEW = (28.0, 16.0)  # azimuth, elevation in degrees
 POSTER_SIZE = 512
+VIEW_TEXTURE = 1024  # pixels; finer textures flicker at these sizes
 # 24 frames are 15 degrees apart, and at 256 pixels cost about a second of two cores for 60,000 faces
 TURN_FRAMES, TURN_SIZE, TURN_ELEVATION = 24, 256, 12.0
 SURFACE_POINTS = 20_000  # for the ambient light and the shadow
@@ -122,14 +123,19 @@ def render_still(
 
 def render_poster(mesh: Mesh, size: int = POSTER_SIZE) -> np.ndarray:
     """(size, size, 4) uint8: the picture that stands for the mesh, three-quarter view with a shadow, transparent."""
-    return render_still(mesh, size=size, shadow=True)
+    return _draw_poster(prepare(mesh, texture_limit=VIEW_TEXTURE), size)
 
 
 def render_poster_and_turn(mesh: Mesh) -> tuple[np.ndarray, list[np.ndarray]]:
     """What a result is shown by without WebGL, `render_poster` and `render_turntable`, for little more than one."""
-    subject = prepare(mesh, texture_limit=1024)
-    poster = draw(subject, _frame(subject, [POSTER_VIEW[0]], POSTER_VIEW[1])[0], POSTER_SIZE, shadow=True)
-    return poster, draw_turn(subject, TURN_FRAMES, TURN_SIZE, TURN_ELEVATION, shadow=True)
+    subject = prepare(mesh, texture_limit=VIEW_TEXTURE)
+    return _draw_poster(subject, POSTER_SIZE), draw_turn(subject, TURN_FRAMES, TURN_SIZE, TURN_ELEVATION, shadow=True)
+
+
+def _draw_poster(subject: Subject, size: int) -> np.ndarray:
+    _check(size, MAX_SIZE, 2)
+    azimuth, elevation = POSTER_VIEW
+    return draw(subject, _frame(subject, [azimuth], elevation)[0], size, shadow=True)
 
 
 def render_turntable(
