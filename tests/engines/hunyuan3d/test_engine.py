@@ -226,15 +226,21 @@ def test_gpu_that_is_not_there_is_a_sentence():
 
 def test_policy_follows_free_memory():
     assert choose_residency(24.0).name == RESIDENT
-    assert choose_residency(12.0).name == RESIDENT
-    assert choose_residency(11.9).name == SEQUENTIAL
-    assert choose_residency(8.0).name == SEQUENTIAL
-    assert choose_residency(7.9).name == INT8
-    assert choose_residency(6.0).name == INT8
-    assert "7.9 GB" in choose_residency(7.9).reason
-    with pytest.raises(EngineUnavailable, match=r"6\.0 GB.*5\.9 GB"):
-        choose_residency(5.9)
+    assert choose_residency(10.5).name == RESIDENT
+    assert choose_residency(10.4).name == SEQUENTIAL
+    assert choose_residency(7.7).name == SEQUENTIAL
+    assert choose_residency(7.6).name == INT8
+    assert choose_residency(5.5).name == INT8
+    assert "7.6 GB" in choose_residency(7.6).reason
+    with pytest.raises(EngineUnavailable, match=r"5\.5 GB.*5\.4 GB"):
+        choose_residency(5.4)
     assert choose_residency(20.0, 2 * RELEASED_GB).name == SEQUENTIAL  # float32 takes twice as much
+
+
+@pytest.mark.parametrize(("card_gib", "policy"), [(12, RESIDENT), (8, SEQUENTIAL), (6, INT8)])
+def test_cards_get_the_policy_meant_for_them(card_gib, policy):
+    """A card's size is in GiB, of which the driver and a desktop take about half a gigabyte."""
+    assert choose_residency(card_gib * 2**30 / 1e9 - 0.6).name == policy
 
 
 def test_released_model_has_the_size_that_the_policies_assume():
