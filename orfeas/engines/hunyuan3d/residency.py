@@ -153,6 +153,12 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     return (weight.float() / scale).round().to(torch.int8), scale
 
 
+def widen(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """int8 * float32 as ``dtype``: multiplied in float32 and rounded once, without a float32 copy of the matrix."""
+    wide = torch.empty_like(weight, dtype=dtype)
+    return torch.mul(weight, scale, out=wide)
+
+
 class Int8Linear(nn.Module):
     """A linear layer whose weight is kept in 8 bit and widened for each product; inputs and outputs are not rounded.
 
@@ -165,14 +171,14 @@ class Int8Linear(nn.Module):
             self.register_buffer(name, tensor)
 
     def forward(self, rows: Tensor) -> Tensor:
-        return F.linear(rows, (self.weight * self.scale).to(rows.dtype), self.bias)
+        return F.linear(rows, widen(self.weight, self.scale, rows.dtype), self.bias)
 
 
 class Int8StackedLinear(Int8Linear):
     """The same for each expert: `moe.StackedLinear`'s weight (experts, outputs, inputs) and bias (experts, outputs)."""
 
     def forward(self, rows: Tensor, expert: int) -> Tensor:
-        weight = (self.weight[expert] * self.scale[expert]).to(rows.dtype)
+        weight = widen(self.weight[expert], self.scale[expert], rows.dtype)
         return F.linear(rows, weight, self.bias[expert])
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from orfeas.engines import Step
 from orfeas.engines.hunyuan3d import engine as room
@@ -22,6 +23,7 @@ from orfeas.engines.hunyuan3d.residency import (
     choose_residency,
     model_gigabytes,
     quantize_rows,
+    widen,
 )
 from orfeas.errors import BadRequest, BadWeights, EngineUnavailable, OrfeasError, OutOfMemory
 from orfeas.mesh import Mesh, signed_volume
@@ -273,6 +275,30 @@ def test_int8_rows_are_within_half_a_step():
         assert 1e-4 < error < 0.01
     zero, scale = quantize_rows(torch.zeros(2, 4))
     assert torch.equal(zero * scale, torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_int8_is_widened_at_once_to_the_same_bits(dtype):
+    quantized, scale = quantize_rows(torch.randn(300, 64, generator=torch.Generator().manual_seed(4)))
+    with _Allocations() as allocations:
+        wide = widen(quantized, scale, dtype)
+    assert torch.equal(wide, (quantized * scale).to(dtype))
+    assert allocations.made == [dtype]
+
+
+class _Allocations(TorchDispatchMode):
+    """The types of the tensors that operations return, each once."""
+
+    def __enter__(self):
+        self.made, self.seen = [], set()
+        return super().__enter__()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if result.data_ptr() not in self.seen:
+            self.seen.add(result.data_ptr())
+            self.made.append(result.dtype)
+        return result
 
 
 def test_int8_experts_stay_close(make_engine, events):
