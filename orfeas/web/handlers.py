@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,7 @@ from orfeas.errors import OrfeasError
 from orfeas.request import GenerationRequest, Tap
 from orfeas.telemetry import report_bug
 from orfeas.web import panels
+from orfeas.web.bench import Bench
 from orfeas.web.inputs import refusal
 
 if TYPE_CHECKING:
@@ -48,30 +47,30 @@ class Corrections:
         return replace(self, taps=(*self.taps, Tap(x, y, include)))
 
 
-class Cutter:
-    """Cutouts outside the lane, a few at a time."""
+class Cutter(Bench):
+    """Cutouts outside the lane, `CUTOUT_THREADS` at a time, ``limit`` waiting."""
 
-    def __init__(self, studio: Studio):
+    def __init__(self, studio: Studio, limit: int):
+        super().__init__("cutouts", CUTOUT_THREADS, limit)
         self.studio = studio
-        self._threads = ThreadPoolExecutor(CUTOUT_THREADS, thread_name_prefix="cutout")
 
     async def cut(self, picture: str | None, background: str, taps: tuple[Tap, ...] = ()) -> Cutout:
         """Raises `OrfeasError`."""
         asked = ask(picture, {"background": background, "taps": taps})
-        return await self._in_thread(self.studio.cut, asked.picture, asked.background, asked.taps)
+        return await self.run(self.studio.cut, asked.picture, asked.background, asked.taps)
 
     async def cut_and_draw(
         self, picture: str | None, background: str, taps: tuple[Tap, ...]
     ) -> tuple[Cutout, np.ndarray]:
         """The cutout and how the page shows it. Raises `OrfeasError`."""
+        return await self.run(self._cut_and_draw, ask(picture, {"background": background, "taps": taps}))
+
+    def _cut_and_draw(self, asked: GenerationRequest) -> tuple[Cutout, np.ndarray]:
         from orfeas.picture import load_picture
 
-        cutout = await self.cut(picture, background, taps)
-        whole = await self._in_thread(load_picture, Path(picture))
-        return cutout, await self._in_thread(draw_cutout, whole.rgba, cutout.rgba[..., 3], taps)
-
-    def _in_thread(self, work, *arguments):
-        return asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+        cutout = self.studio.cut(asked.picture, asked.background, asked.taps)
+        whole = load_picture(asked.picture)
+        return cutout, draw_cutout(whole.rgba, cutout.rgba[..., 3], asked.taps)
 
 
 async def finish(job: Job, progress: gr.Progress | None = None) -> Result | None:

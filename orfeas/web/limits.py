@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 from orfeas.picture import MAX_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orfeas.web.bench import Bench
     from orfeas.web.jobs import Jobs
 
 UPLOAD_BYTES = MAX_BYTES + (64 << 10)  # a picture and its multipart frame
 JSON_BYTES = 1_000_000
 _UPLOAD = re.compile(r"^(/gradio_api)?/upload/?$")
 _STARTS_JOB = re.compile(r"^/gradio_api/(call|run|api)/(v2/)?generate/?$")
+_STARTS_WORK = re.compile(r"^/gradio_api/(?:call|run|api)/(?:v2/)?(\w+)/?$")  # and its endpoint's name
 _STARTS_ANY = re.compile(r"^/gradio_api/(upload|queue/join|(call|run|api)/.*)$")
 
 # Gradio's own script needs inline and eval'ed code and blobs; nothing needs another host.
@@ -43,11 +47,15 @@ HEADERS = {
 
 
 class Gate:
-    """ASGI middleware: 413 for large bodies (by length or while they arrive), 503 for new work, security headers."""
+    """ASGI middleware: 413 for large bodies (by length or while they arrive), 503 for new work, security headers.
 
-    def __init__(self, app: Any, jobs: Jobs):
+    benches: those that do the work of an endpoint, by its name.
+    """
+
+    def __init__(self, app: Any, jobs: Jobs, benches: Mapping[str, Bench]):
         self.app = app
         self.jobs = jobs
+        self.benches = benches
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
@@ -76,6 +84,10 @@ class Gate:
             return 503, "This server is about to restart: try again in a minute.", {"Retry-After": "60"}
         if self.jobs.is_full and _STARTS_JOB.match(scope["path"]):
             return 503, self.jobs.full_sentence, {"Retry-After": "120"}
+        starts = _STARTS_WORK.match(scope["path"])
+        bench = self.benches.get(starts[1]) if starts else None
+        if bench and bench.is_full:
+            return 503, bench.full_sentence, {"Retry-After": "30"}
         return None
 
 

@@ -5,12 +5,10 @@ Options, bounds and sentences are those of `orfeas.mesh`; here they are only han
 
 from __future__ import annotations
 
-import asyncio
 import inspect as signatures
 import math
 import tempfile
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from orfeas.mesh.repair import repair as repair_mesh
 from orfeas.request import MAX_FACES, SIZE_MM
 from orfeas.telemetry import report_bug
 from orfeas.web.api import docstring, explain
+from orfeas.web.bench import Bench
 from orfeas.web.handlers import to_cache
 from orfeas.web.inputs import Amount, Choice, MeshFile, refusal
 
@@ -47,29 +46,22 @@ MEANINGS: Mapping[str, str] = {
 _OF_REPAIR = {"hollow": "wall_mm"}  # the command line's names, which scripts know, and those of `orfeas.mesh.repair`
 
 
-class MeshBench:
+class MeshBench(Bench):
     """Work on meshes outside the lane, `MESH_THREADS` at a time, ``limit`` waiting."""
 
     def __init__(self, limit: int):
-        self.limit = limit
-        self._threads = ThreadPoolExecutor(MESH_THREADS, thread_name_prefix="mesh")
-        self._there = 0
+        super().__init__("meshes", MESH_THREADS, limit)
 
     async def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """What ``work`` returns, from a thread. Raises `gr.Error` with its sentence, or with a bug's id."""
-        if self._there >= MESH_THREADS + self.limit:
-            raise refusal(f"The queue is full, {self.limit} meshes are waiting: try again in a few minutes.")
-        self._there += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+            return await super().run(work, *arguments)
         except OrfeasError as error:
             raise refusal(error) from None
         except MemoryError:
             raise refusal("This machine ran out of memory: give a mesh of fewer faces.") from None
         except Exception as bug:
             raise refusal(report_bug(bug)) from None
-        finally:
-            self._there -= 1
 
 
 def add_mesh_api(bench: MeshBench) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
+    from orfeas.web.bench import Bench
     from orfeas.web.jobs import Jobs
 
 MEDIA_TYPES = {
@@ -30,9 +30,11 @@ MEDIA_TYPES = {
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-def build_routes(jobs: Jobs) -> list[BaseRoute]:
-    """Routes for Gradio's own application; each answers HEAD too, and also while a job runs."""
-    converter = ThreadPoolExecutor(1, thread_name_prefix="formats")  # one at a time: memory, and nothing made twice
+def build_routes(jobs: Jobs, converter: Bench) -> list[BaseRoute]:
+    """Routes for Gradio's own application; each answers HEAD too, and also while a job runs.
+
+    converter: writes the other formats of a result; one at a time, so that none is made twice.
+    """
 
     async def health(request: Request) -> Response:
         facts = jobs.studio.health()
@@ -74,7 +76,7 @@ def build_routes(jobs: Jobs) -> list[BaseRoute]:
         try:
             file = await asyncio.to_thread(find_file, library, *wanted)
             if file is None:
-                file = await asyncio.get_running_loop().run_in_executor(converter, make_file, library, *wanted)
+                file = await converter.run(make_file, library, *wanted)
         except OrfeasError as error:
             return JSONResponse({"error": str(error)}, 501 if isinstance(error, EngineUnavailable) else 503)
         except Exception as bug:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from orfeas.settings import Settings
     from orfeas.studio import Studio
+    from orfeas.web.bench import Bench
 
 FETCH_SECONDS = 2.0  # after the last job, for its caller to fetch the file
 
@@ -30,6 +31,7 @@ class Server:
     demo: gr.Blocks
     jobs: Jobs
     url: str
+    benches: tuple[Bench, ...] = ()
 
     def close(self, drain_seconds: float = 0.0) -> bool:
         """Refuse new jobs, wait for those there are, then stop; True if none had to be stopped."""
@@ -37,6 +39,8 @@ class Server:
         finished = self.jobs.drain(drain_seconds)
         if had_jobs and finished:
             time.sleep(FETCH_SECONDS)
+        for bench in self.benches:
+            bench.close()
         self.demo.close(verbose=False)
         return finished
 
@@ -47,13 +51,19 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
     from starlette.middleware import Middleware
 
     from orfeas.picture import MAX_BYTES
+    from orfeas.web.bench import Bench
+    from orfeas.web.handlers import Cutter
     from orfeas.web.limits import Gate
+    from orfeas.web.mesh_api import MeshBench
     from orfeas.web.routes import build_routes
     from orfeas.web.theme import build_theme
     from orfeas.web.ui import build_app, page_head
 
     jobs = Jobs(studio, settings.queue_size)
-    demo = build_app(studio, settings, jobs)
+    cutter, meshes = Cutter(studio, jobs.limit), MeshBench(jobs.limit)
+    converter = Bench("files", 1, jobs.limit)
+    demo = build_app(jobs, cutter, meshes)
+    benches = {"cutout": cutter, "inspect": meshes, "repair": meshes}
     port = port or settings.port
     _check_port(settings.host, port)
     _, url, _ = demo.launch(
@@ -72,14 +82,14 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
         theme=build_theme(),
         head=page_head(),
         app_kwargs={
-            "routes": build_routes(jobs),
-            "middleware": [Middleware(Gate, jobs=jobs)],
+            "routes": build_routes(jobs, converter),
+            "middleware": [Middleware(Gate, jobs=jobs, benches=benches)],
             "docs_url": None,
             "redoc_url": None,
             "openapi_url": None,
         },
     )
-    return Server(demo, jobs, url)
+    return Server(demo, jobs, url, (cutter, meshes, converter))
 
 
 def serve(studio: Studio, settings: Settings) -> int:

@@ -20,12 +20,11 @@ from orfeas.request import (
 from orfeas.web import handlers, panels
 from orfeas.web.api import add_api
 from orfeas.web.inputs import Amount, Choice, Picture, default_of
-from orfeas.web.mesh_api import MeshBench, add_mesh_api
+from orfeas.web.mesh_api import add_mesh_api
 
 if TYPE_CHECKING:
-    from orfeas.settings import Settings
-    from orfeas.studio import Studio
     from orfeas.web.jobs import Jobs
+    from orfeas.web.mesh_api import MeshBench
 
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
 EXAMPLES = _ASSETS / "examples"
@@ -49,9 +48,9 @@ def example_pictures() -> list[Path]:
     return sorted(path for path in EXAMPLES.glob("*") if path.suffix.lower() in PICTURE_TYPES)
 
 
-def build_app(studio: Studio, settings: Settings, jobs: Jobs) -> gr.Blocks:
+def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench) -> gr.Blocks:
     """The page and the API as Blocks, not launched yet: `orfeas.web.serve` does that."""
-    cutter = handlers.Cutter(studio)
+    studio = jobs.studio
     page = handlers.Handlers(jobs, cutter)
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     light = {**quiet, "queue": False}  # answered at once, also while the queue is full
@@ -204,5 +203,5 @@ def build_app(studio: Studio, settings: Settings, jobs: Jobs) -> gr.Blocks:
         demo.unload(page.leave)
 
         add_api(jobs, cutter)
-        add_mesh_api(MeshBench(jobs.limit))
+        add_mesh_api(meshes)
     return demo.queue(max_size=None, default_concurrency_limit=None)

@@ -21,7 +21,7 @@ GROUND, SUBJECT = (10, 200), (200, 160)  # pixels of the photo as it is shown
 @pytest.fixture
 def page(make_studio) -> Handlers:
     studio = make_studio(PacedEngine())
-    return Handlers(Jobs(studio, 2), Cutter(studio))
+    return Handlers(Jobs(studio, 2), Cutter(studio, 2))
 
 
 @pytest.fixture

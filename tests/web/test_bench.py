@@ -1,0 +1,124 @@
+"""Work outside the lane: how much of it waits, what a full bench answers, and what is left when the server stops."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from gradio_client import handle_file
+
+from orfeas.errors import OrfeasError
+from orfeas.library import Library
+from orfeas.settings import Settings
+from orfeas.studio import Studio
+from orfeas.web.bench import Bench
+from orfeas.web.handlers import CUTOUT_THREADS
+from orfeas.web.serve import start
+from tests.conftest import PacedEngine
+from tests.web.conftest import QUEUE_SIZE, call, file_data, free_port, upload, wait_until
+
+PLACES = CUTOUT_THREADS + QUEUE_SIZE
+
+
+class SlowCut:
+    """A studio's ``cut`` that waits for leave, and counts."""
+
+    def __init__(self, cut):
+        self._cut = cut
+        self.leave = threading.Event()
+        self.begun = 0
+
+    def __call__(self, *arguments):
+        self.begun += 1
+        assert self.leave.wait(60)
+        return self._cut(*arguments)
+
+
+def ask_for_a_cutout(http, path: str) -> int:
+    return http.post("/gradio_api/call/v2/cutout", json={"picture": file_data(path)}).status_code
+
+
+def test_too_many_cutouts_are_refused_with_a_sentence(server, client, http, photo, monkeypatch):
+    cutter = server.benches[0]
+    slow = SlowCut(server.jobs.studio.cut)
+    monkeypatch.setattr(server.jobs.studio, "cut", slow)
+    path = upload(http, photo)
+    sentence = f"The queue is full, {QUEUE_SIZE} cutouts are waiting: try again in a few minutes."
+    try:
+        assert [ask_for_a_cutout(http, path) for _ in range(PLACES)] == [200] * PLACES
+        wait_until(lambda: cutter.is_full, "all places are taken")
+        refused = http.post("/gradio_api/call/v2/cutout", json={"picture": file_data(path)})
+        assert (refused.status_code, refused.json()["detail"]) == (503, sentence)
+        assert int(refused.headers["retry-after"]) > 0
+        with pytest.raises(Exception, match=f"The queue is full, {QUEUE_SIZE} cutouts are waiting"):
+            client.predict(handle_file(photo), api_name="/cutout")
+        config = http.get("/config").json()["dependencies"]
+        taking = next(d["id"] for d in config if d["api_name"] == "take_picture")
+        body = {"fn_index": taking, "session_hash": "someone", "data": [file_data(path), "auto"]}
+        assert sentence in str(http.post("/gradio_api/run/predict", json=body).json()["data"])
+        assert slow.begun == CUTOUT_THREADS
+    finally:
+        slow.leave.set()
+    wait_until(lambda: not cutter._there, "the places are free again")
+    assert call(http, "cutout", {"picture": file_data(path)})[0] == "complete"
+
+
+def test_stopping_the_server_drops_the_cutouts_that_wait(photo, tmp_path):
+    import httpx
+
+    settings = Settings(_env_file=None, engine="sketch", data_dir=tmp_path, port=free_port())
+    studio = Studio(settings, PacedEngine(), Library(tmp_path))
+    studio.cut = slow = SlowCut(studio.cut)
+    server = start(studio, settings)
+    try:
+        with httpx.Client(base_url=server.url.rstrip("/"), timeout=60) as http:
+            path = upload(http, photo)
+            for _ in range(8):
+                assert ask_for_a_cutout(http, path) == 200
+            wait_until(lambda: len(server.benches[0]._there) == 8, "all are begun or wait")
+    finally:
+        server.close()
+        slow.leave.set()
+    server.benches[0]._pool.shutdown(wait=True)
+    assert slow.begun == CUTOUT_THREADS
+
+
+def test_who_waits_when_the_bench_closes_is_told_so():
+    gate = threading.Event()
+
+    async def play():
+        bench = Bench("cutouts", 1, 2)
+        running, waiting, gone = (asyncio.create_task(bench.run(gate.wait, 30)) for _ in range(3))
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert len(bench._there) == 2, "who goes gives the place back"
+        bench.close()
+        with pytest.raises(OrfeasError, match="about to restart"):
+            await waiting
+        with pytest.raises(OrfeasError, match="about to restart"):
+            await bench.run(gate.wait, 30)
+        gate.set()
+        assert await running
+
+    asyncio.run(play())
+
+
+def test_a_place_is_taken_until_the_work_is_done_not_until_its_caller_goes():
+    gate = threading.Event()
+
+    async def play():
+        bench = Bench("cutouts", 1, 1)
+        tasks = [asyncio.create_task(bench.run(gate.wait, 30)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        tasks[0].cancel()
+        await asyncio.sleep(0)
+        assert bench.is_full
+        with pytest.raises(OrfeasError, match="1 cutouts are waiting"):
+            await bench.run(gate.wait, 30)
+        gate.set()
+        assert await tasks[1]
+
+    asyncio.run(play())
