@@ -99,11 +99,10 @@ def test_other_sizes_against_a_plain_float64_implementation(tmp_path, seed):
     rgba[5:30, 9:40] = torch.randint(0, 256, (25, 31, 4), generator=torch.Generator().manual_seed(seed)).byte()
     write_fixture(tmp_path / "other", OTHER, config, rgba, seed, cells=9)
     fixture = parity.open_fixture(tmp_path / "other")
-    with torch.inference_mode():
-        groups = [group for name, group in parity.GROUPS.items() if name != "mesh"]
-        stages = [stage for group in groups for stage in group(fixture)]
+    stages = list(parity.compare_all(fixture))
     assert [stage for stage in stages if not stage.ok] == []
-    assert len(stages) == 2 + 3 + 2 + 4 * 5 + 1 + 5 + 7 + 1
+    assert len(stages) == 2 + 3 + 2 + 4 * 5 + 1 + 5 + 7 + 1  # and no mesh
+    assert parity.main([str(tmp_path / "other")]) == 0
 
 
 def test_plain_implementation_agrees_with_the_public_one(fixture):
@@ -510,7 +509,9 @@ def test_command_prints_a_line_a_stage():
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, done.stderr
     assert len(lines) > 40
-    assert all(set(line) == {"stage", "max_abs_error", "tolerance", "ok"} and line["ok"] is True for line in lines)
+    assert all(
+        set(line) == {"stage", "max_abs_error", "tolerance", "ok", "missing"} and line["ok"] is True for line in lines
+    )
 
 
 def test_command_fails_on_a_wrong_number(tmp_path, capsys):
@@ -533,10 +534,28 @@ def test_command_refuses_a_folder_that_is_no_fixture(tmp_path, capsys):
 def test_fixture_without_a_stage_is_not_passed_over(tmp_path, capsys):
     shutil.copytree(FIXTURE, tmp_path / "less")
     values = load_file(tmp_path / "less" / "tiny_io.safetensors")
-    del values["vae.decoded"]
+    for key in ("dit.block0", "vae.decoded", "mesh.v"):
+        del values[key]
     save_file(values, tmp_path / "less" / "tiny_io.safetensors")
-    assert parity.main([str(tmp_path / "less")]) == 2
-    assert "vae.decoded" in capsys.readouterr().err
+    assert parity.main([str(tmp_path / "less")]) == 1
+    stages = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    failures = [(line["stage"], line["missing"]) for line in stages if not line["ok"]]
+    lost = [("vae.decoded", "vae.decoded"), ("vae", "vae.decoded"), ("volume", "vae.decoded")]
+    assert failures == [("dit.block0", "dit.block0"), *lost]
+    names = [line["stage"] for line in stages]
+    assert {"dit.block1", "dit.out", "sample.latents"} <= set(names)  # the others are compared all the same
+    assert "mesh.v" not in names  # not every fixture has a mesh
+
+
+def test_field_that_is_not_finite_is_a_failed_stage(tmp_path, capsys):
+    shutil.copytree(FIXTURE, tmp_path / "nan")
+    values = load_file(tmp_path / "nan" / "tiny_io.safetensors")
+    values["vae.decoded"] *= torch.nan
+    save_file(values, tmp_path / "nan" / "tiny_io.safetensors")
+    assert parity.main([str(tmp_path / "nan")]) == 1
+    stages = {line["stage"]: line["ok"] for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert stages["volume"] is False
+    assert stages["mesh.v"] is True
 
 
 def test_fixture_with_damaged_numbers_is_refused(tmp_path):
