@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -14,7 +15,7 @@ from orfeas.errors import BadMesh
 from orfeas.export import export
 from orfeas.mesh import Mesh, Texture, signed_volume
 from orfeas.mesh.finish import place
-from orfeas.mesh.load import load_mesh, parse_mesh
+from orfeas.mesh.load import DAMAGE, LOADERS, load_mesh, parse_mesh
 from orfeas.mesh.topology import find_edges
 from orfeas.mesh.transfer import vertex_colors
 from tests.mesh import shapes
@@ -163,30 +164,112 @@ def test_hostile_files(data, kind):
         parse_mesh(data, kind)
 
 
-def test_zip_bomb_and_endless_components():
-    def packed(model: bytes) -> bytes:
-        made = io.BytesIO()
-        relation = (
-            '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="a" '
-            'Target="/m" Type="http://schemas.microsoft.com/3dmanufacturing/2013/01/3dmodel"/></Relationships>'
-        )
-        with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("_rels/.rels", relation)
-            archive.writestr("m", model)
-        return made.getvalue()
+CORE_NAMESPACE = 'xmlns="http://schemas.microsoft.com/3dmanufacturing/core/2015/02"'
 
+
+def packed(model: bytes | str, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A 3MF file around a model part."""
+    made = io.BytesIO()
+    relation = (
+        '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="a" '
+        'Target="/m" Type="http://schemas.microsoft.com/3dmanufacturing/2013/01/3dmodel"/></Relationships>'
+    )
+    with zipfile.ZipFile(made, "w", method) as archive:
+        archive.writestr("_rels/.rels", relation)
+        archive.writestr("m", model)
+    return made.getvalue()
+
+
+def tetrahedron_3mf(head: str = "", more_vertices: str = "", objects: str = "", build: str = "") -> str:
+    points = "".join(f'<vertex x="{x}" y="{y}" z="{z}"/>' for x, y, z in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)])
+    corners = [(0, 2, 1), (0, 1, 3), (0, 3, 2), (1, 2, 3)]
+    triangles = "".join(f'<triangle v1="{a}" v2="{b}" v3="{c}"/>' for a, b, c in corners)
+    mesh = f"<mesh><vertices>{points}{more_vertices}</vertices><triangles>{triangles}</triangles></mesh>"
+    item = build or '<item objectid="1"/>'
+    return (
+        f'{head}<model {CORE_NAMESPACE}><resources><object id="1">{mesh}</object>{objects}</resources>'
+        f"<build>{item}</build></model>"
+    )
+
+
+def test_zip_bomb_and_endless_components():
     with pytest.raises(BadMesh, match="unpacks to"):
         parse_mesh(packed(b" " * 50_000_000), "3mf")
-    core = 'xmlns="http://schemas.microsoft.com/3dmanufacturing/core/2015/02"'
     objects = '<object id="0"><components>' + '<component objectid="0"/>' * 2 + "</components></object>"
-    model = f'<model {core}><resources>{objects}</resources><build><item objectid="0"/></build></model>'
+    model = f'<model {CORE_NAMESPACE}><resources>{objects}</resources><build><item objectid="0"/></build></model>'
     with pytest.raises(BadMesh, match="contain one another"):
-        parse_mesh(packed(model.encode()), "3mf")
+        parse_mesh(packed(model), "3mf")
     entities = '<!DOCTYPE m [<!ENTITY a "aaaaaaaaaa">' + "".join(
         f'<!ENTITY {chr(98 + k)} "{("&" + chr(97 + k) + ";") * 10}">' for k in range(9)
     )
-    with pytest.raises(BadMesh):
-        parse_mesh(packed(f"{entities}]><model {core}>&j;</model>".encode()), "3mf")
+    with pytest.raises(BadMesh, match="document type"):
+        parse_mesh(packed(f"{entities}]><model {CORE_NAMESPACE}>&j;</model>"), "3mf")
+
+
+def peak_megabytes(call) -> float:
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1] / 1e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_vertices_of_3mf_are_counted_as_often_as_they_are_used():
+    spare = '<vertex x="1" y="2" z="3"/>' * 10_000
+    used = '<object id="2"><components>' + '<component objectid="1"/>' * 3000 + "</components></object>"
+    data = packed(tetrahedron_3mf(more_vertices=spare, objects=used, build='<item objectid="2"/>'), zipfile.ZIP_STORED)
+
+    def refused() -> None:
+        with pytest.raises(BadMesh, match="vertices, too many"):
+            parse_mesh(data, "3mf")
+
+    assert peak_megabytes(refused) < 30
+    hollow = tetrahedron_3mf().replace("<triangles>", "<triangles><!--").replace("</triangles>", "--></triangles>")
+    none = hollow.replace("<vertices>", f"<vertices>{spare}")
+    none = none.replace("</resources>", f"{used}</resources>").replace('item objectid="1"', 'item objectid="2"')
+
+    def empty() -> None:
+        with pytest.raises(BadMesh, match="nothing in it"):
+            parse_mesh(packed(none, zipfile.ZIP_STORED), "3mf")
+
+    assert peak_megabytes(empty) < 30
+
+
+def test_3mf_takes_no_tree_of_its_xml(tmp_path):
+    spare = '<vertex x="1" y="2" z="3"/>' * 300_000  # 8 MB: as a tree 100 MB and more
+    data = packed(tetrahedron_3mf(more_vertices=spare), zipfile.ZIP_STORED)
+    assert peak_megabytes(lambda: parse_mesh(data, "3mf")) < 60
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2], ids=["lzma", "bzip2"])
+def test_3mf_packed_in_other_ways_is_refused_whole_or_damaged(method):
+    data = packed(tetrahedron_3mf(more_vertices='<vertex x="1" y="2" z="3"/>' * 500), method)
+    with pytest.raises(BadMesh, match="packed in a way"):
+        parse_mesh(data, "3mf")
+    for spot in range(30, 400, 7):
+        broken = bytearray(data)
+        broken[spot] ^= 0xFF
+        assert isinstance(mesh_or_sentence(bytes(broken), "3mf"), str)
+
+
+def test_xml_in_an_unknown_encoding_is_a_sentence():
+    for encoding in ("foo", "utf-16", "idna"):
+        data = packed(tetrahedron_3mf(head=f'<?xml version="1.0" encoding="{encoding}"?>'))
+        with pytest.raises(BadMesh, match="damaged"):
+            parse_mesh(data, "3mf")
+    assert len(parse_mesh(packed(tetrahedron_3mf(head='<?xml version="1.0" encoding="UTF-8"?>')), "3mf").faces) == 4
+
+
+def test_every_exception_of_the_one_list_is_a_sentence(monkeypatch):
+    for kind in DAMAGE:
+
+        def raise_it(data, max_faces, kind=kind):
+            raise kind
+
+        monkeypatch.setitem(LOADERS, "stl", raise_it)
+        with pytest.raises(BadMesh, match="damaged or no STL"):
+            parse_mesh(b"", "stl")
 
 
 def test_nodes_in_a_circle():

@@ -9,6 +9,9 @@ Files come from anywhere: sizes are checked before they are believed, and whatev
 
 from __future__ import annotations
 
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +30,23 @@ from orfeas.mesh.topology import is_closed
 
 MAX_BYTES = 500_000_000
 MAX_FACES = 4_000_000
-DAMAGE = (ValueError, LookupError, TypeError, OverflowError, AttributeError, RecursionError, SyntaxError)
+# What a damaged file makes of its own numbers is told by the first of these; a bug of ours would be, too, which is why
+# the tests feed each reader every truncation and many mutations of good files and look at the sentence.
+DAMAGE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    AttributeError,
+    RecursionError,
+    NotImplementedError,
+    SyntaxError,
+    EOFError,
+    OSError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+)
 
 LOADERS: Mapping[str, Callable[[bytes, int], Mesh]] = {
     "stl": read_stl,
@@ -67,18 +86,7 @@ def parse_mesh(data: bytes, kind: str, *, max_faces: int = MAX_FACES, name: str 
         raise BadMesh(f"{name} cannot be used: {error}", error.code) from error
     except MemoryError as error:
         raise BadMesh(f"{name} needs more memory than there is: give a smaller mesh.", "too_large") from error
-    # What a damaged file makes of its own numbers is told by the first of these; a bug of ours would be, too, which is
-    # why the tests feed each reader every truncation and many mutations of good files and look at the sentence.
-    except (
-        ValueError,
-        IndexError,
-        KeyError,
-        TypeError,
-        OverflowError,
-        AttributeError,
-        RecursionError,
-        SyntaxError,
-    ) as error:
+    except DAMAGE as error:
         raise BadMesh(f"{name} is damaged or no {kind.upper()} file: export it again.", "damaged") from error
     if not len(mesh.faces):
         raise BadMesh(f"{name} holds no triangles.", "empty_mesh")

@@ -18,6 +18,15 @@ def check_count(faces: int, max_faces: int) -> None:
         raise BadMesh(f"it has {faces:,} faces, at most {max_faces:,} are taken: reduce it first.", "too_large")
 
 
+def check_vertices(vertices: int, max_faces: int) -> None:
+    """Raises `BadMesh` if a file holds more vertices than ``max_faces`` faces can have between them."""
+    if vertices > 3 * max_faces:
+        raise BadMesh(
+            f"it has {vertices:,} vertices, too many for the {max_faces:,} faces that are taken: reduce it first.",
+            "too_large",
+        )
+
+
 def check_indices(faces: np.ndarray, n_vertices: int) -> np.ndarray:
     """The (m, 3) faces as int32. Raises `BadMesh` if one names a vertex that is not there."""
     faces = np.asarray(faces, np.int64).reshape(-1, 3)

@@ -1,130 +1,204 @@
-"""3MF: objects, components and build items of the core specification; colours of colour groups and base materials."""
+"""3MF: objects, components and build items of the core specification; colours of colour groups and base materials.
+
+The XML is read as it unpacks and no tree is made of it: a model of 100 MB would take 2 GB as one.
+"""
 
 from __future__ import annotations
 
 import io
 import zipfile
+from array import array
+from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
 import numpy as np
 
 from orfeas.errors import BadMesh
 from orfeas.mesh import Mesh
-from orfeas.mesh.load.common import check_count, check_indices, y_up
+from orfeas.mesh.load.common import check_count, check_indices, check_vertices, y_up
 
 CORE = "{http://schemas.microsoft.com/3dmanufacturing/core/2015/02}"
 MATERIALS = "{http://schemas.microsoft.com/3dmanufacturing/material/2015/02}"
 RELATION = "http://schemas.microsoft.com/3dmanufacturing/2013/01/3dmodel"
 MILLIMETRES = {"micron": 1e-3, "millimeter": 1.0, "centimeter": 10.0, "inch": 25.4, "foot": 304.8, "meter": 1000.0}
 MAX_XML_BYTES_PER_FACE = 375  # a face of ours takes about 130, with its share of the vertices and colours
+MAX_XML_BYTES = 300_000_000
+MAX_RELATIONS_BYTES = 1_000_000
 MAX_RATIO = 200  # a model's XML packs about tenfold; what unpacks this much larger is made to
 MAX_PARTS = 10_000
+CHUNK = 1 << 20
 
 
 def read_3mf(data: bytes, max_faces: int) -> Mesh:
     """All build items in one mesh, Z up turned to Y up, in millimetres."""
-    root = ElementTree.fromstring(_model_part(data, max_faces * MAX_XML_BYTES_PER_FACE))
-    scale = MILLIMETRES[root.get("unit", "millimeter")]
-    palettes = _palettes(root)
-    objects = {item.get("id"): item for item in root.iter(f"{CORE}object")}
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
-    for item in root.iter(f"{CORE}item"):
-        _collect(item.get("objectid"), _matrix(item), objects, palettes, parts, max_faces)
-    if not parts:
+    model = _Model(max_faces)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        relations = _Relations()
+        _parse(archive, "_rels/.rels", relations, MAX_RELATIONS_BYTES)
+        if relations.target is None:
+            raise BadMesh("it names no model.", "damaged")
+        limit = min(MAX_XML_BYTES, max_faces * MAX_XML_BYTES_PER_FACE)
+        _parse(archive, relations.target.lstrip("/"), model, limit)
+    check_count(model.n_faces, max_faces)
+    check_vertices(model.n_vertices, max_faces)
+    placed = _place_items(model, max_faces)
+    if not placed:
         raise BadMesh("nothing in it is to be built.", "empty_mesh")
-    starts = np.cumsum([0] + [len(vertices) for vertices, _, _ in parts])
-    vertices = np.concatenate([vertices for vertices, _, _ in parts]) * scale
-    faces = np.concatenate([faces + start for (_, faces, _), start in zip(parts, starts[:-1], strict=True)])
-    colors = None
-    if any(color is not None for _, _, color in parts):
-        white = [np.full((len(v), 3), 255, np.uint8) if color is None else color for v, _, color in parts]
-        colors = np.concatenate(white)
-    return Mesh(y_up(vertices), faces.astype(np.int32), colors)
+    made = {key: _build(model.objects[key], model.palettes) for key in {key for key, _ in placed}}
+    vertices, faces, colors, start = [], [], [], 0
+    colored = any(made[key][2] is not None for key, _ in placed)
+    for key, matrix in placed:
+        points, corners, color = made[key]
+        if np.linalg.det(matrix[:3]) < 0:
+            corners = corners[:, ::-1]
+        vertices.append(points @ matrix[:3] + matrix[3])
+        faces.append(corners + np.int32(start))
+        if colored:
+            colors.append(np.full((len(points), 3), 255, np.uint8) if color is None else color)
+        start += len(points)
+    placed_vertices = np.concatenate(vertices) * MILLIMETRES[model.unit]
+    return Mesh(y_up(placed_vertices), np.concatenate(faces), np.concatenate(colors) if colored else None)
 
 
-def _model_part(data: bytes, max_bytes: int) -> bytes:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            relations = ElementTree.fromstring(_unpack(archive, "_rels/.rels", max_bytes))
-            targets = [item.get("Target") for item in relations if item.get("Type") == RELATION]
-            if not targets:
-                raise BadMesh("it names no model.", "damaged")
-            return _unpack(archive, targets[0].lstrip("/"), max_bytes)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ElementTree.ParseError, EOFError) as error:
-        raise BadMesh("it is damaged or no 3MF file: export it again.", "damaged") from error
-    except zipfile.zlib.error as error:
-        raise BadMesh("it is damaged: export it again.", "damaged") from error
+@dataclass
+class _Object:
+    """points: x, y, z of each vertex. corners: v1, v2, v3 of each triangle. paints: (triangle, pid, p1, p2, p3)."""
+
+    group: str | None
+    index: str
+    points: array = field(default_factory=lambda: array("d"))
+    corners: array = field(default_factory=lambda: array("i"))
+    paints: list = field(default_factory=list)
+    components: list = field(default_factory=list)
 
 
-def _unpack(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
+class _Plain:
+    """What both targets of the XML parser share. 3MF allows no document type (core, 2.3.5), so no entities either."""
+
+    def doctype(self, name: str, public: str, system: str) -> None:
+        raise BadMesh("its XML declares a document type, which 3MF does not allow: export it again.", "damaged")
+
+    def close(self) -> None:
+        return None
+
+
+class _Relations(_Plain):
+    """target: the name of the model's part."""
+
+    def __init__(self) -> None:
+        self.target: str | None = None
+
+    def start(self, tag: str, values: dict[str, str]) -> None:
+        if self.target is None and values.get("Type") == RELATION:
+            self.target = values["Target"]
+
+
+class _Model(_Plain):
+    """The objects, palettes and build items of a model; counts all vertices and faces, keeps no more than allowed."""
+
+    def __init__(self, max_faces: int) -> None:
+        self.max_faces = max_faces
+        self.unit = "millimeter"
+        self.objects: dict[str | None, _Object] = {}
+        self.palettes: dict[str | None, list[tuple[int, ...]]] = {}
+        self.items: list[tuple[str | None, np.ndarray]] = []
+        self.n_vertices = self.n_faces = 0
+        self.open: _Object | None = None
+        self.palette: list[tuple[int, ...]] = []
+
+    def start(self, tag: str, values: dict[str, str]) -> None:
+        if tag == _VERTEX:
+            self.n_vertices += 1
+            if self.n_vertices <= 3 * self.max_faces:
+                self.open.points.extend((float(values["x"]), float(values["y"]), float(values["z"])))
+        elif tag == _TRIANGLE:
+            self.n_faces += 1
+            if self.n_faces <= self.max_faces:
+                self.open.corners.extend((int(values["v1"]), int(values["v2"]), int(values["v3"])))
+                if "p1" in values:
+                    first = int(values["p1"])
+                    paint = (first, int(values.get("p2", first)), int(values.get("p3", first)))
+                    self.open.paints.append((len(self.open.corners) // 3 - 1, values.get("pid"), *paint))
+        elif tag == f"{CORE}object":
+            self.open = self.objects[values.get("id")] = _Object(values.get("pid"), values.get("pindex", "0"))
+        elif tag == f"{CORE}component":
+            self.open.components.append((values.get("objectid"), _matrix(values)))
+        elif tag == f"{CORE}item":
+            self.items.append((values.get("objectid"), _matrix(values)))
+        elif tag in (f"{MATERIALS}colorgroup", f"{CORE}basematerials"):
+            self.palette = self.palettes[values.get("id")] = []
+        elif tag == f"{MATERIALS}color":
+            self.palette.append(_color(values["color"]))
+        elif tag == f"{CORE}base":
+            self.palette.append(_color(values["displaycolor"]))
+        elif tag == f"{CORE}model":
+            self.unit = values.get("unit", "millimeter")
+
+
+_VERTEX, _TRIANGLE = f"{CORE}vertex", f"{CORE}triangle"
+
+
+def _parse(archive: zipfile.ZipFile, name: str, target: _Plain, max_bytes: int) -> None:
+    """Feed one part of the archive to ``target``, in chunks."""
     entry = archive.getinfo(name)
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:
+        raise BadMesh("it is packed in a way that 3MF does not allow: export it again.", "unsupported")
     if entry.file_size > min(max_bytes, MAX_RATIO * max(entry.compress_size, 4096)):
         raise BadMesh(f"it unpacks to {entry.file_size / 1e6:,.0f} MB, more than is read.", "too_large")
+    parser = ElementTree.XMLParser(target=target)
     with archive.open(entry) as file:
-        return file.read(entry.file_size + 1)
+        while chunk := file.read(CHUNK):
+            parser.feed(chunk)
+    parser.close()
 
 
-def _matrix(element: ElementTree.Element) -> np.ndarray:
+def _matrix(values: dict[str, str]) -> np.ndarray:
     """(4, 3) the transform attribute: rows are applied from the left (3MF core, 3.3)."""
-    text = element.get("transform")
+    text = values.get("transform")
     if text is None:
         return np.concatenate([np.eye(3), np.zeros((1, 3))])
     return np.array([float(word) for word in text.split()]).reshape(4, 3)
 
 
-def _palettes(root: ElementTree.Element) -> dict[str, np.ndarray]:
-    """Colours of each colour group and base material group, by its id: (k, 3) uint8."""
-    found = {}
-    for group in root.iter(f"{MATERIALS}colorgroup"):
-        found[group.get("id")] = [color.get("color") for color in group.iter(f"{MATERIALS}color")]
-    for group in root.iter(f"{CORE}basematerials"):
-        found[group.get("id")] = [base.get("displaycolor") for base in group.iter(f"{CORE}base")]
-    return {
-        key: np.array([[int(text[k : k + 2], 16) for k in (1, 3, 5)] for text in texts], np.uint8).reshape(-1, 3)
-        for key, texts in found.items()
-    }
+def _color(text: str) -> tuple[int, ...]:
+    return tuple(int(text[k : k + 2], 16) for k in (1, 3, 5))
 
 
-def _collect(key, matrix, objects, palettes, parts, max_faces) -> None:
-    """Append every mesh of an object and its components to ``parts``."""
-    waiting, visits = [(key, matrix)], 0
+def _place_items(model: _Model, max_faces: int) -> list[tuple[str | None, np.ndarray]]:
+    """Each object with triangles that is to be built, as often as it is, and where. Counts before anything is made."""
+    placed: list[tuple[str | None, np.ndarray]] = []
+    waiting, visits, faces, vertices = list(reversed(model.items)), 0, 0, 0
     while waiting:
         key, matrix = waiting.pop()
         visits += 1
-        if visits > MAX_PARTS or len(parts) > MAX_PARTS:
+        if visits > MAX_PARTS:
             raise BadMesh(f"it has more than {MAX_PARTS:,} parts, or parts that contain one another.", "too_large")
-        item = objects[key]
-        mesh = item.find(f"{CORE}mesh")
-        if mesh is not None:
-            vertices, faces, colors = _read_mesh(mesh, item, palettes)
-            check_count(sum(len(f) for _, f, _ in parts) + len(faces), max_faces)
-            if np.linalg.det(matrix[:3]) < 0:
-                faces = faces[:, ::-1]
-            parts.append((vertices @ matrix[:3] + matrix[3], faces, colors))
-        for component in item.iter(f"{CORE}component"):
-            own = _matrix(component)
-            joined = np.concatenate([own[:3] @ matrix[:3], own[3:] @ matrix[:3] + matrix[3]])
-            waiting.append((component.get("objectid"), joined))
+        item = model.objects[key]
+        if item.corners:
+            faces += len(item.corners) // 3
+            vertices += len(item.points) // 3
+            check_count(faces, max_faces)
+            check_vertices(vertices, max_faces)
+            placed.append((key, matrix))
+        if len(waiting) + len(item.components) > MAX_PARTS:
+            raise BadMesh(f"it has more than {MAX_PARTS:,} parts, or parts that contain one another.", "too_large")
+        for name, own in item.components:
+            waiting.append((name, np.concatenate([own[:3] @ matrix[:3], own[3:] @ matrix[:3] + matrix[3]])))
+    return placed
 
 
-def _read_mesh(mesh, item, palettes) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    points = mesh.find(f"{CORE}vertices")
-    triangles = list(mesh.find(f"{CORE}triangles"))
-    numbers = [(p.get("x"), p.get("y"), p.get("z")) for p in points]
-    vertices = np.array(numbers, dtype="S32").astype(np.float64).reshape(-1, 3)
-    corners = np.array([(t.get("v1"), t.get("v2"), t.get("v3")) for t in triangles], dtype="S20").astype(np.int64)
-    faces = check_indices(corners, len(vertices))
-    group, index = item.get("pid"), item.get("pindex", "0")
-    if not palettes or not (group in palettes or any(t.get("pid") in palettes for t in triangles)):
+def _build(item: _Object, palettes: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """(n, 3) vertices, (m, 3) int32 faces and (n, 3) uint8 colours of an object."""
+    vertices = np.array(item.points, np.float64).reshape(-1, 3)
+    faces = check_indices(np.array(item.corners, np.int32), len(vertices))
+    if item.group not in palettes and not any(pid in palettes for _, pid, *_ in item.paints):
         return vertices, faces, None
     colors = np.full((len(vertices), 3), 255, np.uint8)
-    if group in palettes:
-        colors[:] = palettes[group][int(index)]
-    for triangle, face in zip(triangles, faces, strict=True):
-        palette = palettes.get(triangle.get("pid") or group)
-        first = triangle.get("p1")
-        if palette is None or first is None:
-            continue
-        wanted = (first, triangle.get("p2") or first, triangle.get("p3") or first)
-        colors[face] = palette[[int(word) for word in wanted]]
+    if item.group in palettes:
+        colors[:] = palettes[item.group][int(item.index)]
+    arrays = {key: np.array(palette, np.uint8).reshape(-1, 3) for key, palette in palettes.items()}
+    for triangle, pid, *wanted in item.paints:
+        palette = arrays.get(pid or item.group)
+        if palette is not None:
+            colors[faces[triangle]] = palette[wanted]
     return vertices, faces, colors
