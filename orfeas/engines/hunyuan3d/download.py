@@ -146,8 +146,9 @@ def _weights_at(place: Path, found: str) -> Weights | None:
 def download(folder: Path, *, release: Release = RELEASE, config: ModelConfig | None = None, report: Report) -> Path:
     """Fetch, check and convert; returns the converted file. What is there already is not done again.
 
-    Raises `BadWeights` for a file that is not the published one (it is removed, so that the next try fetches it anew)
-    and `OrfeasError` where the hub cannot be reached or the disk is too small. The caller has had the licence accepted.
+    Raises `BadWeights` for a file that is not the published one (if it was fetched here it is removed, so that the next
+    try fetches it anew; a cached file is another program's and stays) and `OrfeasError` where the hub cannot be reached
+    or the disk is too small. The caller has had the licence accepted.
     """
     from orfeas.engines.hunyuan3d.config import RELEASED
     from orfeas.engines.hunyuan3d.weights import convert
@@ -167,7 +168,20 @@ def download(folder: Path, *, release: Release = RELEASE, config: ModelConfig | 
         raise OrfeasError(f"The folder {folder} cannot be made: {error.strerror}; choose another.", "disk") from error
     cached = _find_in_hub_cache(release)
     source = cached or fetch(release, folder, report)
-    verify(source, release, report)
+    problem = verify(source, release, report)
+    if problem and cached:
+        raise BadWeights(
+            f"{cached} is not the published file: {problem}. Another program put it there: remove it and run the"
+            " command again, or give --sha256 if the publisher names another.",
+            "wrong_hash",
+        )
+    if problem:
+        source.unlink()
+        raise BadWeights(
+            f"{release.filename} is not the published file: {problem}. It was removed; run the command again, or give"
+            " --sha256 if the publisher names another.",
+            "wrong_hash",
+        )
     report("Converting to safetensors", 0.0)
     convert(source, destination, config, lambda done, total: report("Converting to safetensors", done / total))
     if not cached:
@@ -197,14 +211,15 @@ def fetch(release: Release, folder: Path, report: Report) -> Path:
     partial = folder / "download.partial"
     _refuse_full_disk(release, folder, partial)
     try:
-        found = get_hf_file_metadata(hf_hub_url(release.repo, release.filename, revision=release.revision))
         for attempt in range(ATTEMPTS):
-            before = partial.stat().st_size if partial.exists() else 0
+            before = _size(partial)
+            # Asked each time: the address is signed, and an hour into a slow download it is void.
+            found = get_hf_file_metadata(hf_hub_url(release.repo, release.filename, revision=release.revision))
             try:
                 _append(found.location, partial, release, report)
                 break
             except (OSError, HTTPException):
-                if attempt + 1 == ATTEMPTS or partial.stat().st_size == before:
+                if attempt + 1 == ATTEMPTS or _size(partial) == before:
                     raise
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"
@@ -225,7 +240,7 @@ def fetch(release: Release, folder: Path, report: Report) -> Path:
 def _append(url: str, partial: Path, release: Release, report: Report) -> None:
     """Bring ``partial`` to the release's size, from the byte where it ends. Raises OSError where the line breaks."""
     message = f"Fetching {release.filename}"
-    done = partial.stat().st_size if partial.exists() else 0
+    done = _size(partial)
     if done >= release.size:
         return
     request = Request(url, headers={"Range": f"bytes={done}-"} if done else {})
@@ -241,29 +256,19 @@ def _append(url: str, partial: Path, release: Release, report: Report) -> None:
             raise OSError(f"{answer.length:,} bytes were not sent")
 
 
-def verify(path: Path, release: Release, report: Report) -> None:
-    """Compare size and SHA-256 with the release's; a wrong file is removed, so that it is fetched anew."""
+def verify(path: Path, release: Release, report: Report) -> str:
+    """What is wrong with the file's size or SHA-256, half a sentence; "" if both are the release's."""
     size = path.stat().st_size
-    problem = ""
     if size != release.size:
-        problem = f"it has {size:,} bytes instead of {release.size:,}"
-    else:
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(1 << 24):
-                digest.update(block)
-                report("Checking SHA-256", file.tell() / size)
-        if digest.hexdigest() != release.sha256:
-            problem = f"its SHA-256 is {digest.hexdigest()} instead of {release.sha256}"
-    if problem:
-        real = path.resolve()  # the hub's cache holds links
-        path.unlink(missing_ok=True)
-        real.unlink(missing_ok=True)
-        raise BadWeights(
-            f"{release.filename} is not the published file: {problem}. It was removed; run the command again, or give"
-            " --sha256 if the publisher names another.",
-            "wrong_hash",
-        )
+        return f"it has {size:,} bytes instead of {release.size:,}"
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 24):
+            digest.update(block)
+            report("Checking SHA-256", file.tell() / size)
+    if digest.hexdigest() != release.sha256:
+        return f"its SHA-256 is {digest.hexdigest()} instead of {release.sha256}"
+    return ""
 
 
 def _find_in_hub_cache(release: Release) -> Path | None:
@@ -274,7 +279,7 @@ def _find_in_hub_cache(release: Release) -> Path | None:
 
 
 def _refuse_full_disk(release: Release, folder: Path, partial: Path) -> None:
-    needed = release.size + release.converted_size - (partial.stat().st_size if partial.exists() else 0)
+    needed = release.size + release.converted_size - _size(partial)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OrfeasError(
@@ -356,6 +361,10 @@ def _print_progress(message: str, fraction: float) -> None:
         print(f"\r{message} {fraction:4.0%} ", end="\n" if fraction >= 1 else "", file=sys.stderr, flush=True)
     elif fraction in (0.0, 1.0):
         print(message + (": done" if fraction else ""), file=sys.stderr, flush=True)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _gb(size: int) -> str:

@@ -38,6 +38,8 @@ class Hub(ThreadingHTTPServer):
         self.data, self.served = data, []
         self.break_off = self.broke_off = False
         self.refuse_after_break = True
+        self.sign = False  # whether the file lies at addresses that hold for one request
+        self.signed = 0
         self.etag = hashlib.sha256(data).hexdigest()
 
 
@@ -50,7 +52,20 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def answer(self, with_body):
         hub = self.server
-        if self.path != f"/tiny/model/resolve/{COMMIT}/{FILENAME}":
+        if hub.sign and not with_body:
+            hub.signed += 1
+            self.send_response(302)
+            self.send_header("Location", f"http://localhost:{hub.server_address[1]}/signed/{hub.signed}")
+            self.send_header("X-Linked-ETag", f'"{hub.etag}"')
+            self.send_header("X-Linked-Size", str(len(hub.data)))
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if hub.sign and self.path != f"/signed/{len(hub.served) + 1}":
+            self.refuse(403, "")
+            return
+        if not hub.sign and self.path != f"/tiny/model/resolve/{COMMIT}/{FILENAME}":
             self.refuse(404, "EntryNotFound")
             return
         if with_body and hub.broke_off and hub.refuse_after_break:
@@ -171,6 +186,36 @@ def test_a_break_within_one_run_is_mended(hub, fetch, tmp_path):
     fetch(tmp_path)
     half = len(hub.data) // 2
     assert hub.served == [0, half]
+
+
+def test_the_address_is_asked_anew_after_a_break(hub, fetch, tmp_path):
+    hub.sign = hub.break_off = True
+    hub.refuse_after_break = False
+    fetch(tmp_path)
+    assert hub.served == [0, len(hub.data) // 2]
+    assert hub.signed == 2
+
+
+def test_a_hub_that_is_not_there_is_a_sentence_about_that(hub, fetch, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "urlopen", lambda *a, **k: (_ for _ in ()).throw(ConnectionError("line is cut")))
+    with pytest.raises(OrfeasError, match="line is cut"):
+        fetch(tmp_path)
+
+
+def test_a_wrong_file_of_another_program_is_named_and_left_alone(hub, fetch, tmp_path):
+    snapshot = tmp_path / "home" / "hub" / "models--tiny--model" / "snapshots" / COMMIT / FILENAME
+    blob = tmp_path / "home" / "hub" / "models--tiny--model" / "blobs" / "1234"
+    for path in (snapshot, blob):
+        path.parent.mkdir(parents=True)
+    blob.write_bytes(hub.data)
+    snapshot.symlink_to(blob)
+    for wrong, what in (({"sha256": "0" * 64}, "SHA-256"), ({"size": 5}, "bytes")):
+        with pytest.raises(BadWeights, match=f"{FILENAME} is not the published file.*{what}.*remove it") as caught:
+            fetch(tmp_path / "weights", **wrong)
+        assert str(snapshot) in str(caught.value)
+    assert snapshot.is_symlink()
+    assert blob.read_bytes() == hub.data
+    assert not hub.served
 
 
 def test_tampered_or_short_file_is_refused_and_forgotten(hub, fetch, tmp_path):
