@@ -10,12 +10,14 @@ import zipfile
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from orfeas.errors import BadMesh
 from orfeas.export import export
 from orfeas.mesh import Mesh, Texture, signed_volume
 from orfeas.mesh.finish import place
 from orfeas.mesh.load import DAMAGE, LOADERS, load_mesh, parse_mesh
+from orfeas.mesh.load import glb as glb_module
 from orfeas.mesh.topology import find_edges
 from orfeas.mesh.transfer import vertex_colors
 from tests.mesh import shapes
@@ -270,6 +272,71 @@ def test_every_exception_of_the_one_list_is_a_sentence(monkeypatch):
         monkeypatch.setitem(LOADERS, "stl", raise_it)
         with pytest.raises(BadMesh, match="damaged or no STL"):
             parse_mesh(b"", "stl")
+
+
+def glb(document: dict, binary: bytes) -> bytes:
+    text = json.dumps({"asset": {"version": "2.0"}, **document}).encode()
+    chunks = len(text).to_bytes(4, "little") + b"JSON" + text + len(binary).to_bytes(4, "little") + b"BIN\0" + binary
+    return b"glTF" + (2).to_bytes(4, "little") + (12 + len(chunks)).to_bytes(4, "little") + chunks
+
+
+def glb_of(primitives: list, accessors: list, views: list, binary: bytes, **more) -> bytes:
+    document = {"scenes": [{"nodes": [0]}], "nodes": [{"mesh": 0}], "meshes": [{"primitives": primitives}]}
+    return glb({**document, "accessors": accessors, "bufferViews": views, "buffers": [{}], **more}, binary)
+
+
+POINT = {"bufferView": 0, "componentType": 5126, "type": "VEC3"}
+
+
+@pytest.mark.parametrize("stride", [0, 4])
+def test_vertices_of_a_glb_are_not_made_of_nothing(stride):
+    binary = np.zeros(3000, np.float32).tobytes()
+    view = {"buffer": 0, "byteStride": stride, "byteLength": len(binary)}
+    for count in (900, 10**12):
+        data = glb_of([{"attributes": {"POSITION": 0}}], [{**POINT, "count": count}], [view], binary)
+        with pytest.raises(BadMesh):
+            parse_mesh(data, "glb")
+
+
+def test_vertices_of_a_glb_are_counted_as_often_as_they_are_used():
+    binary = np.random.default_rng(0).normal(size=(10_000, 3)).astype(np.float32).tobytes()
+    indices = np.arange(3, dtype=np.uint32).tobytes()
+    views = [{"buffer": 0, "byteLength": len(binary)}, {"buffer": 0, "byteOffset": len(binary), "byteLength": 12}]
+    accessors = [{**POINT, "count": 10_000}, {"bufferView": 1, "componentType": 5125, "type": "SCALAR", "count": 3}]
+    primitive = {"attributes": {"POSITION": 0}, "indices": 1}
+
+    def refused() -> None:
+        with pytest.raises(BadMesh, match="vertices, too many"):
+            parse_mesh(glb_of([primitive] * 1500, accessors, views, binary + indices), "glb", max_faces=100_000)
+
+    assert peak_megabytes(refused) < 30  # the limit is 300,000 vertices
+
+
+def test_a_picture_is_decoded_once_and_its_pixels_are_counted(monkeypatch):
+    picture = io.BytesIO()
+    Image.fromarray(np.full((512, 512, 3), (200, 100, 50), np.uint8)).save(picture, "PNG")
+    points = np.eye(3, dtype=np.float32).tobytes()
+    binary = points + np.zeros((3, 2), np.float32).tobytes() + picture.getvalue()
+    views = [
+        {"buffer": 0, "byteLength": 36},
+        {"buffer": 0, "byteOffset": 36, "byteLength": 24},
+        {"buffer": 0, "byteOffset": 60, "byteLength": len(picture.getvalue())},
+    ]
+    accessors = [{**POINT, "count": 3}, {"bufferView": 1, "componentType": 5126, "type": "VEC2", "count": 3}]
+    more = {
+        "materials": [{"pbrMetallicRoughness": {"baseColorTexture": {"index": k}}} for k in range(2)],
+        "textures": [{"source": 0}, {"source": 1}],
+        "images": [{"bufferView": 2, "mimeType": "image/png"}] * 2,
+    }
+    primitives = [{"attributes": {"POSITION": 0, "TEXCOORD_0": 1}, "material": 0} for _ in range(40)]
+    data = glb_of(primitives, accessors, views, binary, **more)
+    assert peak_megabytes(lambda: parse_mesh(data, "glb")) < 10  # 40 pictures would be 31 MB
+    assert (parse_mesh(data, "glb").colors == (200, 100, 50)).all()
+    monkeypatch.setattr(glb_module, "MAX_PIXELS", 512 * 512 + 1)
+    assert len(parse_mesh(data, "glb").faces) == 40
+    primitives[3]["material"] = 1
+    with pytest.raises(BadMesh, match="textures are too large together"):
+        parse_mesh(glb_of(primitives, accessors, views, binary, **more), "glb")
 
 
 def test_nodes_in_a_circle():

@@ -9,13 +9,16 @@ import numpy as np
 
 from orfeas.errors import BadMesh
 from orfeas.mesh import Mesh, Texture
-from orfeas.mesh.load.common import check_count, check_indices
+from orfeas.mesh.load.common import check_count, check_indices, check_vertices
 from orfeas.mesh.transfer import vertex_colors
 
 MM_PER_METRE = 1000.0
 KINDS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 MAX_TEXTURE_SIDE = 8192
+MAX_PIXELS = 2 * MAX_TEXTURE_SIDE**2  # of all textures together
+MAX_JSON_BYTES = 32_000_000
+MAX_PARTS = 100_000
 
 
 def read_glb(data: bytes, max_faces: int) -> Mesh:
@@ -27,6 +30,8 @@ def read_glb(data: bytes, max_faces: int) -> Mesh:
     scene = document.get("scenes", [{}])[document.get("scene", 0)] if document.get("scenes") else {}
     roots = scene.get("nodes", range(len(document.get("nodes", []))))
     parts: list[Mesh] = []
+    images: dict[int, np.ndarray] = {}
+    n_vertices = n_faces = 0
     seen: set[int] = set()
     waiting = [(number, np.eye(4)) for number in roots]
     while waiting:
@@ -38,9 +43,15 @@ def read_glb(data: bytes, max_faces: int) -> Mesh:
         here = above @ _transform(node)
         if "mesh" in node:
             for primitive in document["meshes"][node["mesh"]]["primitives"]:
-                if primitive.get("mode", 4) == 4:
-                    left = max_faces - sum(len(part.faces) for part in parts)
-                    parts.append(_read_primitive(document, binary, primitive, here, left))
+                if primitive.get("mode", 4) != 4:
+                    continue
+                more_vertices, more_faces = _counts(document, primitive)
+                n_vertices, n_faces = n_vertices + more_vertices, n_faces + more_faces
+                check_count(n_faces, max_faces)
+                check_vertices(n_vertices, max_faces)
+                if len(parts) == MAX_PARTS:
+                    raise BadMesh(f"it has more than {MAX_PARTS:,} parts: join them first.", "too_large")
+                parts.append(_read_primitive(document, binary, primitive, here, images))
         waiting += [(child, here) for child in node.get("children", [])]
     if not parts:
         raise BadMesh("no triangles are in its scene.", "empty_mesh")
@@ -63,6 +74,8 @@ def _chunks(data: bytes) -> tuple[dict, bytes]:
     length = int.from_bytes(data[12:16], "little")
     if length > len(data) or data[16:20] != b"JSON":
         raise BadMesh("it ends too early: export it again.", "damaged")
+    if length > MAX_JSON_BYTES:
+        raise BadMesh(f"its description has {length / 1e6:,.0f} MB, more than is read.", "too_large")
     document = json.loads(data[20 : 20 + length])
     rest = data[20 + length :]
     if len(rest) < 8:
@@ -90,14 +103,23 @@ def _transform(node: dict) -> np.ndarray:
     return made
 
 
-def _read_primitive(document, binary, primitive, matrix, max_faces) -> Mesh:
+def _counts(document, primitive) -> tuple[int, int]:
+    """How many vertices and faces a primitive says it has, before any of them is read."""
+    vertices = document["accessors"][primitive["attributes"]["POSITION"]]["count"]
+    corners = document["accessors"][primitive["indices"]]["count"] if "indices" in primitive else vertices
+    if not (isinstance(vertices, int) and isinstance(corners, int)) or vertices < 1 or corners < 0:
+        raise BadMesh("an accessor points outside of the file.", "damaged")
+    return vertices, corners // 3
+
+
+def _read_primitive(document, binary, primitive, matrix, images) -> Mesh:
+    """images: the pictures decoded so far, by their number in the file; those of this primitive are added."""
     attributes = primitive["attributes"]
     vertices = _accessor(document, binary, attributes["POSITION"]).astype(np.float64)
     if "indices" in primitive:
         corners = _accessor(document, binary, primitive["indices"]).ravel()
     else:
         corners = np.arange(len(vertices))
-    check_count(len(corners) // 3, max_faces)
     faces = check_indices(corners[: len(corners) // 3 * 3], len(vertices))
     if np.linalg.det(matrix[:3, :3]) < 0:
         faces = np.ascontiguousarray(faces[:, ::-1])
@@ -108,21 +130,25 @@ def _read_primitive(document, binary, primitive, matrix, max_faces) -> Mesh:
     factor = np.array(base.get("baseColorFactor", (1, 1, 1, 1)), float)[:3]
     picture = base.get("baseColorTexture")
     if picture is not None and f"TEXCOORD_{picture.get('texCoord', 0)}" in attributes:
-        uv = _accessor(document, binary, attributes[f"TEXCOORD_{picture.get('texCoord', 0)}"]).astype(np.float32)
-        image = _image(document, binary, document["textures"][picture["index"]])
+        uv = _accessor(document, binary, attributes[f"TEXCOORD_{picture.get('texCoord', 0)}"], len(vertices))
+        uv = uv.astype(np.float32)
+        image = _image(document, binary, document["textures"][picture["index"]], images)
         if image is not None:
             wrapped = np.where((uv < 0) | (uv > 1), uv % 1.0, uv)
             return Mesh(vertices, faces, None, Texture(wrapped[faces], image))
     linear = None
     if "COLOR_0" in attributes:
-        linear = _accessor(document, binary, attributes["COLOR_0"])[:, :3].astype(float) * factor
+        linear = _accessor(document, binary, attributes["COLOR_0"], len(vertices))[:, :3].astype(float) * factor
     elif "baseColorFactor" in base:
         linear = np.broadcast_to(factor, vertices.shape)
     return Mesh(vertices, faces, None if linear is None else _srgb(linear))
 
 
-def _accessor(document, binary, number) -> np.ndarray:
-    """(count, width) the values of an accessor, normalised integers as floats; sparse ones are not taken."""
+def _accessor(document, binary, number, expected: int | None = None) -> np.ndarray:
+    """(count, width) the values of an accessor, normalised integers as floats; sparse ones are not taken.
+
+    expected: the count that it has to have, because another accessor has it.
+    """
     accessor = document["accessors"][number]
     if "sparse" in accessor or "bufferView" not in accessor:
         raise BadMesh("it has sparse accessors: export it again without.", "unsupported")
@@ -130,7 +156,10 @@ def _accessor(document, binary, number) -> np.ndarray:
     kind, width, count = np.dtype(KINDS[accessor["componentType"]]), WIDTHS[accessor["type"]], accessor["count"]
     start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
     stride = view.get("byteStride", kind.itemsize * width)
-    if min(start, count, stride) < 0 or view.get("buffer", 0) != 0:
+    if expected is not None and count != expected:
+        raise BadMesh("its vertices do not all have the same attributes: export it again.", "damaged")
+    # a stride within an element would make any number of vertices of one (glTF 3.6.2.4 forbids it)
+    if min(start, count) < 0 or stride < kind.itemsize * width or view.get("buffer", 0) != 0:
         raise BadMesh("an accessor points outside of the file.", "damaged")
     if count == 0 or start + stride * (count - 1) + kind.itemsize * width > len(binary):
         raise BadMesh("an accessor points outside of the file.", "damaged")
@@ -140,13 +169,16 @@ def _accessor(document, binary, number) -> np.ndarray:
     return values
 
 
-def _image(document, binary, texture) -> np.ndarray | None:
-    """(h, w, 3) uint8, or None if the picture lies outside of the file."""
+def _image(document, binary, texture, images) -> np.ndarray | None:
+    """(h, w, 3) uint8, or None if the picture lies outside of the file. Decodes each picture once: see ``images``."""
     from PIL import Image, UnidentifiedImageError
 
     if "source" not in texture:
         return None
-    source = document["images"][texture["source"]]
+    number = texture["source"]
+    if number in images:
+        return images[number]
+    source = document["images"][number]
     if "bufferView" not in source:
         return None
     view = document["bufferViews"][source["bufferView"]]
@@ -156,9 +188,14 @@ def _image(document, binary, texture) -> np.ndarray | None:
         with Image.open(content, formats=("PNG", "JPEG", "WEBP")) as picture:
             if max(picture.size) > MAX_TEXTURE_SIDE:
                 raise BadMesh(f"its texture is larger than {MAX_TEXTURE_SIDE} pixels.", "too_large")
-            return np.asarray(picture.convert("RGB"))
+            pixels = picture.width * picture.height
+            if pixels + sum(image.shape[0] * image.shape[1] for image in images.values()) > MAX_PIXELS:
+                most = f"at most {MAX_PIXELS / 1e6:,.0f} million pixels are taken"
+                raise BadMesh(f"its textures are too large together: {most}.", "too_large")
+            images[number] = np.asarray(picture.convert("RGB"))
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise BadMesh("its texture is damaged: export it again.", "damaged") from error
+    return images[number]
 
 
 def _srgb(linear: np.ndarray) -> np.ndarray:
