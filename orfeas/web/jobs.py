@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from orfeas.studio import Progress, Result, Studio
 
 KEPT_JOBS = 500  # finished jobs that can still be asked for; their files are the library's business
+KEPT_REFUSALS = 100  # jobs that never ran: they cost their sender nothing, and must not push out those that did
 RELOAD_GRACE_SECONDS = 15.0  # how long a job goes on after its page has gone, in case the page was only reloaded
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
@@ -33,6 +34,7 @@ class Job:
     token: str
     session: str = ""
     outlives_page: bool = False  # a page that is reloaded finds it again; a script that ends does not come back
+    ran: bool = False
     state: str = "waiting"
     progress: Progress | None = None
     result: Result | None = None
@@ -65,7 +67,7 @@ class Job:
 
 
 class Jobs:
-    """Starts jobs, at most ``limit`` of them waiting, and remembers the last `KEPT_JOBS`."""
+    """Starts jobs, at most ``limit`` of them waiting; remembers the last `KEPT_JOBS` and `KEPT_REFUSALS`."""
 
     def __init__(self, studio: Studio, limit: int):
         self.studio = studio
@@ -147,8 +149,6 @@ class Jobs:
             if token in self._jobs:
                 raise BadRequest("This job was started already: reload the page and try again.", "job_exists")
             job = self._jobs[token] = Job(token, session, outlives_page)
-            while len(self._jobs) > KEPT_JOBS and next(iter(self._jobs.values())).is_over:
-                self._jobs.popitem(last=False)
         return job
 
     def _stop_orphan(self, job: Job, session: str) -> None:
@@ -172,6 +172,7 @@ class Jobs:
 
     def _work(self, job: Job, request: GenerationRequest) -> None:
         state, error = "failed", None
+        job.ran = True
         try:
             # closed, which frees the lane, before anyone hears that the job is over
             with contextlib.closing(self.studio.run(request)) as events:
@@ -206,4 +207,11 @@ class Jobs:
             if error:  # before the state: a poll takes no lock, and whoever reads "failed" must find the sentence
                 job.error, job.code = str(error), error.code
             job.state, job.ended = state, time.monotonic()
+            self._jobs.move_to_end(job.token)  # whatever began first: those that ended first are forgotten first
+            self._forget(job.ran, KEPT_JOBS if job.ran else KEPT_REFUSALS)
         job.future.set_result(job)
+
+    def _forget(self, ran: bool, kept: int) -> None:
+        over = [token for token, job in self._jobs.items() if job.is_over and job.ran is ran]
+        for token in over[:-kept]:
+            del self._jobs[token]

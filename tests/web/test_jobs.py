@@ -9,7 +9,7 @@ import pytest
 from orfeas.errors import BadPicture, OrfeasError
 from orfeas.studio import Progress
 from orfeas.web import jobs as jobs_module
-from orfeas.web.jobs import Jobs
+from orfeas.web.jobs import KEPT_JOBS, KEPT_REFUSALS, Jobs
 
 A_MOMENT = 0.3  # seconds in which another thread does what no lock keeps it from
 
@@ -142,3 +142,36 @@ def test_a_stopped_job_that_cannot_be_tidied_up_is_over():
     job_is_stopped.set()
     assert end_of(job).state == "failed"
     assert not jobs.active()
+
+
+def test_refusals_do_not_push_out_finished_jobs():
+    jobs = Jobs(Steps(lambda request: (yield "the result")), 2)
+    mine = end_of(jobs.start(None))
+    first, last = f"{0:032x}", f"{KEPT_JOBS:032x}"
+    for k in range(KEPT_JOBS + 1):
+        jobs.refuse(f"{k:032x}", BadPicture("It is blank.", "blank"))
+    assert jobs.get(mine.token) is mine
+    assert jobs.get(last).error == "It is blank."
+    assert jobs.get(first) is None
+    assert len(jobs._jobs) <= KEPT_REFUSALS + 1
+
+
+def test_a_long_job_does_not_keep_the_others_for_ever_and_is_found_when_it_ends():
+    go_on = threading.Event()
+
+    def run(request):
+        if request == "long":
+            assert go_on.wait(60)
+        yield "the result"
+
+    jobs = Jobs(Steps(run), 2)
+    long = jobs.start("long")
+    short = [end_of(jobs.start("short")) for _ in range(KEPT_JOBS + 3)]
+    assert len(jobs._jobs) == KEPT_JOBS + 1
+    assert jobs.get(short[2].token) is None
+    assert jobs.get(short[3].token) is short[3]
+    go_on.set()
+    end_of(long)
+    assert jobs.get(long.token) is long
+    assert jobs.get(short[3].token) is None
+    assert jobs.get(short[4].token) is short[4]
