@@ -128,15 +128,19 @@ def _look_at_gpu() -> Iterator[Finding]:
         import torch
     except ImportError:
         return
-    from orfeas.engines.gpu import explain_no_gpu
+    from orfeas.engines.gpu import explain_broken_gpu, explain_no_gpu
 
     if not torch.cuda.is_available():
         yield Finding("cuda", NOTE, explain_no_gpu())
         return
     for index in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(index)
-        major, minor = torch.cuda.get_device_capability(index)
-        name = f"{torch.cuda.get_device_name(index)} (compute {major}.{minor}), PyTorch {torch.__version__}"
+        try:
+            free, total = torch.cuda.mem_get_info(index)
+            major, minor = torch.cuda.get_device_capability(index)
+            name = f"{torch.cuda.get_device_name(index)} (compute {major}.{minor}), PyTorch {torch.__version__}"
+        except RuntimeError as error:
+            yield Finding(f"cuda:{index}", NOTE, explain_broken_gpu(f"cuda:{index}", error))
+            continue
         yield Finding(f"cuda:{index}", OK, f"{name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free")
 
 

@@ -124,6 +124,24 @@ def test_driver_is_asked_whatever_torch_says(monkeypatch, tmp_path):
     assert "failed" in finding.detail
 
 
+@pytest.mark.parametrize("broken", ["mem_get_info", "get_device_capability"])
+def test_a_gpu_that_does_not_answer_is_a_note(monkeypatch, broken):
+    torch = pytest.importorskip("torch")
+
+    def fail(index):
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    answers = {"is_available": lambda: True, "device_count": lambda: 1, "get_device_name": lambda index: "RTX 3090"}
+    answers |= {"mem_get_info": lambda index: (23e9, 24e9), "get_device_capability": lambda index: (8, 6)}
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, answer)
+    assert found(diagnose(Settings(_env_file=None)))["cuda:0"].state == OK
+    monkeypatch.setattr(torch.cuda, broken, fail)
+    finding = found(diagnose(Settings(_env_file=None)))["cuda:0"]
+    assert finding.state == NOTE
+    assert "does not answer (CUDA error: unspecified launch failure)" in finding.detail
+
+
 def test_torch_is_not_needed(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     diagnosis = diagnose(Settings(_env_file=None, hunyuan3d_path=WEIGHTS))

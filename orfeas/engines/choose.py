@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from orfeas.engines.gpu import explain_no_gpu, rule_out_gpu
+from orfeas.engines.gpu import explain_broken_gpu, explain_no_gpu, rule_out_gpu
 from orfeas.errors import BadWeights, EngineUnavailable
 
 if TYPE_CHECKING:
@@ -115,7 +115,10 @@ def choose_device(asked: str, forced: bool) -> tuple[str, str]:
             + (f" to cuda:{count - 1}." if count > 1 else "."),
             "no_gpu",
         )
-    return f"cuda:{index}", f"a {torch.cuda.get_device_name(index)} is there"
+    try:
+        return f"cuda:{index}", f"a {torch.cuda.get_device_name(index)} is there"
+    except RuntimeError as error:
+        raise EngineUnavailable(explain_broken_gpu(f"cuda:{index}", error), "broken_gpu") from error
 
 
 def _without_gpu(reason: str, forced: bool) -> EngineUnavailable:

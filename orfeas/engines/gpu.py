@@ -48,6 +48,15 @@ def explain_no_gpu() -> str:
     return f"{build}, sees none (nvidia-smi shows whether the driver does)"
 
 
+def explain_broken_gpu(device: str, error: Exception) -> str:
+    """The sentence about a GPU that is there but answers with an error, as a full or broken one does."""
+    why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:120]
+    return (
+        f"{device} is there but does not answer ({why}): it may be full (nvidia-smi shows by whom), or its driver may"
+        " need a restart of the machine."
+    )
+
+
 def _is_built_for_amd() -> bool:
     try:
         return "rocm" in version("torch")

@@ -173,6 +173,20 @@ def test_too_little_memory_is_told_with_the_numbers(folder, gpu):
         choose_engine(settings(engine="hunyuan3d", hunyuan3d_path=folder))
 
 
+@pytest.mark.parametrize("broken", ["mem_get_info", "get_device_name"])
+def test_a_gpu_that_does_not_answer_is_told_and_not_run(folder, gpu, monkeypatch, broken):
+    def fail(device):
+        raise torch.OutOfMemoryError("CUDA error: out of memory\nCUDA kernel errors might be reported later.")
+
+    monkeypatch.setattr(torch.cuda, broken, fail)
+    engine = choose_engine(settings(hunyuan3d_path=folder))
+    assert engine.name == "sketch"
+    assert "cuda:0 is there but does not answer (CUDA error: out of memory): " in engine.reason
+    assert engine.reason.endswith("So the built-in engine runs.")
+    with pytest.raises(EngineUnavailable, match="nvidia-smi"):
+        choose_engine(settings(engine="hunyuan3d", hunyuan3d_path=folder))
+
+
 def test_devices(gpu):
     assert (
         choose_device("auto", False)[0]

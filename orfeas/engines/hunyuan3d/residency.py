@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from orfeas.engines.gpu import explain_broken_gpu
 from orfeas.engines.hunyuan3d.checkpoint import PARTS, open_checkpoint
 from orfeas.engines.hunyuan3d.config import ModelConfig
 from orfeas.engines.hunyuan3d.moe import MixtureOfExperts, StackedLinear
@@ -71,9 +72,15 @@ def choose_residency(free_gb: float, model_gb: float = RELEASED_GB, device: str 
 
 
 def free_gigabytes(device: torch.device) -> float:
-    """Memory that a process can still take: of the GPU, or of the machine (Linux; elsewhere its total is unknown)."""
+    """Memory that a process can still take: of the GPU, or of the machine (Linux; elsewhere its total is unknown).
+
+    Raises `EngineUnavailable` where the GPU does not answer.
+    """
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
+        try:
+            free, _ = torch.cuda.mem_get_info(device)
+        except RuntimeError as error:
+            raise EngineUnavailable(explain_broken_gpu(str(device), error), "broken_gpu") from error
         return (free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)) / 1e9
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
