@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from orfeas.cutout import Cutout
     from orfeas.engines import Engine
     from orfeas.mesh import Mesh
+    from orfeas.picture import Picture
     from orfeas.settings import Settings
 
 # Each stage of a job and its share of the job's progress bar, in order. The shares follow measured seconds
@@ -147,12 +148,17 @@ class Studio:
 
     def cut(self, picture: Path | bytes, background: str = "auto", taps=()) -> Cutout:
         """The cutout that a job with these options would use; for showing it before the job. Takes no lane."""
+        return self.look(picture, background, taps)[1]
+
+    def look(self, picture: Path | bytes, background: str = "auto", taps=()) -> tuple[Picture, Cutout]:
+        """The picture, decoded once, and its cutout as of `cut`."""
         from orfeas.cutout import cut_out
         from orfeas.picture import load_picture
 
         request = GenerationRequest(picture, background=background, taps=taps)
         with _explain_memory_errors():
-            return cut_out(load_picture(request.picture), request.background, request.taps)
+            whole = load_picture(request.picture)
+            return whole, cut_out(whole, request.background, request.taps)
 
     def load(self) -> None:
         """Make the engine ready; the first job does it otherwise."""

@@ -66,10 +66,7 @@ class Cutter(Bench):
         return await self.run(self._cut_and_draw, ask(picture, {"background": background, "taps": taps}))
 
     def _cut_and_draw(self, asked: GenerationRequest) -> tuple[Cutout, np.ndarray]:
-        from orfeas.picture import load_picture
-
-        cutout = self.studio.cut(asked.picture, asked.background, asked.taps)
-        whole = load_picture(asked.picture)
+        whole, cutout = self.studio.look(asked.picture, asked.background, asked.taps)
         return cutout, draw_cutout(whole.rgba, cutout.rgba[..., 3], asked.taps)
 
 

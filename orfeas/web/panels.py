@@ -80,10 +80,6 @@ def problem(sentence: str) -> str:
     return f'<div class="note bad" role="alert"><p>{escape(sentence)}</p></div>'
 
 
-def hint(sentence: str) -> str:
-    return f'<div class="note"><p class="quiet">{escape(sentence)}</p></div>'
-
-
 def overlay() -> str:
     """What lies over the viewer until there is a model. assets/web/studio.js fills it in from the job's state."""
     stages = "".join(f'<li data-stage="{key}">{title}</li>' for key, title in STAGE_TITLES.items())

@@ -51,6 +51,16 @@ def make(page, photo, corrections):
     return page.jobs.get(TOKEN).result.request
 
 
+def test_a_picture_is_decoded_once_for_its_cutout(page, photo, monkeypatch):
+    from orfeas import picture as room
+
+    read = []
+    load = room.load_picture
+    monkeypatch.setattr(room, "load_picture", lambda source: read.append(source) or load(source))
+    take(page, str(photo))
+    assert len(read) == 1
+
+
 def test_generate_uses_the_taps_of_its_picture(page, photo):
     _, note, corrections = tap(page, str(photo), take(page, str(photo)), GROUND)
     assert "1 correction by hand" in note
