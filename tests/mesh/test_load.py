@@ -113,6 +113,62 @@ def test_polygons_and_negative_indices_of_obj():
     assert len(parse_mesh(text, "obj").faces) == 3
 
 
+LONG = "1.2345678901234567890123456789012e+02"  # 37 characters: what a fixed width would cut is the exponent
+SQUARE = ((0, 0, 0), (LONG, 0, 0), (LONG, 1, 0), (0, 1, 0))
+
+
+@pytest.mark.parametrize("kind", ["obj", "ply", "ply with a list", "stl", "3mf"])
+def test_long_decimals_are_read_in_full(kind):
+    rows = [" ".join(map(str, row)) for row in SQUARE]
+    if kind == "obj":
+        text = "".join(f"v {row}\n" for row in rows) + "f 1 2 3 4\n"
+    elif kind.startswith("ply"):
+        more = "property list uchar int spare\n" if "list" in kind else ""
+        header = f"ply\nformat ascii 1.0\nelement vertex 4\n{more}" + "".join(f"property double {a}\n" for a in "xyz")
+        lines = [f"1 7 {row}" if more else row for row in rows]
+        text = header + "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+        text += "\n".join([*lines, "4 0 1 2 3\n"])
+    elif kind == "stl":
+        text = "solid a\nfacet normal 0 0 1\nouter loop\n" + "".join(f"vertex {row}\n" for row in rows[:3])
+        text += "endloop\nendfacet\nendsolid a\n"
+    else:
+        text = packed(tetrahedron_3mf().replace('x="1"', f'x="{LONG}"'))
+    data = text if isinstance(text, bytes) else text.encode()
+    assert parse_mesh(data, kind[:3]).extents.max() == pytest.approx(123.45678901234568, rel=1e-15)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
+def test_obj_with_tabs_spaces_and_continued_lines(end):
+    lines = [b"v\t0 0 0", b"v 1\t0 0", b"  v 1 1 0", b"v 0 1 \\", b"0", b"f\t1 2 \\", b"3 4", b""]
+    mesh = parse_mesh(end.join(lines), "obj")
+    assert len(mesh.faces) == 2
+    assert mesh.extents == pytest.approx((1, 1, 0))
+
+
+def test_polygons_and_vertices_are_counted_before_they_are_made():
+    header = "ply\nformat binary_little_endian 1.0\nelement vertex 3\n" + "".join(
+        f"property float {a}\n" for a in "xyz"
+    )
+    header += "element face 1\nproperty list uint uchar vertex_indices\nend_header\n"
+    polygon = header.encode() + bytes(36) + (2_000_000).to_bytes(4, "little") + bytes(2_000_000)
+
+    def refused() -> None:
+        with pytest.raises(BadMesh, match="1,999,998 faces, at most 1,000 are taken"):
+            parse_mesh(polygon, "ply", max_faces=1000)
+
+    assert peak_megabytes(refused) < 70  # as triangles: 150
+    crowd = b"v 1 2 3\n" * 200_000 + b"f 1 2 3\n"
+
+    def crowded() -> None:
+        with pytest.raises(BadMesh, match="200,000 vertices, too many for the 1,000 faces"):
+            parse_mesh(crowd, "obj", max_faces=1000)
+
+    assert peak_megabytes(crowded) < 10
+    elements = "element vertex 2000\nproperty float x\nelement edge 2000\nproperty float y\n"
+    with pytest.raises(BadMesh, match="4,000 vertices, too many"):
+        parse_mesh(f"ply\nformat ascii 1.0\n{elements}end_header\n".encode(), "ply", max_faces=1000)
+
+
 def mesh_or_sentence(data: bytes, kind: str) -> Mesh | str:
     """What a reader makes of any bytes; every other exception is a failure of the test."""
     try:

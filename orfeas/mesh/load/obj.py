@@ -2,40 +2,62 @@
 
 from __future__ import annotations
 
+import io
+from array import array
+
 import numpy as np
 
 from orfeas.errors import BadMesh
 from orfeas.mesh import Mesh
-from orfeas.mesh.load.common import check_count, check_indices, fan
+from orfeas.mesh.load.common import check_count, check_indices, check_vertices, fan
+
+MAX_LINE_BYTES = 10_000_000
 
 
 def read_obj(data: bytes, max_faces: int) -> Mesh:
     """``v x y z [r g b]`` and ``f`` lines; indices count from 1, negative ones from the last vertex so far."""
     if b"\0" in data[:4096]:
         raise BadMesh("it is no text, so no OBJ file.", "damaged")
-    rows, counts, corners = [], [], []
-    for line in data.replace(b"\\\n", b" ").splitlines():
-        if line.startswith(b"v "):
-            rows.append(line.split()[1:7])
-        elif line.startswith(b"f "):
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if b"\\" in data:
+        data = data.replace(b"\\\n", b" ")
+    places, paints, counts, corners = array("d"), array("d"), array("q"), array("q")
+    n_vertices = triangles = 0  # all are counted, no more are kept than are taken
+    for line in io.BytesIO(data):
+        if line[:1] in b" \t":
+            line = line.lstrip()
+        if line[:2] in (b"v ", b"v\t"):
+            n_vertices += 1
+            if n_vertices > 3 * max_faces:
+                continue
+            words = line.split()
+            if len(words) < 4:
+                raise BadMesh("a vertex has fewer than three coordinates.", "damaged")
+            places.extend(map(float, words[1:4]))
+            if len(words) >= 7:
+                paints.extend(map(float, words[4:7]))
+        elif line[:2] in (b"f ", b"f\t"):
+            if len(line) > MAX_LINE_BYTES:
+                raise BadMesh(f"a face has a line of more than {MAX_LINE_BYTES / 1e6:g} MB.", "too_large")
             words = line.split()[1:]
+            triangles += max(len(words) - 2, 0)
+            if triangles > max_faces:
+                continue
             counts.append(len(words))
             if b"/" in line:
                 words = [word.split(b"/", 1)[0] for word in words]
             if b"-" in line:
-                words = [int(word) if int(word) > 0 else len(rows) + 1 + int(word) for word in words]
-            corners.extend(words)
-    triangles = sum(max(count - 2, 0) for count in counts)
+                words = [int(word) if int(word) > 0 else n_vertices + 1 + int(word) for word in words]
+            corners.extend(map(int, words))
     check_count(triangles, max_faces)
-    if not rows or not triangles:
+    check_vertices(n_vertices, max_faces)
+    if not n_vertices or not triangles:
         raise BadMesh("it holds no faces.", "empty_mesh")
-    if min(map(len, rows)) < 3:
-        raise BadMesh("a vertex has fewer than three coordinates.", "damaged")
-    width = 6 if min(map(len, rows)) == 6 else 3
-    table = np.array([row[:width] for row in rows], dtype="S32").astype(np.float64)
+    vertices = np.array(places, np.float64).reshape(-1, 3)
     colors = None
-    if width == 6:
-        colors = np.clip(np.rint(np.nan_to_num(table[:, 3:]) * 255), 0, 255).astype(np.uint8)
-    index = np.array(corners, dtype="S20").astype(np.int64) - 1
-    faces, _ = fan(np.array(counts), index)
-    return Mesh(np.ascontiguousarray(table[:, :3]), check_indices(faces, len(table)), colors)
+    if len(paints) == len(places):
+        shares = np.array(paints, np.float64).reshape(-1, 3)
+        colors = np.clip(np.rint(np.nan_to_num(shares) * 255), 0, 255).astype(np.uint8)
+    faces, _ = fan(np.array(counts, np.int64), np.array(corners, np.int64) - 1)
+    return Mesh(vertices, check_indices(faces, n_vertices), colors)

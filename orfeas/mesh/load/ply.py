@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from array import array
+from collections.abc import Iterator
+from itertools import islice
+
 import numpy as np
 
 from orfeas.errors import BadMesh
 from orfeas.mesh import Mesh
-from orfeas.mesh.load.common import check_count, check_indices, fan
+from orfeas.mesh.load.common import check_count, check_indices, check_vertices, fan
 
 TYPES = {
     "char": "i1",
@@ -28,23 +33,25 @@ TYPES = {
 }
 ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": ""}
 MAX_HEADER = 65536
+TOO_SHORT = "the file ends before its last face: export it again."
+WORD = re.compile(rb"\S+")
 
 
 def read_ply(data: bytes, max_faces: int) -> Mesh:
     """Vertices, faces (polygons are fanned) and, where they are there, red, green and blue."""
     order, elements, start = _read_header(data)
     columns, faces = None, None
-    words = data[start:].split() if order == "" else None
-    at = 0 if order == "" else start
+    # one word after the other: a list of all would take ten times the memory of the file
+    words = (found.group() for found in WORD.finditer(data, start)) if order == "" else None
+    at = start
+    check_vertices(sum(count for name, count, _ in elements if name != "face"), max_faces)
     for name, count, properties in elements:
         if name == "face":
             check_count(count, max_faces)
-        elif count > 3 * max_faces + 1000:
-            raise BadMesh(
-                f"it has {count:,} vertices, too many for the {max_faces:,} faces that are taken.", "too_large"
-            )
-        read = _read_text if order == "" else _read_binary
-        table, at = read(words if order == "" else data, at, count, properties, order)
+        if words is None:
+            table, at = _read_binary(data, at, count, properties, order)
+        else:
+            table = _read_text(words, count, properties)
         if name == "vertex":
             columns = table
         elif name == "face":
@@ -52,11 +59,11 @@ def read_ply(data: bytes, max_faces: int) -> Mesh:
             if not lists:
                 raise BadMesh("its faces have no vertex_indices.", "damaged")
             counts, corners = lists[0]
+            check_count(int(np.maximum(np.asarray(counts, np.int64) - 2, 0).sum()), max_faces)
             faces = fan(counts, corners)[0]
     if columns is None or faces is None:
         raise BadMesh("it holds points but no faces: make a mesh of it first.", "empty_mesh")
     vertices = np.stack([np.asarray(columns[axis], np.float64) for axis in "xyz"], axis=1)
-    check_count(len(faces), max_faces)
     colors = None
     if all(key in columns for key in ("red", "green", "blue")):
         colors = np.stack([np.asarray(columns[key]) for key in ("red", "green", "blue")], axis=1)
@@ -144,33 +151,35 @@ def _read_rows(data: bytes, at: int, count: int, properties: list, order: str) -
     return found, at
 
 
-def _read_text(words: list[bytes], at: int, count: int, properties: list, order: str) -> tuple[dict, int]:
+def _read_text(words: Iterator[bytes], count: int, properties: list) -> dict:
+    """The columns of one element, as those of `_read_binary`; takes as many ``words`` as it has."""
     if not any(length for _, length, _ in properties):
         width = len(properties)
-        block = words[at : at + width * count]
-        table = np.array(block, dtype="S32").reshape(count, width).astype(np.float64)
-        columns = {name: table[:, k] for k, (name, _, _) in enumerate(properties)}
+        values = np.fromiter(map(float, islice(words, width * count)), np.float64)
+        if len(values) < width * count:
+            raise BadMesh(TOO_SHORT, "damaged")
+        columns = {name: values[k::width] for k, (name, _, _) in enumerate(properties)}
         whole = {name for name, _, kind in properties if kind[0] != "f"}
-        return {name: v.astype(np.int64) if name in whole else v for name, v in columns.items()}, at + width * count
-    if count > len(words):
-        raise BadMesh("the file ends before its last face: export it again.", "damaged")
-    found = {name: ([], []) if length else [] for name, length, _ in properties}
+        return {name: v.astype(np.int64) if name in whole else v for name, v in columns.items()}
+    found = {name: (array("q"), array("d")) if length else array("d") for name, length, _ in properties}
     for _ in range(count):
         for name, length, _ in properties:
-            if length:
-                number = int(words[at])
-                if number < 0 or at + number >= len(words):
-                    raise BadMesh("the file ends before its last face: export it again.", "damaged")
-                found[name][0].append(number)
-                found[name][1].extend(words[at + 1 : at + 1 + number])
-                at += number + 1
-            else:
-                found[name].append(float(words[at]))
-                at += 1
-    for name, length, _ in properties:
-        if length:
+            word = next(words, None)
+            if word is None:
+                raise BadMesh(TOO_SHORT, "damaged")
+            if not length:
+                found[name].append(float(word))
+                continue
+            number = int(word)
             counts, corners = found[name]
-            found[name] = (np.array(counts), np.array(corners, dtype="S32").astype(np.float64).astype(np.int64))
-        else:
-            found[name] = np.array(found[name])
-    return found, at
+            before = len(corners)
+            corners.extend(map(float, islice(words, max(number, 0))))
+            if number < 0 or len(corners) - before < number:
+                raise BadMesh(TOO_SHORT, "damaged")
+            counts.append(number)
+    return {
+        name: (np.array(found[name][0], np.int64), np.array(found[name][1], np.float64).astype(np.int64))
+        if length
+        else np.array(found[name], np.float64)
+        for name, length, _ in properties
+    }

@@ -12,6 +12,8 @@ from orfeas.mesh.load.common import check_count, y_up
 
 FACE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 VERTEX = re.compile(rb"vertex\s+(\S+)\s+(\S+)\s+(\S+)", re.IGNORECASE)
+END = b"endsolid"
+MAX_LAST_LINE = 4096
 
 
 def read_stl(data: bytes, max_faces: int) -> Mesh:
@@ -21,11 +23,12 @@ def read_stl(data: bytes, max_faces: int) -> Mesh:
         check_count(count, max_faces)
         corners = np.frombuffer(data, FACE, count, 84)["corners"].reshape(-1, 3).astype(np.float64)
     elif data[:256].lstrip()[:5].lower() == b"solid":
-        check_count(data.count(b"vertex") // 3, max_faces)
-        numbers = VERTEX.findall(data)
-        corners = np.array(numbers, dtype="S32").astype(np.float64).reshape(-1, 3)
-        if len(corners) % 3 or not data.rstrip().lower().split(b"\n")[-1].lstrip().startswith(b"endsolid"):
+        check_count(data.lower().count(b"vertex") // 3, max_faces)
+        words = (word for found in VERTEX.finditer(data) for word in found.groups())
+        corners = np.fromiter(map(float, words), np.float64)
+        if len(corners) % 9 or not data[-MAX_LAST_LINE:].rstrip().lower().split(b"\n")[-1].lstrip().startswith(END):
             raise BadMesh("the file ends in the middle of a face: export it again.", "damaged")
+        corners = corners.reshape(-1, 3)
     else:
         raise BadMesh("the file is shorter than its header says, or no STL file: export it again.", "damaged")
     return Mesh(y_up(corners), np.arange(len(corners), dtype=np.int32).reshape(-1, 3))
