@@ -206,6 +206,7 @@ def _say_made(source: str, path: Path, result, as_json: bool) -> None:
             "volume_cm3": report["volume_cm3"],
             "verdict": report["verdict"],
             "seed": facts["seed"],
+            "report": dict(report),
             "notes": list(result.notes),
         }
         print(json.dumps(line), flush=True)
@@ -213,7 +214,7 @@ def _say_made(source: str, path: Path, result, as_json: bool) -> None:
         width, height, depth = report["extents_mm"]
         print(
             f"{path}: {width:.1f} wide × {height:.1f} high × {depth:.1f} deep mm, {report['faces']:,} faces, "
-            f"seed {facts['seed']}, {facts['engine']} engine, {facts['seconds']['total']:.1f} s. {report['verdict']}",
+            f"seed {facts['seed']}, {facts['engine']} engine, {facts['seconds']['total']:.1f} s. {report['sentence']}",
             flush=True,
         )
 

@@ -73,6 +73,8 @@ def test_a_folder_becomes_a_folder_and_a_bad_picture_stops_nothing(photos, tmp_p
         assert mesh.extents == pytest.approx(line["extents_mm"], abs=0.01)
         assert mesh.volume / 1000 == pytest.approx(line["volume_cm3"], rel=0.001)
         assert line["watertight"] is True
+        assert line["report"]["genus"] is not None
+        assert line["report"]["mass_g"] == pytest.approx(1.24 * line["volume_cm3"], rel=0.01)
         assert line["engine"] == "sketch"
         assert 0 <= line["seed"] < 2**32
         assert line["seconds"]["total"] > 0
