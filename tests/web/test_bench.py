@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from gradio_client import handle_file
 
@@ -65,22 +67,28 @@ def test_too_many_cutouts_are_refused_with_a_sentence(server, client, http, phot
 
 
 def test_stopping_the_server_drops_the_cutouts_that_wait(photo, tmp_path):
-    import httpx
-
     settings = Settings(_env_file=None, engine="sketch", data_dir=tmp_path, port=free_port())
     studio = Studio(settings, PacedEngine(), Library(tmp_path))
-    studio.cut = slow = SlowCut(studio.cut)
+    studio.look = slow = SlowCut(studio.look)
     server = start(studio, settings)
-    try:
-        with httpx.Client(base_url=server.url.rstrip("/"), timeout=60) as http:
-            path = upload(http, photo)
-            for _ in range(8):
-                assert ask_for_a_cutout(http, path) == 200
-            wait_until(lambda: len(server.benches[0]._there) == 8, "all are begun or wait")
-    finally:
-        server.close()
-        slow.leave.set()
-    server.benches[0]._pool.shutdown(wait=True)
+    cutter = server.benches[0]
+    with httpx.Client(base_url=server.url.rstrip("/"), timeout=60) as http:
+        config = http.get("/config").json()["dependencies"]
+        taking = next(d["id"] for d in config if d["api_name"] == "take_picture")
+        body = {"fn_index": taking, "session_hash": "someone", "data": [file_data(upload(http, photo)), "auto"]}
+        with ThreadPoolExecutor(8) as pages:
+            answers = [pages.submit(http.post, "/gradio_api/run/predict", json=body) for _ in range(8)]
+            wait_until(lambda: len(cutter._there) == 8, "all are begun or wait")
+            closing = threading.Thread(target=server.close)
+            closing.start()
+            try:
+                wait_until(lambda: len(cutter._there) == CUTOUT_THREADS, "those that wait are dropped")
+                told = "This server is about to restart: try again in a minute."
+                wait_until(lambda: sum(answer.done() for answer in answers) == 8 - CUTOUT_THREADS, "they are answered")
+                assert all(told in answer.result().text for answer in answers if answer.done())
+            finally:
+                slow.leave.set()
+                closing.join()
     assert slow.begun == CUTOUT_THREADS
 
 
