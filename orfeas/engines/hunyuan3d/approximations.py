@@ -1,4 +1,15 @@
-"""What may be inexact for speed: off by default, asked for by name, and named in the recipe and on the page."""
+"""What may be inexact for speed: off by default, asked for by name, and named in the recipe and on the page.
+
+How far each is from the exact way was measured with random weights only (the tests' small networks, four pictures and
+seeds, 30 steps), as the root mean square of the difference over that of the exact result. Trained weights may be kinder
+or harsher; with those, nothing was measured.
+
+* solver: 1.6 to 4.3 % of the latents. (Euler's 30 steps are themselves 1.5 to 13 % away from its 400.)
+* guidance: 16 to 34 % of the latents: another shape of the same picture rather than the same shape.
+* latents: 1.6 to 15 % of the field's values, and up to 6 % of the box's points change sides.
+* the transformer's experts in 8 bit (`residency`): 0.3 to 3.9 % of the latents. Not asked for here: taken where memory
+  allows no more.
+"""
 
 from __future__ import annotations
 
@@ -49,10 +60,18 @@ class Approximations:
 
     def names(self) -> list[str]:
         """What differs from the exact way, for people."""
+        return self.sampling_names() + self.field_names()
+
+    def sampling_names(self) -> list[str]:
+        """Of `names`, those by which the latents differ."""
         low, high = self.guidance_interval
         guided = [] if (low, high) == (0.0, 1.0) else [f"guidance only from time {low:g} to {high:g}"]
         solver = [] if self.solver == "euler" else [f"the {self.solver} solver at {FEWER_STEPS:.0%} of the steps"]
-        return solver + guided + (["a third of the latents for each point"] if self.top_latents else [])
+        return solver + guided
+
+    def field_names(self) -> list[str]:
+        """Of `names`, those by which the field of given latents differs."""
+        return ["a third of the latents for each point"] if self.top_latents else []
 
     def count_steps(self, steps: int) -> int:
         """The steps to take where the exact way takes ``steps``."""

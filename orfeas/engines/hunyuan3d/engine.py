@@ -23,6 +23,7 @@ from orfeas.engines.hunyuan3d.config import RELEASED, ModelConfig
 from orfeas.engines.hunyuan3d.preprocess import prepare_image
 from orfeas.engines.hunyuan3d.residency import (
     INT8,
+    INT8_NAME,
     Networks,
     Residency,
     choose_residency,
@@ -63,6 +64,7 @@ class _Job:
     latents: Tensor | None = None  # (1, T, channels) float32 on the CPU, rounded to half precision
     starts_at: float = 0.0  # of the whole way (`STARTS`); progress counts from here
     fraction: float = 0.0  # of the job
+    sampled_with: list[str] = field(default_factory=list)  # approximations; none known for a latent of before
     stage: str = ""  # of `STARTS`, the last begun
     chunk: int | None = None  # points of the field at once
     seconds: dict[str, float] = field(default_factory=dict)
@@ -115,10 +117,12 @@ class Hunyuan3DEngine:
 
     @property
     def caveat(self) -> str:
-        names = self.approximations.names()
-        if self._networks is not None and self._networks.residency.name == INT8:
-            names.append("the transformer's experts in 8 bit")
+        names = self._sampling_names() + self.approximations.field_names()
         return f"Approximated for speed or memory: {', '.join(names)}." if names else ""
+
+    def _sampling_names(self) -> list[str]:
+        in_8_bit = self._networks is not None and self._networks.residency.name == INT8
+        return self.approximations.sampling_names() + ([INT8_NAME] if in_8_bit else [])
 
     def load(self) -> None:
         """Check the weights and read what may stay in memory. Raises `BadWeights` or `EngineUnavailable`."""
@@ -157,7 +161,7 @@ class Hunyuan3DEngine:
             "ready": networks is not None,
             "precision": str(self.dtype).removeprefix("torch."),
             "weights": self.weights.name,
-            "approximations": self.approximations.names(),
+            "approximations": self._sampling_names() + self.approximations.field_names(),
         }
         if networks is not None:
             facts |= {"residency": networks.residency.name, "residency_reason": networks.residency.reason}
@@ -307,6 +311,7 @@ class Hunyuan3DEngine:
                 yield Step(_between("diffusion", "decoding", done / total), message)
             # As the latent is kept, so it is used: a mesh made from the recipe is the same mesh.
             job.latents = latents.to(torch.float16).float().cpu()
+            job.sampled_with = self._sampling_names()  # now: the policy may change before the job ends
 
     def _mesh(self, job: _Job, geometry: GeoField) -> Iterator[Step | Mesh]:
         quality = job.quality
@@ -347,7 +352,7 @@ class Hunyuan3DEngine:
             "shape_seconds": {stage: round(seconds, 3) for stage, seconds in job.seconds.items()},
             "residency": self._networks.residency.name,
             "precision": str(self.dtype).removeprefix("torch."),
-            "approximations": self.approximations.names(),
+            "approximations": job.sampled_with + self.approximations.field_names(),
             "grid": job.quality.grid,
             "field_evaluations": evaluated,
             "vertices_refined": refined,

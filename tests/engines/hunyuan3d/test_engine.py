@@ -12,6 +12,7 @@ from orfeas.engines.hunyuan3d.engine import Hunyuan3DEngine, is_out_of_memory
 from orfeas.engines.hunyuan3d.moe import MixtureOfExperts, StackedLinear
 from orfeas.engines.hunyuan3d.residency import (
     INT8,
+    INT8_NAME,
     POLICIES,
     RELEASED_GB,
     RESIDENT,
@@ -322,6 +323,16 @@ def test_int8_experts_stay_close(make_engine, events):
     assert isinstance(list(engine.shape(Subject(), QUALITY, seed=1))[-1], Mesh)
     assert engine.version.endswith("int8")
     assert "8 bit" in engine.caveat
+    assert engine.health()["approximations"] == [INT8_NAME]
+
+
+def test_approximations_of_a_result_are_those_it_was_made_with(make_engine):
+    engine = make_engine(residency=INT8, approximations=Approximations.parse("solver, latents"))
+    sampled = list(engine.shape(Subject(), QUALITY, seed=1))[-2].facts
+    solver, field = "the adams-bashforth solver at 60% of the steps", "a third of the latents for each point"
+    assert sampled["approximations"] == [solver, INT8_NAME, field]
+    # How the latent came to be is the recipe's to know, not this engine's.
+    assert list(engine.remesh(sampled["latent"], QUALITY))[-2].facts["approximations"] == [field]
 
 
 def test_out_of_memory_steps_down_once_and_goes_on(make_engine, monkeypatch):

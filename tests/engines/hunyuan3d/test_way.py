@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from html import escape
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from orfeas.recipe import MAX_LATENT_BYTES, read_recipe
 from orfeas.request import GenerationRequest, Quality
 from orfeas.settings import Settings
 from orfeas.studio import Progress, Studio
+from orfeas.web.panels import header
 from tests.conftest import PacedEngine
 from tests.drawings import draw
 from tests.engines.hunyuan3d.blob import write_blob_weights
@@ -117,6 +119,21 @@ def test_the_recipe_tells_the_stages(first):
     assert recipe["files"]["latent"] == "latent.npy"
     assert recipe["request"] == first.request.options()
     assert "latent" not in recipe["request"]
+
+
+def test_approximations_are_on_the_page_in_the_notes_and_in_the_recipe(weights, tmp_path):
+    settings = Settings(_env_file=None, engine="hunyuan3d", device="cpu", hunyuan3d_path=weights, data_dir=tmp_path)
+    studio = open_studio(settings.model_copy(update={"hunyuan3d_approximate": "guidance,latents"}))
+    names = ["guidance only from time 0.1 to 0.8", "a third of the latents for each point"]
+    sentence = f"Approximated for speed or memory: {', '.join(names)}."
+    assert escape(sentence) in header(studio.engine)
+    assert studio.health()["engine"]["approximations"] == names
+    *_, result = studio.run(ask())
+    studio.close()
+    recipe = json.loads(result.files["recipe"].read_text())
+    assert recipe["facts"]["approximations"] == names
+    assert sentence in recipe["notes"]
+    assert sentence in result.notes
 
 
 def test_health_names_the_engine(studio, first):
