@@ -1,12 +1,10 @@
 """Mixture of experts: each token goes to the two of eight experts that its router favours, and to a shared one.
 
-Tokens are sorted by expert once, so each expert works on one slice. Where the slices end is known only on the device;
-there are two ways not to wait for it:
-
-* bfloat16 on compute capability 9.0 (Hopper): one grouped matrix product that reads the ends on the device.
-* everywhere else: the eight ends (64 bytes) travel to the host while the shared expert keeps the device busy, then
-  each expert's slice is an ordinary matrix product. The device does not idle, and the inner activations of only one
-  expert exist at a time.
+Tokens are sorted by expert once, so each expert works on one slice. Where the slices end is known only on the device:
+the eight ends (64 bytes) travel to the host while the shared expert keeps the device busy, then each expert's slice is
+an ordinary matrix product. The device need not idle, and the inner activations of only one expert exist at a time.
+(torch's grouped matrix product reads the ends on the device, but only of bfloat16 and on compute capability 9.0 without
+falling back to a loop that waits; the published weights are float16, which bfloat16 would round.)
 
 The sum over a token's experts is gathered, not scattered, so the same input gives the same bits.
 """
@@ -18,9 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orfeas.engines.hunyuan3d.config import DitConfig
-
-# Public since torch 2.10, private before.
-_grouped_mm = getattr(F, "grouped_mm", None) or getattr(torch, "_grouped_mm", None)
 
 
 class MixtureOfExperts(nn.Module):
@@ -40,13 +35,9 @@ class MixtureOfExperts(nn.Module):
         weights, chosen = self.route(tokens)
         order, ends = sort_by_expert(chosen, self.gate.out_features)
         sorted_tokens = tokens[order // self.experts_per_token]
-        if self.experts.can_group(tokens):
-            sorted_outputs = self.experts.run_grouped(sorted_tokens, ends)
-            shared = self.share(tokens)
-        else:
-            pending = HostCopy(ends)
-            shared = self.share(tokens)
-            sorted_outputs = self.experts.run_slices(sorted_tokens, pending.wait())
+        pending = HostCopy(ends)
+        shared = self.share(tokens)
+        sorted_outputs = self.experts(sorted_tokens, pending.wait())
         outputs = sorted_outputs[invert(order)].view(len(tokens), self.experts_per_token, -1)
         routed = (outputs * weights.to(outputs.dtype).unsqueeze(-1)).sum(dim=1)
         return (routed + shared).view(x.shape)
@@ -64,30 +55,15 @@ class MixtureOfExperts(nn.Module):
 
 
 class Experts(nn.Module):
-    """All routed experts, their weights stacked. Rows come sorted by expert; ``ends[e]`` is one past its last row."""
+    """All routed experts, their weights stacked."""
 
     def __init__(self, count: int, width: int, inner: int):
         super().__init__()
         self.up = StackedLinear(count, width, inner)
         self.down = StackedLinear(count, inner, width)
 
-    def can_group(self, tokens: Tensor) -> bool:
-        """Whether the grouped kernel is here: other cards and types refuse, or fall back to a loop that waits."""
-        return (
-            tokens.is_cuda
-            and tokens.dtype == torch.bfloat16 == self.up.weight.dtype
-            and _grouped_mm is not None
-            and torch.cuda.get_device_capability(tokens.device) == (9, 0)
-        )
-
-    def run_grouped(self, rows: Tensor, ends: Tensor) -> Tensor:
-        """One grouped product a layer; ``ends`` stays on the device."""
-        numbers = torch.arange(len(rows), device=rows.device)
-        expert_of_row = torch.searchsorted(ends, numbers, right=True)
-        return self.down.run_grouped(F.gelu(self.up.run_grouped(rows, ends, expert_of_row)), ends, expert_of_row)
-
-    def run_slices(self, rows: Tensor, ends: list[int]) -> Tensor:
-        """One product an expert that has rows; ``ends`` is on the host."""
+    def forward(self, rows: Tensor, ends: list[int]) -> Tensor:
+        """(n, width) to the same. Rows come sorted by expert; ``ends[e]`` is one past the last row of expert e."""
         outputs = torch.empty_like(rows)
         start = 0
         for expert, end in enumerate(ends):
@@ -107,10 +83,6 @@ class StackedLinear(nn.Module):
 
     def forward(self, rows: Tensor, expert: int) -> Tensor:
         return F.linear(rows, self.weight[expert], self.bias[expert])
-
-    def run_grouped(self, rows: Tensor, ends: Tensor, expert_of_row: Tensor) -> Tensor:
-        product = _grouped_mm(rows, self.weight.transpose(-2, -1), offs=ends.to(torch.int32))
-        return product + self.bias[expert_of_row]
 
 
 def sort_by_expert(chosen: Tensor, experts: int) -> tuple[Tensor, Tensor]:

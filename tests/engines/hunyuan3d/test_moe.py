@@ -48,17 +48,6 @@ def test_experts_without_tokens_are_passed_over(layer):
     torch.testing.assert_close(layer(x), every_expert(layer, x), rtol=1e-5, atol=1e-5)
 
 
-def test_grouped_product_is_the_same(layer, monkeypatch):
-    """What runs in bfloat16 on Hopper, here in float32 on the CPU."""
-    if moe._grouped_mm is None or tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10):
-        pytest.skip("this torch has no grouped product on the CPU")
-    x = torch.randn(2, 21, 32)
-    slices = layer(x)
-    monkeypatch.setattr(moe.Experts, "can_group", lambda self, tokens: True)
-    monkeypatch.setattr(moe.Experts, "run_slices", None)
-    torch.testing.assert_close(layer(x), slices, rtol=1e-5, atol=1e-5)
-
-
 def test_sort_and_its_inverse():
     chosen = torch.tensor([[4, 0], [0, 2], [4, 2], [0, 4]])
     order, ends = moe.sort_by_expert(chosen, 5)
