@@ -395,6 +395,44 @@ def test_a_picture_is_decoded_once_and_its_pixels_are_counted(monkeypatch):
         parse_mesh(glb_of(primitives, accessors, views, binary, **more), "glb")
 
 
+@pytest.mark.parametrize(
+    ("placing", "expected"),
+    [
+        ({}, [(0, 0), (1, 0), (0, 1)]),
+        ({"offset": [0.25, 0.5], "scale": [0.5, 0.25]}, [(0.25, 0.5), (0.75, 0.5), (0.25, 0.75)]),
+        ({"offset": [0, 1], "scale": [1, -1]}, [(0, 1), (1, 1), (0, 0)]),
+        # the example of the extension: the lower left quadrant, turned by 90 degrees
+        ({"offset": [0, 1], "rotation": np.pi / 2, "scale": [0.5, 0.5]}, [(0, 1), (0, 0.5), (0.5, 1)]),
+        ({"texCoord": 1}, [(0.5, 0.5)] * 3),
+    ],
+    ids=["none", "moved and scaled", "upside down", "turned", "other layer"],
+)
+def test_texture_transform_is_applied(placing, expected):
+    picture = io.BytesIO()
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(picture, "PNG")
+    uv = np.array([(0, 0), (1, 0), (0, 1)] + [(0.5, 0.5)] * 3, np.float32)
+    binary = np.eye(3, dtype=np.float32).tobytes() + uv.tobytes() + picture.getvalue()
+    views = [
+        {"buffer": 0, "byteLength": 36},
+        {"buffer": 0, "byteOffset": 36, "byteLength": 48},
+        {"buffer": 0, "byteOffset": 84, "byteLength": len(picture.getvalue())},
+    ]
+    layer = {"bufferView": 1, "componentType": 5126, "type": "VEC2", "count": 3}
+    accessors = [{**POINT, "count": 3}, layer, {**layer, "byteOffset": 24}]
+    place_it = {"extensions": {"KHR_texture_transform": placing}}
+    data = glb_of(
+        [{"attributes": {"POSITION": 0, "TEXCOORD_0": 1, "TEXCOORD_1": 2}, "material": 0}],
+        accessors,
+        views,
+        binary,
+        materials=[{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0, **place_it}}}],
+        textures=[{"source": 0}],
+        images=[{"bufferView": 2, "mimeType": "image/png"}],
+        extensionsRequired=["KHR_texture_transform"],
+    )
+    assert parse_mesh(data, "glb").texture.corner_uv[0] == pytest.approx(np.array(expected, float), abs=1e-6)
+
+
 def test_nodes_in_a_circle():
     document = {"asset": {"version": "2.0"}, "scenes": [{"nodes": [0]}], "nodes": [{"children": [0]}]}
     text = json.dumps(document).encode()

@@ -103,6 +103,14 @@ def _transform(node: dict) -> np.ndarray:
     return made
 
 
+def _place_uv(uv: np.ndarray, placing: dict) -> np.ndarray:
+    """(n, 2) float32 after `KHR_texture_transform`: scaled, turned counter-clockwise as seen (v runs down), moved."""
+    angle = float(placing.get("rotation", 0.0))
+    u, v = (uv * np.array(placing.get("scale", (1, 1)), float).reshape(2)).T
+    turned = np.stack([np.cos(angle) * u + np.sin(angle) * v, np.cos(angle) * v - np.sin(angle) * u], axis=1)
+    return (turned + np.array(placing.get("offset", (0, 0)), float).reshape(2)).astype(np.float32)
+
+
 def _counts(document, primitive) -> tuple[int, int]:
     """How many vertices and faces a primitive says it has, before any of them is read."""
     vertices = document["accessors"][primitive["attributes"]["POSITION"]]["count"]
@@ -129,9 +137,12 @@ def _read_primitive(document, binary, primitive, matrix, images) -> Mesh:
     base = material.get("pbrMetallicRoughness", {})
     factor = np.array(base.get("baseColorFactor", (1, 1, 1, 1)), float)[:3]
     picture = base.get("baseColorTexture")
-    if picture is not None and f"TEXCOORD_{picture.get('texCoord', 0)}" in attributes:
-        uv = _accessor(document, binary, attributes[f"TEXCOORD_{picture.get('texCoord', 0)}"], len(vertices))
-        uv = uv.astype(np.float32)
+    placing = {} if picture is None else picture.get("extensions", {}).get("KHR_texture_transform", {})
+    layer = None if picture is None else f"TEXCOORD_{placing.get('texCoord', picture.get('texCoord', 0))}"
+    if layer in attributes:
+        uv = _accessor(document, binary, attributes[layer], len(vertices)).astype(np.float32)
+        if placing:
+            uv = _place_uv(uv, placing)
         image = _image(document, binary, document["textures"][picture["index"]], images)
         if image is not None:
             wrapped = np.where((uv < 0) | (uv > 1), uv % 1.0, uv)
