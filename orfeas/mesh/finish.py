@@ -118,7 +118,8 @@ def place(
     """A solid in millimetres, standing on y = 0 with x and z centred, longest side ``size_mm`` (exactly, after all).
 
     orientation: "upright" (as it is) or "flattest" (turned to lie on the largest flat side of its hull).
-    flat_base: "cut" (the lowest ``base_mm`` are cut off) or "plinth" (set on a plate ``base_mm`` thick).
+    flat_base: "cut" (the lowest ``base_mm`` are cut off, a quarter of the height at most) or "plinth" (set on a plate
+    ``base_mm`` thick).
     wall_mm: hollow out to walls this thick, with a hole of ``drain_mm`` across in the bottom; None: stays solid.
     max_faces: at most so many faces, if base and hollow add too many (then a texture becomes colours of the vertices).
 
@@ -199,7 +200,7 @@ def _check_options(size_mm, orientation, flat_base, base_mm, wall_mm, drain_mm) 
         raise BadRequest(f"flat_base cannot be {flat_base!r}: use cut or plinth, or leave it out.", "bad_choice")
     bounded("size_mm", size_mm, 1.0, 1000.0, "")
     if flat_base:
-        bounded("base_mm", base_mm, 0.1, round(size_mm / 3, 3), ", a third of the size at most")
+        bounded("base_mm", base_mm, 0.01, round(size_mm / 3, 3), ", a third of the size at most")
     if wall_mm is not None:
         bounded("wall_mm", wall_mm, 0.4, round(size_mm / 4, 3), ", a quarter of the size at most")
         bounded("drain_mm", drain_mm, 0.5, round(size_mm / 4, 3), ", a quarter of the size at most")

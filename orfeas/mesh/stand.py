@@ -16,6 +16,7 @@ from orfeas.mesh.solid import from_manifold, to_manifold
 from orfeas.mesh.transfer import paint_new_faces
 
 SINK_SHARE = 0.5  # how deep a model stands in its plinth, of the plinth's height
+MOST_CUT = 0.25  # of the height: a deeper cut would leave little of a flat model
 LEAST_CHAMBER = 0.01  # of the largest chamber: smaller ones stay filled, they would each need a drain hole
 
 
@@ -34,7 +35,8 @@ def scale_to(
         if flat_base == "plinth":
             return float(max(scale * extents[0], scale * extents[2], scale * extents[1] + base_mm * (1 - SINK_SHARE)))
         if flat_base == "cut":
-            return float((_extents_above(mesh, low[1] + base_mm / scale) * scale).max())
+            cut = min(base_mm / scale, MOST_CUT * extents[1])
+            return float((_extents_above(mesh, low[1] + cut) * scale).max())
         return float((scale * extents).max())
 
     below, above = 0.5 * size_mm / extents.max(), 4 * size_mm / extents.max()
@@ -79,8 +81,9 @@ def lay_flat(mesh: Mesh) -> tuple[Mesh, list[Change]]:
 
 
 def cut_base(mesh: Mesh, base_mm: float) -> tuple[Mesh, list[Change]]:
-    """Cut off the lowest ``base_mm`` and close the cut; the rest stands on y = 0."""
+    """Cut off the lowest ``base_mm``, a quarter of the height at most, and close the cut; the rest stands on y = 0."""
     solid = _checked(mesh)
+    asked, base_mm = base_mm, min(base_mm, MOST_CUT * float(mesh.extents[1]))
     floor = float(mesh.vertices[:, 1].min()) + base_mm
     kept = solid.trim_by_plane((0.0, 1.0, 0.0), floor)
     if kept.is_empty():
@@ -90,7 +93,8 @@ def cut_base(mesh: Mesh, base_mm: float) -> tuple[Mesh, list[Change]]:
     made = paint_new_faces(made, new, mesh)
     made = replace(made, vertices=made.vertices - np.array([0.0, floor, 0.0]))
     area = _area(made, _on_floor(made, 0.0))
-    sentence = f"Cut {base_mm:g} mm off the bottom for a flat base of {area / 100:.1f} cm²."
+    less = f", a quarter of the height and not the {asked:g} mm asked for," if base_mm < asked else ""
+    sentence = f"Cut {base_mm:.3g} mm{less} off the bottom for a flat base of {area / 100:.1f} cm²."
     return made, [Change("cut_base", sentence, {"base_mm": float(base_mm), "base_area_mm2": round(area, 2)})]
 
 

@@ -259,6 +259,27 @@ def test_cut_base_leaves_a_flat_side_and_the_exact_size(base_mm):
     assert placed.vertices[:, 1].max() == pytest.approx(100 - base_mm, abs=0.01)
 
 
+@pytest.mark.parametrize("flat_base", ["cut", "plinth"])
+def test_small_models_get_a_base_too(flat_base):
+    placed, _ = place(shapes.ball(cells=32), size_mm=5, flat_base=flat_base, base_mm=0.1 * 0.999)
+    assert_solid(placed)
+    assert placed.extents.max() == pytest.approx(5, abs=1e-9)
+    assert place(shapes.ball(cells=32), size_mm=1, flat_base=flat_base, base_mm=0.02)[0].extents.max() == 1
+    with pytest.raises(BadRequest, match=r"use 0\.01 to"):
+        place(shapes.ball(cells=32), size_mm=5, flat_base=flat_base, base_mm=0.009)
+
+
+def test_a_flat_model_loses_a_quarter_of_its_height_at_most():
+    placed, changes = place(shapes.box((100, 1.6, 60)), size_mm=100, flat_base="cut", base_mm=2.0)
+    assert_solid(placed)
+    assert placed.extents == pytest.approx((100, 1.2, 60))
+    cut = next(change for change in changes if change.step == "cut_base")
+    assert cut.numbers["base_mm"] == pytest.approx(0.4)
+    assert cut.sentence == (
+        "Cut 0.4 mm, a quarter of the height and not the 2 mm asked for, off the bottom for a flat base of 60.0 cm²."
+    )
+
+
 @pytest.mark.parametrize(
     "options",
     [{"flat_base": "cut", "base_mm": 8.0}, {"flat_base": "plinth", "base_mm": 5.0}, {"wall_mm": 4.0}],
