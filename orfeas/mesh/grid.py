@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 CELLS_PER_AXIS = 128
 RAYS_AT_ONCE = 2048
+PAIRS_AT_ONCE = 200_000
 CROWD = 512  # faces in one cell; with more it is divided
 CELL_PER_TRIANGLE = 1.5  # edge of a cell, in sizes of the median triangle
 ENTRIES_PER_FACE = 12  # on average; the grid is made coarser until it holds
@@ -65,10 +67,25 @@ def _grid_of_boxes(low: np.ndarray, high: np.ndarray) -> FaceGrid:
 
 def near_pairs(corners: np.ndarray) -> np.ndarray:
     """(p, 2) int64 pairs of faces whose boxes meet, each pair once."""
-    return _pairs_of_boxes(*face_boxes(corners), 0)
+    return np.concatenate([np.zeros((0, 2), np.int64), *near_pair_batches(corners)])
 
 
-def _pairs_of_boxes(low: np.ndarray, high: np.ndarray, level: int) -> np.ndarray:
+def near_pair_batches(corners: np.ndarray) -> Iterator[np.ndarray]:
+    """`near_pairs` in parts of at most `PAIRS_AT_ONCE`, for those who may stop before the last one."""
+    waiting, held = [], 0
+    for pairs in _pairs_of_boxes(*face_boxes(corners), 0):
+        for start in range(0, len(pairs), PAIRS_AT_ONCE):
+            part = pairs[start : start + PAIRS_AT_ONCE]
+            if held + len(part) > PAIRS_AT_ONCE:
+                yield np.concatenate(waiting)
+                waiting, held = [], 0
+            waiting.append(part)
+            held += len(part)
+    if held:
+        yield np.concatenate(waiting)
+
+
+def _pairs_of_boxes(low: np.ndarray, high: np.ndarray, level: int) -> Iterator[np.ndarray]:
     """Compares each entry of a cell with the next, then with the one after that, and so on: all cells at once.
 
     A crowded cell (fine detail on a large model) gets a grid of its own. Boxes are rounded outwards to float32: a pair
@@ -84,19 +101,17 @@ def _pairs_of_boxes(low: np.ndarray, high: np.ndarray, level: int) -> np.ndarray
     cells, start, count = np.unique(grid.cell_of, return_index=True, return_counts=True)
     crowded = np.flatnonzero((count > CROWD) & (level < 8) & (len(cells) > 1))
     entries = np.arange(len(grid.cell_of), dtype=np.int32)
-    pairs = []
     if len(crowded):
         entries = entries[~np.repeat(np.isin(np.arange(len(cells)), crowded), count)]
         for k in crowded:
             members = grid.face_of[start[k] : start[k] + count[k]]
             where = np.array(np.unravel_index(cells[k], tuple(grid.shape)))
             floor = grid.origin + where * grid.cell
-            inner = _pairs_of_boxes(
-                np.maximum(low[members], floor), np.minimum(high[members], floor + grid.cell), level + 1
-            )
-            one, other = members[inner[:, 0]], members[inner[:, 1]]
-            mine = home_of(one, other) == cells[k]
-            pairs.append(np.stack([one[mine], other[mine]], axis=1))
+            inside = np.maximum(low[members], floor), np.minimum(high[members], floor + grid.cell)
+            for inner in _pairs_of_boxes(*inside, level + 1):
+                one, other = members[inner[:, 0]], members[inner[:, 1]]
+                mine = home_of(one, other) == cells[k]
+                yield np.stack([one[mine], other[mine]], axis=1)
     lows = np.nextafter(low.astype(np.float32), np.float32(-np.inf)).T[:, grid.face_of]
     highs = np.nextafter(high.astype(np.float32), np.float32(np.inf)).T[:, grid.face_of]
     step = 0
@@ -110,8 +125,7 @@ def _pairs_of_boxes(low: np.ndarray, high: np.ndarray, level: int) -> np.ndarray
             a = a[(lows[axis, a] <= highs[axis, b]) & (lows[axis, b] <= highs[axis, a])]
         one, other = grid.face_of[a], grid.face_of[a + step]
         mine = home_of(one, other) == grid.cell_of[a]
-        pairs.append(np.stack([one[mine], other[mine]], axis=1))
-    return np.concatenate(pairs) if pairs else np.zeros((0, 2), np.int64)
+        yield np.stack([one[mine], other[mine]], axis=1)
 
 
 def cast_rays(

@@ -8,34 +8,28 @@ from __future__ import annotations
 import numpy as np
 
 from orfeas.mesh import Mesh
-from orfeas.mesh.grid import near_pairs
+from orfeas.mesh.grid import near_pair_batches
 
 TOLERANCE = 1e-9  # of the diagonal: what lies closer to a plane lies in it
 
 
-def crossing_pairs(mesh: Mesh, *, between: np.ndarray | None = None) -> np.ndarray:
+def crossing_pairs(mesh: Mesh, *, between: np.ndarray | None = None, enough: int | None = None) -> np.ndarray:
     """(p, 2) int64 pairs of faces that cross, found by the interval test of Moeller ("A fast triangle-triangle
     intersection test", 1997) on the pairs whose boxes meet. Faces with a common edge are not compared.
 
     between: (m,) a label of each face; only faces of different labels are compared.
+    enough: stop looking once more than so many are found; then more than ``enough`` come back, but not all.
     """
     if len(mesh.faces) < 2:
         return np.zeros((0, 2), np.int64)
     vertices = mesh.vertices - mesh.vertices.mean(axis=0)
     corners = vertices[mesh.faces]
     tolerance = TOLERANCE * float(np.linalg.norm(np.ptp(vertices, axis=0)))
-    pairs = near_pairs(corners)
-    if between is not None:
-        pairs = pairs[between[pairs[:, 0]] != between[pairs[:, 1]]]
-    faces = mesh.faces
-    shared = np.zeros(len(pairs), np.int8)
-    for i in range(3):
-        for j in range(3):
-            shared += faces[pairs[:, 0], i] == faces[pairs[:, 1], j]
-    pairs = pairs[shared < 2]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
     offset = np.einsum("ij,ij->i", normal, corners[:, 0])
+
+    faces = mesh.faces
 
     def heights(of: np.ndarray, over: np.ndarray) -> np.ndarray:
         height = np.einsum("ikj,ij->ik", corners[of], normal[over]) - offset[over][:, None]
@@ -45,16 +39,30 @@ def crossing_pairs(mesh: Mesh, *, between: np.ndarray | None = None) -> np.ndarr
         a, b, c = height.T
         return (np.minimum(np.minimum(a, b), c) < 0) & (np.maximum(np.maximum(a, b), c) > 0)
 
-    keep = crosses_plane(first := heights(pairs[:, 0], pairs[:, 1]))
-    pairs, first = pairs[keep], first[keep]
-    second = heights(pairs[:, 1], pairs[:, 0])
-    keep = crosses_plane(second)
-    pairs, first, second = pairs[keep], first[keep], second[keep]
-    line = np.cross(normal[pairs[:, 0]], normal[pairs[:, 1]])
-    a = _interval(np.einsum("ikj,ij->ik", corners[pairs[:, 0]], line), first)
-    b = _interval(np.einsum("ikj,ij->ik", corners[pairs[:, 1]], line), second)
-    overlap = np.minimum(a[:, 1], b[:, 1]) - np.maximum(a[:, 0], b[:, 0])
-    return pairs[overlap > tolerance * np.linalg.norm(line, axis=1)]
+    found, count = [np.zeros((0, 2), np.int64)], 0
+    for pairs in near_pair_batches(corners):
+        if between is not None:
+            pairs = pairs[between[pairs[:, 0]] != between[pairs[:, 1]]]
+        shared = np.zeros(len(pairs), np.int8)
+        for i in range(3):
+            for j in range(3):
+                shared += faces[pairs[:, 0], i] == faces[pairs[:, 1], j]
+        pairs = pairs[shared < 2]
+        keep = crosses_plane(first := heights(pairs[:, 0], pairs[:, 1]))
+        pairs, first = pairs[keep], first[keep]
+        second = heights(pairs[:, 1], pairs[:, 0])
+        keep = crosses_plane(second)
+        pairs, first, second = pairs[keep], first[keep], second[keep]
+        line = np.cross(normal[pairs[:, 0]], normal[pairs[:, 1]])
+        a = _interval(np.einsum("ikj,ij->ik", corners[pairs[:, 0]], line), first)
+        b = _interval(np.einsum("ikj,ij->ik", corners[pairs[:, 1]], line), second)
+        overlap = np.minimum(a[:, 1], b[:, 1]) - np.maximum(a[:, 0], b[:, 0])
+        pairs = pairs[overlap > tolerance * np.linalg.norm(line, axis=1)]
+        found.append(pairs)
+        count += len(pairs)
+        if enough is not None and count > enough:
+            break
+    return np.concatenate(found)
 
 
 def _interval(along: np.ndarray, height: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ OVERHANG_DEGREES = 45.0  # a face that leans further out than this from the vert
 THIN_SHARE = 0.01  # the thinnest wall is the one that this share of the surface undercuts: one sharp rim is no wall
 TOO_THIN_SHARE = 0.10  # with more of the surface thinner than resin allows, the model is not printable
 WALL_SAMPLES = 1500
+MOST_CROSSINGS = 10_000  # are counted: with more, how many more changes nothing
 
 READY, REPAIRED, NOT_PRINTABLE = "Ready", "Ready after repair", "Not printable"
 
@@ -36,7 +37,8 @@ class Report:
     change. notes: sentences worth knowing that do not change the verdict.
     bodies: connected pieces. genus: handles (holes through the solid), all bodies together; None unless closed.
     boundary_edges: edges of one face. nonmanifold_edges: edges of more than two faces or of two that disagree.
-    self_intersections: pairs of faces that cross. inner_shells: pieces turned inwards (cavities) or inside another.
+    self_intersections: pairs of faces that cross; 10,001 stands for more than 10,000.
+    inner_shells: pieces turned inwards (cavities) or inside another.
     volume_cm3, mass_g, centre_of_mass_mm, stands: None unless closed and consistently wound.
     stands: the centre of mass is over the hull of what touches the ground.
     thinnest_wall_mm: 1 % of the surface has less material behind it. thin_share_resin, thin_share_fdm: share of the
@@ -110,7 +112,8 @@ def inspect(mesh: Mesh, *, changes: tuple | list = (), self_intersections: bool 
     cross = face_cross(mesh.vertices, faces)
     area = np.linalg.norm(cross, axis=1) / 2
     inner, twins, inside_out = _shells(mesh, body, bodies) if closed else (0, 0, False)
-    crossings = len(crossing_pairs(mesh)) if self_intersections else 0
+    pairs = crossing_pairs(mesh, enough=MOST_CROSSINGS) if self_intersections else ()
+    crossings = min(len(pairs), MOST_CROSSINGS + 1)
     volume = centre = stands = genus = thinnest = thin_resin = thin_fdm = None
     if closed:
         volume, centre = _mass(mesh, cross)
@@ -205,7 +208,8 @@ def _judge(
             )
     if found["self_intersections"]:
         number = found["self_intersections"]
-        reasons.append(f"The surface runs through itself at {counted(number, 'place')}: repair unites the parts.")
+        places = f"more than {counted(number - 1, 'place')}" if number > MOST_CROSSINGS else counted(number, "place")
+        reasons.append(f"The surface runs through itself at {places}: repair unites the parts.")
     thin = found["thin_share_resin"]
     if thin is not None and thin > TOO_THIN_SHARE:
         longest = max(found["extents_mm"])

@@ -7,8 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from orfeas.mesh import Mesh
+from orfeas.mesh import Mesh, grid, intersect
 from orfeas.mesh.change import Change
+from orfeas.mesh.grid import near_pair_batches
+from orfeas.mesh.intersect import crossing_pairs
 from orfeas.mesh.repair import repair
 from orfeas.mesh.report import NOT_PRINTABLE, READY, REPAIRED, inspect
 from tests.mesh import shapes
@@ -149,6 +151,21 @@ def test_crossing_tori():
     assert report.verdict == NOT_PRINTABLE
     assert report.self_intersections > 50
     assert "runs through itself" in report.sentence
+
+
+def test_very_many_crossings_are_not_all_counted(monkeypatch):
+    monkeypatch.setattr(grid, "PAIRS_AT_ONCE", 20_000)
+    random = np.random.default_rng(0)
+    needles = random.normal(size=(1000, 1, 3)) + random.normal(size=(1000, 3, 3))
+    mesh = Mesh(needles.reshape(-1, 3) * 10, np.arange(3000, dtype=np.int32).reshape(-1, 3))
+    report = inspect(mesh)
+    assert report.self_intersections == 10_001
+    assert "runs through itself at more than 10,000 places" in report.sentence
+    looked_at = []
+    monkeypatch.setattr(intersect, "near_pair_batches", lambda c: (looked_at.append(b) or b for b in batches(c)))
+    batches = near_pair_batches
+    assert len(crossing_pairs(mesh, enough=10_000)) > 10_000
+    assert len(looked_at) < sum(1 for _ in near_pair_batches(mesh.vertices[mesh.faces])) / 2
 
 
 def test_broken_and_empty():
