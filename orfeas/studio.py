@@ -272,7 +272,8 @@ class Studio:
                 np.save(folder / LATENT, shape_facts.pop("latent"), allow_pickle=False)
                 names["latent"] = LATENT
             clock.stop()
-            notes = _unique([*picture.notes, *cutout.notes, shape_note, engine.caveat])
+            memory_note = shape_facts.get("memory_note", "")
+            notes = _unique([*picture.notes, *cutout.notes, shape_note, memory_note, engine.caveat])
             facts = {
                 "engine": engine.name,
                 "engine_version": engine.version,
