@@ -186,6 +186,14 @@ def test_a_flat_base_makes_it_stand(make_studio, base):
     assert result.report["faces"] <= QUALITIES["sketch"]["draft"].faces
 
 
+@pytest.mark.parametrize("base", ["cut", "plinth"])
+def test_a_base_fits_the_smallest_and_the_flattest(make_studio, base):
+    request = GenerationRequest(draw("needle", size=(480, 60)), quality="draft", base=base, size_mm=1, seed=1)
+    result = finish(make_studio(), request)
+    assert trimesh.load_mesh(result.files["model"]).extents.max() == pytest.approx(1, abs=0.01)
+    assert result.report["watertight"]
+
+
 def test_without_texture_there_are_no_colours(make_studio):
     studio = make_studio()
     plain = finish(studio, GenerationRequest(draw("blob"), quality="draft", texture="none", format="ply", seed=1))

@@ -126,7 +126,7 @@ def describe(report: Report) -> str:
     lines = [
         f"  {report.sentence}",
         *(f"  Note: {note}" for note in report.notes),
-        f"  size      {width:.2f} x {depth:.2f} x {height:.2f} mm (width, depth, height)",
+        f"  size      {width:.2f} wide × {height:.2f} high × {depth:.2f} deep mm",
         f"  volume    {known(report.volume_cm3, '{:.2f} cm³')}, PLA {known(report.mass_g, '{:.1f} g')}",
         f"  surface   {report.area_cm2:.2f} cm², {report.faces:,} faces, {report.vertices:,} vertices",
         f"  walls     {known(report.thinnest_wall_mm, 'thinnest {:.2f} mm')}",

@@ -38,7 +38,7 @@ MEANINGS: Mapping[str, str] = {
     "max_faces": f"At most so many triangles, {MAX_FACES[0]} to {MAX_FACES[1]:,}.",
     "orientation": "upright: as it is. flattest: turned to lie on its largest flat side.",
     "flat_base": "cut: cut flat at the bottom. plinth: set on a plate. Without it, as it is.",
-    "base_mm": "The height of the cut or the plate, 0.1 mm to a third of the size.",
+    "base_mm": "The height of the cut or the plate, 0.01 mm to a third of the size.",
     "hollow": "Hollow it to walls of so many millimetres, 0.4 to a quarter of the size. Without it, it stays solid.",
     "drain_mm": "The width of the drain hole of a hollow mesh, 0.5 mm to a quarter of the size.",
     "format": "The file to make. STL and 3MF are Z-up and stand on the bed; the others are Y-up.",

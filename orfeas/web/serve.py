@@ -61,7 +61,7 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
 
     jobs = Jobs(studio, settings.queue_size)
     cutter, meshes = Cutter(studio, jobs.limit), MeshBench(jobs.limit)
-    converter = Bench("files", 1, jobs.limit)
+    converter = Bench("files", 1, max(32, jobs.limit))  # light, and asked for by people who wait
     demo = build_app(jobs, cutter, meshes)
     benches = {"cutout": cutter, "inspect": meshes, "repair": meshes}
     port = port or settings.port

@@ -105,7 +105,7 @@ BAD = [
     ("repair", "cube.stl", {"flat_base": "none"}, "flat_base cannot be 'none': use cut or plinth, or leave it out."),
     (
         "repair", "cube.stl", {"flat_base": "cut", "base_mm": 9},
-        "base_mm cannot be 9.0: use 0.1 to 6.667 mm, a third of the size at most.",
+        "base_mm cannot be 9.0: use 0.01 to 6.667 mm, a third of the size at most.",
     ),
     ("repair", "cube.stl", {"hollow": 0.1}, "hollow cannot be 0.1: use 0.4 to 5 mm, a quarter of the size at most."),
     (
