@@ -143,7 +143,7 @@ def result_card(result: Result, public_url: str = "") -> str:
     return (
         f'<section class="card result" data-result="{result.id}" data-files="{address}"><h2>{escape(result.name)}</h2>'
         f'{_verdict(report)}<div class="downloads">{links[0]}{_also_as(result)}{"".join(links[1:])}</div>'
-        f"{_online_viewer(result, public_url)}<dl>{table}</dl>{_timings(facts)}"
+        f"{_online_viewer(result, public_url)}<dl>{table}</dl>{_details(result.report)}{_timings(facts)}"
         f"{f'<h3>Good to know</h3><ul class=notes>{notes}</ul>' if notes else ''}</section>"
     )
 
@@ -192,6 +192,25 @@ def _verdict(report: Mapping[str, Any]) -> str:
 
 def _number(value: float | None, unit: str) -> str:
     return "not measured" if value is None else f"{value:.1f} {unit}"
+
+
+def _details(report: Mapping[str, Any]) -> str:
+    """The rest of what was measured, folded away."""
+    centre = report["centre_of_mass_mm"]
+    rows = [
+        ("Bodies", f"{report['bodies']:,}"),
+        ("Holes through it", "not measured" if report["genus"] is None else f"{report['genus']:,}"),
+        ("Open edges", f"{report['boundary_edges']:,}"),
+        ("Edges of three faces or more", f"{report['nonmanifold_edges']:,}"),
+        ("Places where it crosses itself", f"{report['self_intersections']:,}"),
+        ("Surface", f"{report['area_cm2']:.1f} cm²"),
+        ("Weight in PLA", _number(report["mass_g"], "g")),
+        ("Centre of mass, mm", "not measured" if centre is None else ", ".join(f"{at:.1f}" for at in centre)),
+        ("Stands by itself", {True: "yes", False: "no", None: "not measured"}[report["stands"]]),
+        ("Overhangs over 45°", f"{report['overhang_share']:.0%} of the surface"),
+    ]
+    table = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in rows)
+    return f"<details><summary>Full report</summary><dl>{table}</dl></details>"
 
 
 def _timings(facts: Mapping[str, Any]) -> str:

@@ -75,6 +75,8 @@ def test_from_an_example_to_a_file(visit, sketch_url):
     assert max(model.extents) == pytest.approx(100, abs=0.01)
     assert "Ready" in page.inner_text(".verdict")
     assert page.inner_text("#result").count("mm") >= 1
+    page.get_by_text("Full report").click()
+    assert f"{model.volume / 1000 * 1.24:.1f} g" in page.inner_text("#result")
 
 
 def test_there_are_examples(visit):
