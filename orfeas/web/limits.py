@@ -122,7 +122,8 @@ class _Counted:
         return message
 
     async def send(self, message):
-        if self.exceeded:  # whatever the application makes of the broken body, the answer is 413
+        # Whatever the application makes of the broken body, and where its own limit is met first, the answer is ours.
+        if self.exceeded or message.get("status") == 413:
             raise _TooLarge
         self.answering = True
         await self._send(message)

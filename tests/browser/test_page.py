@@ -280,5 +280,5 @@ def test_options_typed_in_act(visit, photo):
     visit.wait_for_state("done", "failed")
     assert visit.state == "done"
     assert page.inner_text(".result dl code") == "77"
-    faces = page.locator(".result dl div", has_text="Faces").locator("dd").inner_text()
+    faces = page.locator(".result dl div").filter(has=page.get_by_text("Faces", exact=True)).locator("dd").inner_text()
     assert int(faces.replace(",", "")) <= 900
