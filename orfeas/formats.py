@@ -36,9 +36,9 @@ def writable_formats() -> tuple[str, ...]:
 
 
 def find_file(library: Library, result_id: str, name: str) -> Path | None:
-    """The file of a finished result, or None; both parts are matched, never joined unseen."""
+    """The file of a finished result, or None; both parts are matched, never joined unseen, and hidden files stay hidden."""
     folder = library.find(result_id)
-    if folder is None:
+    if folder is None or name.startswith("."):
         return None
     return next((file for file in folder.iterdir() if file.name == name and file.is_file()), None)
 

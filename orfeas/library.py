@@ -1,48 +1,156 @@
-"""Results on disk: a folder each, written aside and renamed into place, so that none is ever half there."""
+"""Results on disk: a folder each, written aside and renamed into place, so that none is ever half there; and an index.
+
+root/results/<id>/       the result's files; .owner holds the token of the job that made it, and is never served
+root/staging/            what is being written or removed
+root/instances/          a lock of each process that uses this folder
+root/library.sqlite3     the index of results and jobs, rebuilt from the folders if it is lost or damaged
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from orfeas.errors import OrfeasError
+from orfeas.index import Index, StoredJob, StoredResult
+from orfeas.instance import Instance
+from orfeas.telemetry import log
 
 _ID = re.compile(r"[0-9a-f]{32}")
+OWNER = ".owner"
+OPEN_SECONDS = 3600.0  # for so long after somebody opened a result, it is taken to be open still
+LOST = "The server ended while this job ran, and nothing was kept of it: start it again."
+CLOCK_STEP_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How long results are kept: ``days`` and ``gigabytes`` in all; 0 means without limit."""
+
+    days: float = 0.0
+    gigabytes: float = 0.0
 
 
 class Library:
-    """The results below ``root/results``. Folders are made when the first result is written, not before."""
+    """The results below ``root``. Folders and index are made when they are first written to, not before.
 
-    def __init__(self, root: Path):
+    Threads may share it, and so may processes. ``clock``: seconds since 1970.
+    """
+
+    def __init__(self, root: Path, retention: Retention | None = None, clock: Callable[[], float] = time.time):
         self.root = Path(root).expanduser().absolute()
         self.results = self.root / "results"
         self.staging = self.root / "staging"
+        self.retention = retention or Retention()
+        self.instance = Instance(self.root / "instances")
+        self.clock = clock
+        self._started = clock(), time.monotonic()
+        self._lock = threading.Lock()
+        self._index: Index | None = None
 
     def new_id(self) -> str:
         """32 hexadecimal digits, 128 random bits: who does not know it cannot guess it."""
         return secrets.token_hex(16)
 
+    # --- the index -----------------------------------------------------------------------------------------------
+
+    @property
+    def index(self) -> Index:
+        """Opened when first needed; rebuilt from the folders where there is none, or a damaged one.
+
+        Raises `OrfeasError` if the data folder cannot take it.
+        """
+        with self._lock:
+            if self._index is None:
+                with self.explain_disk_errors():
+                    self._index = self._open_index()
+            return self._index
+
+    def _open_index(self) -> Index:
+        path = self.root / "library.sqlite3"
+        self.root.mkdir(parents=True, exist_ok=True)
+        is_new = not path.exists()
+        try:
+            index = Index(path)
+        except sqlite3.OperationalError:  # locked, full, not writable: the file is not at fault
+            raise
+        except sqlite3.DatabaseError as error:
+            aside = path.with_name(f"library.damaged-{int(self.clock())}.sqlite3")
+            log.error("the index of the library is damaged (%s): it is kept as %s, and rebuilt", error, aside.name)
+            for ending in ("-wal", "-shm"):
+                path.with_name(path.name + ending).unlink(missing_ok=True)
+            path.replace(aside)
+            index, is_new = Index(path), True
+        if is_new:
+            self._reconcile(index)
+        return index
+
+    def _reconcile(self, index: Index) -> None:
+        """Make the index agree with the folders that are there."""
+        entered = {result.id for result in index.results()}
+        there = {folder.name for folder in self.results.glob("*") if _ID.fullmatch(folder.name)}
+        for result_id in sorted(there - entered):
+            self._record(index, self.results / result_id)
+        for result_id in entered - there:
+            index.remove_result(result_id)
+
+    def _record(self, index: Index, folder: Path) -> None:
+        """Enter a result that is there, and if its job is known, that as well."""
+        recipe = _read_json(folder / "recipe.json")
+        request, facts = recipe.get("request") or {}, recipe.get("facts") or {}
+        owner = _read_owner(folder)
+        created = _read_time(recipe.get("created")) or folder.stat().st_mtime
+        name = str(request.get("name", ""))
+        fingerprint = str(facts.get("fingerprint", ""))
+        index.add_result(StoredResult(folder.name, owner, name, created, created, _bytes_in(folder), fingerprint))
+        if owner and index.find_job(owner) is None:
+            options = {**request, "engine": facts.get("engine", "")}
+            seconds = float((facts.get("seconds") or {}).get("total", 0.0))
+            index.put_job(StoredJob(owner, "", "done", name, created, options, seconds, folder.name))
+
+    def open(self) -> None:
+        """Make sure that results can be written. Raises `OrfeasError` (data_dir, disk_full) if they cannot."""
+        with self.explain_disk_errors():
+            self.instance.announce()
+        _ = self.index
+
+    def explain_disk_errors(self) -> contextlib.AbstractContextManager[None]:
+        """Within, a full disk or a data folder that cannot be written to is an `OrfeasError` (disk_full, data_dir)."""
+        return _explain_disk_errors(self.root)
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
     @contextlib.contextmanager
-    def write(self, result_id: str) -> Iterator[Path]:
+    def write(self, result_id: str, owner: str = "") -> Iterator[Path]:
         """A folder to write a result into; on leaving it is renamed to its place, on an exception it is removed.
 
+        owner: the token of its job: whoever knows it may delete the result.
         Raises `OrfeasError` (disk_full, data_dir) if the data folder cannot take it.
         """
-        folder = self.staging / f"{os.getpid()}-{result_id}"
-        try:
-            with _explain_disk_errors(self.root):
-                folder.mkdir(parents=True)
-                yield folder
-                self.results.mkdir(exist_ok=True)
-                os.rename(folder, self.results / result_id)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with self._aside(result_id) as folder:
+            yield folder
+            if owner:
+                (folder / OWNER).write_text(owner, encoding="ascii")
+            self.results.mkdir(exist_ok=True)
+            index = self.index
+            os.rename(folder, self.results / result_id)
+            try:
+                self._record(index, self.results / result_id)
+            except BaseException:
+                shutil.rmtree(self.results / result_id, ignore_errors=True)
+                raise
 
     @contextlib.contextmanager
     def add(self, result_id: str, name: str) -> Iterator[Path]:
@@ -50,14 +158,23 @@ class Library:
 
         Raises `FileNotFoundError` if the result is no longer there, `OrfeasError` as `write` does.
         """
-        folder = self.staging / f"{os.getpid()}-{self.new_id()}"
+        with self._aside(self.new_id()) as folder:
+            yield folder / name
+            os.replace(folder / name, self.results / result_id / name)
+            self.index.touch_result(result_id, self.clock(), _bytes_in(self.results / result_id))
+
+    @contextlib.contextmanager
+    def _aside(self, name: str) -> Iterator[Path]:
+        folder = self.staging / f"{self.instance.name}-{name}"
         try:
-            with _explain_disk_errors(self.root):
+            with self.explain_disk_errors():
+                self.instance.announce()
                 folder.mkdir(parents=True)
-                yield folder / name
-                os.replace(folder / name, self.results / result_id / name)
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    # --- reading -------------------------------------------------------------------------------------------------
 
     def find(self, result_id: str) -> Path | None:
         """The folder of a finished result, or None."""
@@ -66,15 +183,110 @@ class Library:
         folder = self.results / result_id
         return folder if folder.is_dir() else None
 
-    def clean(self) -> int:
-        """Remove what processes that died left in the staging folder; returns how many such folders there were."""
-        removed = 0
-        for folder in self.staging.glob("*-*") if self.staging.is_dir() else ():
-            pid = folder.name.split("-")[0]
-            if pid.isdigit() and not _is_running(int(pid)):
-                shutil.rmtree(folder, ignore_errors=True)
-                removed += 1
+    def touch(self, result_id: str) -> None:
+        """Somebody opened the result: for `OPEN_SECONDS` it is not removed to make room."""
+        with contextlib.suppress(OrfeasError, sqlite3.Error):  # a full disk must not keep anybody from reading
+            self.index.touch_result(result_id, self.clock())
+
+    # --- removing ------------------------------------------------------------------------------------------------
+
+    def remove(self, result_id: str) -> bool:
+        """Remove a result, at once and whole; False if there is none."""
+        if not _ID.fullmatch(result_id):
+            return False
+        with self.explain_disk_errors():
+            self.instance.announce()
+            self.staging.mkdir(parents=True, exist_ok=True)
+            aside = self.staging / f"{self.instance.name}-{self.new_id()}"
+            try:
+                os.rename(self.results / result_id, aside)
+            except FileNotFoundError:
+                return False
+            finally:
+                self.index.remove_result(result_id)
+                shutil.rmtree(aside, ignore_errors=True)
+        return True
+
+    def expire(self) -> list[str]:
+        """Remove results that are older than `Retention` allows, and the oldest while there are too many bytes.
+
+        What was made or opened in the last `OPEN_SECONDS` stays. Nothing is removed for its age after the
+        system's clock was set by more than an hour while this process ran: nobody can tell how old anything is then.
+        Returns the ids removed.
+        """
+        if not self.root.is_dir():
+            return []
+        now, results, removed = self.clock(), self.index.results(), []
+        total, limit = sum(result.bytes for result in results), self.retention.gigabytes * 1e9
+        oldest = now - self.retention.days * 86400.0
+        by_age = self.retention.days > 0 and not self._clock_was_set(now)
+        for result in results:
+            too_old = by_age and result.created < oldest
+            too_many = limit > 0 and total > limit
+            is_open = abs(now - result.opened) < OPEN_SECONDS
+            if (too_old or too_many) and not is_open:
+                self.remove(result.id)
+                removed.append(result.id)
+                total -= result.bytes
+        if by_age:
+            self.index.remove_jobs_before(oldest)
         return removed
+
+    def _clock_was_set(self, now: float) -> bool:
+        clock, monotonic = self._started
+        return abs((now - clock) - (time.monotonic() - monotonic)) > CLOCK_STEP_SECONDS
+
+    def clean(self) -> list[StoredJob]:
+        """See to what processes that died left: half-written folders are removed, their jobs are marked lost.
+
+        Returns those jobs. Raises `OrfeasError` if the data folder cannot be written to.
+        """
+        if not self.root.is_dir():
+            return []
+        with self.explain_disk_errors():
+            for folder in self.staging.glob("*-*") if self.staging.is_dir() else ():
+                if not self.instance.is_alive(folder.name.split("-")[0]):
+                    shutil.rmtree(folder, ignore_errors=True)
+            lost = [job for job in self.index.unfinished_jobs() if not self.instance.is_alive(job.instance)]
+            for job in lost:
+                self.index.put_job(replace(job, state="lost", error=LOST, code="lost"))
+            self._reconcile(self.index)
+            self.instance.forget_dead()
+        return lost
+
+    def close(self) -> None:
+        with self._lock:
+            if self._index is not None:
+                self._index.close()
+                self._index = None
+        self.instance.leave()
+
+
+def _read_owner(folder: Path) -> str:
+    try:
+        owner = (folder / OWNER).read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return ""
+    return owner if _ID.fullmatch(owner) else ""
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _read_time(text: object) -> float | None:
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return None
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
 
 
 @contextlib.contextmanager
@@ -83,22 +295,21 @@ def _explain_disk_errors(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OrfeasError(
-                f"The disk is full: free some space on the volume of {root} and try again.", "disk_full"
-            ) from error
+            raise _disk_full(root) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
-            raise OrfeasError(
-                f"The data folder {root} cannot be written to: set ORFEAS_DATA_DIR to one that can.",
-                "data_dir",
-            ) from error
+            raise _not_writable(root) from error
+        raise
+    except sqlite3.OperationalError as error:
+        if "full" in str(error):
+            raise _disk_full(root) from error
+        if "readonly" in str(error) or "unable to open" in str(error):
+            raise _not_writable(root) from error
         raise
 
 
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _disk_full(root: Path) -> OrfeasError:
+    return OrfeasError(f"The disk is full: free some space on the volume of {root} and try again.", "disk_full")
+
+
+def _not_writable(root: Path) -> OrfeasError:
+    return OrfeasError(f"The data folder {root} cannot be written to: set ORFEAS_DATA_DIR to one that can.", "data_dir")

@@ -49,6 +49,10 @@ class Settings(BaseSettings):
         default_factory=default_data_dir,
         description="where results are kept; made when the first result is written",
     )
+    keep_days: float = Field(30.0, ge=0, description="days after which a result is removed; 0 keeps it for ever")
+    keep_gb: float = Field(
+        20.0, ge=0, description="gigabytes of results above which the oldest are removed; 0 sets no limit"
+    )
     host: str = Field(
         default_factory=lambda: os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),  # Hugging Face Spaces set that one
         description="address that the app listens on",

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from orfeas import __version__
 from orfeas.errors import BadPicture, OutOfMemory
 from orfeas.lane import Lane
-from orfeas.library import Library
+from orfeas.library import Library, Retention
 from orfeas.recipe import LATENT, KeptLatent, hash_cutout, write_recipe
 from orfeas.request import BASE_SHARE, QUALITIES, GenerationRequest, Quality
+from orfeas.result import Result
 from orfeas.telemetry import PeakMemory, log
 
 if TYPE_CHECKING:
@@ -45,26 +46,6 @@ class Progress:
     stage: str
     fraction: float
     message: str
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished job: a folder in the library and what is in it.
-
-    files: "model" (the format asked for), "glb", "preview" (the same scaled to one unit, for viewers), "poster",
-        "turntable", "picture", "cutout" and "recipe", and of Hunyuan3D "latent", each with its path.
-    report: what `orfeas.mesh.report` found, JSON values. facts: engine, seconds a stage and memory, JSON values.
-    notes: sentences that the user should read.
-    """
-
-    id: str
-    folder: Path
-    name: str
-    files: Mapping[str, Path]
-    request: GenerationRequest
-    report: Mapping[str, Any]
-    facts: Mapping[str, Any]
-    notes: tuple[str, ...]
 
 
 @dataclass
@@ -119,13 +100,14 @@ class Studio:
     # --- the one way ---------------------------------------------------------------------------------------------
 
     def run(
-        self, request: GenerationRequest, latent: KeptLatent | None = None, *, draw: bool = True
+        self, request: GenerationRequest, latent: KeptLatent | None = None, *, draw: bool = True, owner: str = ""
     ) -> Iterator[Progress | Result]:
         """Yield `Progress` as the job goes on and, last of all, its `Result`.
 
         latent: of the recipe that the request was made from; where it fits the request, the shape is meshed from it
         without diffusion, and a note says whether it was.
         draw: also draw the still and the turntable, two fifths of a sketch's time; without, the result has neither.
+        owner: a token of 32 hexadecimal digits that stands for who asked: see `Library.write`.
         Closing the generator cancels the job, at the latest at its next step, and frees the lane.
         Raises `OrfeasError` for whatever the user can mend.
         """
@@ -135,7 +117,7 @@ class Studio:
                 jobs = "one job" if ahead == 1 else f"{ahead} jobs"
                 yield Progress("waiting", 0.0, f"Waiting for {jobs} before this one")
             with _explain_memory_errors():
-                yield from self._make(request, latent, draw)
+                yield from self._make(request, latent, draw, owner)
             self._finished += 1
         except GeneratorExit:
             log.info("job cancelled")
@@ -188,10 +170,13 @@ class Studio:
 
     def close(self) -> None:
         self.engine.close()
+        self.library.close()
 
     # --- the stages ----------------------------------------------------------------------------------------------
 
-    def _make(self, request: GenerationRequest, kept: KeptLatent | None, draw: bool) -> Iterator[Progress | Result]:
+    def _make(
+        self, request: GenerationRequest, kept: KeptLatent | None, draw: bool, owner: str
+    ) -> Iterator[Progress | Result]:
         import numpy as np
 
         from orfeas.cutout import cut_out
@@ -263,7 +248,7 @@ class Studio:
             )
 
         yield clock.enter("files", "Drawing it from all sides" if draw else "Writing the files")
-        with self.library.write(result_id) as folder:
+        with self.library.write(result_id, owner) as folder:
             names = {}
             for message, more in self._write(folder, request, picture, cutout, shape, draw):
                 names.update(more)
@@ -336,7 +321,8 @@ def build_studio(settings: Settings) -> Studio:
     """A studio with the engine that ``settings`` call for. Reads no weights yet and makes no folder."""
     from orfeas.engines.choose import choose_engine
 
-    return Studio(settings, choose_engine(settings), Library(settings.data_dir))
+    retention = Retention(settings.keep_days, settings.keep_gb)
+    return Studio(settings, choose_engine(settings), Library(settings.data_dir, retention))
 
 
 def generate(picture: Path | str | bytes, *, folder: Path | str | None = None, **options) -> Result:

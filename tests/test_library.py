@@ -1,20 +1,29 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shutil
+import signal
+import sqlite3
 import subprocess
 import sys
+import threading
+import time
+from datetime import datetime, timezone
 
 import pytest
 
 from orfeas.errors import OrfeasError
-from orfeas.library import Library
+from orfeas.index import StoredJob
+from orfeas.library import OPEN_SECONDS, Library, Retention
 
 
 def test_making_a_library_makes_no_folder(tmp_path):
     library = Library(tmp_path / "data")
     assert library.find(library.new_id()) is None
-    assert library.clean() == 0
+    assert library.clean() == []
+    assert library.expire() == []
     assert not (tmp_path / "data").exists()
 
 
@@ -45,18 +54,163 @@ def test_only_ids_are_looked_up(tmp_path, stranger):
     assert library.find(stranger) is None
 
 
-def test_what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+@pytest.fixture
+def died(tmp_path):
+    """The name of an instance that was killed while it wrote a result and ran a job."""
+    code = """
+import os, signal, sys
+from orfeas.index import StoredJob
+from orfeas.library import Library
+library = Library(sys.argv[1])
+with library.write("e" * 32) as folder:
+    (folder / "model.stl").write_text("half")
+    library.index.put_job(StoredJob("d" * 32, library.instance.name, "running", "mug", 1.0))
+    print(library.instance.name, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL
+    return killed.stdout.strip()
+
+
+def test_what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path, died):
     library = Library(tmp_path)
-    dead = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    left = library.staging / f"{dead}-{library.new_id()}"
-    left.mkdir(parents=True)
-    (left / "model.stl").write_text("half")
+    left = library.staging / f"{died}-{'e' * 32}"
+    assert (left / "model.stl").read_text() == "half"
+    other = Library(tmp_path)
+    other.instance.announce()
+    other.index.put_job(StoredJob("f" * 32, other.instance.name, "running", "cup", 2.0))
     with library.write(library.new_id()) as folder:
-        assert library.clean() == 1
+        (lost,) = library.clean()
+        assert lost.token == "d" * 32
         assert folder.is_dir()
     assert not left.exists()
+    stored = library.index.find_job("d" * 32)
+    assert (stored.state, stored.code) == ("lost", "lost")
+    assert "start it again" in stored.error
+    assert library.index.find_job("f" * 32).state == "running"
+    assert library.clean() == []
+    other.close()
+    assert [job.token for job in library.clean()] == ["f" * 32]
+
+
+def write(library, created=None, size=1000, owner="", **request):
+    """A small result; returns its id."""
+    result_id = library.new_id()
+    when = datetime.fromtimestamp(library.clock() if created is None else created, timezone.utc)
+    recipe = {"created": when.isoformat(), "request": {"name": "mug", "quality": "draft", **request}}
+    recipe["facts"] = {"engine": "sketch", "seconds": {"total": 2.5}}
+    with library.write(result_id, owner) as folder:
+        (folder / "model.stl").write_bytes(bytes(size))
+        (folder / "recipe.json").write_text(json.dumps(recipe))
+    return result_id
+
+
+class Clock:
+    def __init__(self):
+        self.now = time.time()
+
+    def __call__(self):
+        return self.now
+
+
+DAY = 86400.0
+
+
+def test_results_are_kept_for_so_many_days(tmp_path):
+    clock = Clock()
+    library = Library(tmp_path, Retention(days=30), clock)
+    old, young = write(library, clock.now - 31 * DAY), write(library, clock.now - 29 * DAY)
+    assert library.expire() == [old]
+    assert library.find(old) is None
+    assert library.find(young)
+    assert library.index.count_results() == (1, library.index.find_result(young).bytes)
+
+
+def test_the_oldest_results_go_when_there_are_too_many_bytes(tmp_path):
+    clock = Clock()
+    library = Library(tmp_path, Retention(gigabytes=2500e-9), clock)
+    ids = [write(library, clock.now - age * DAY, size=800) for age in (9, 8, 7, 6)]
+    assert library.expire() == ids[:2]
+    assert [library.find(one) is None for one in ids] == [True, True, False, False]
+
+
+def test_what_is_open_is_not_removed(tmp_path):
+    clock = Clock()
+    library = Library(tmp_path, Retention(days=30, gigabytes=1e-9), clock)
+    opened, other, fresh = write(library, 1.0), write(library, 2.0), write(library)
+    library.touch(opened)
+    assert library.expire() == [other]
+    clock.now += 1.5 * OPEN_SECONDS
+    library._started = clock.now, time.monotonic()
+    assert library.expire() == [opened, fresh]
+
+
+def test_a_clock_that_is_set_removes_nothing_for_its_age(tmp_path):
+    clock = Clock()
+    library = Library(tmp_path, Retention(days=30), clock)
+    result = write(library)
+    clock.now += 400 * DAY  # while this process runs, which no clock does by itself
+    assert library.expire() == []
+    clock.now -= 800 * DAY
+    assert library.expire() == []
+    assert library.find(result)
+
+
+def test_a_damaged_index_is_rebuilt_from_the_folders(tmp_path):
+    library = Library(tmp_path)
+    ids = {write(library, owner="a" * 32, size_mm=80), write(library)}
+    before = {result.id: result for result in library.index.results()}
+    library.close()
+    (tmp_path / "library.sqlite3").write_bytes(b"SQLite format 3\0" + os.urandom(5000))
+    again = Library(tmp_path)
+    after = {result.id: result for result in again.index.results()}
+    assert set(after) == ids
+    assert {one.id: (one.owner, one.name, one.created) for one in after.values()} == {
+        one.id: (one.owner, one.name, one.created) for one in before.values()
+    }
+    job = again.index.find_job("a" * 32)
+    assert (job.state, job.name, job.seconds, job.options["size_mm"]) == ("done", "mug", 2.5, 80)
+    assert len(list(tmp_path.glob("library.damaged-*.sqlite3"))) == 1
+
+
+def test_index_and_folders_are_made_to_agree(tmp_path):
+    library = Library(tmp_path)
+    gone, kept = write(library), write(library)
+    shutil.rmtree(library.results / gone)
+    library.index.remove_result(kept)
+    library.clean()
+    assert [result.id for result in library.index.results()] == [kept]
+
+
+def test_removing_is_whole_and_happens_once(tmp_path):
+    library = Library(tmp_path)
+    result = write(library)
+    assert library.remove(result)
+    assert not library.remove(result)
+    assert not library.remove("../results")
+    assert library.index.count_results() == (0, 0)
+    assert list(library.staging.iterdir()) == []
+
+
+def test_two_processes_share_an_index(tmp_path):
+    library, other = Library(tmp_path), Library(tmp_path)
+    results = [write(library), write(other), write(library)]
+    assert {result.id for result in other.index.results()} == set(results)
+    threads = [threading.Thread(target=write, args=(one,)) for one in (library, other) * 10]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert library.index.count_results()[0] == 23
+
+
+def test_a_result_that_cannot_be_entered_is_not_there(tmp_path):
+    library = Library(tmp_path)
+    library.index.close()
+    with pytest.raises(sqlite3.Error):
+        write(library)
+    assert list(library.results.iterdir()) == []
 
 
 @pytest.mark.parametrize(

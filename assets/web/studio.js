@@ -83,6 +83,7 @@
       return;
     }
     if (asked !== token) return;
+    if (job.state === "lost") job.state = "failed"; // its server ended; the sentence says so
     if (job.state === "unknown") { // not started yet, or forgotten by a restarted server
       if (!last && root.dataset.job !== "empty") { watch(); return; }
       if (last && root.dataset.job === "waiting") {

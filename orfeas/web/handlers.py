@@ -151,7 +151,9 @@ class Handlers:
     async def resume(self, token, draws, request: gr.Request):
         """After a reload: the job that the page remembers, running or done."""
         job = self.jobs.get(str(token or ""))
-        if job is None or job.state in ("failed", "cancelled"):
+        if job is None:  # of an earlier run of this server
+            return self._show_result(self.jobs.find_result(str(token or "")), draws)
+        if job.state in ("failed", "cancelled"):
             return gr.skip(), gr.skip()
         job.session = request.session_hash
         return await self._deliver(job, draws, None)
@@ -162,6 +164,10 @@ class Handlers:
         except asyncio.CancelledError:
             self.jobs.stop(job)
             raise
+        return self._show_result(result, draws)
+
+    def _show_result(self, result: Result | None, draws: str):
+        """Updates of the viewer and the result's card."""
         if result is None:
             return gr.skip(), gr.skip()
         preview = to_cache(result.files["preview"]) if draws != "no" else gr.skip()

@@ -1,10 +1,14 @@
-"""The jobs of this server: each runs in its own thread and can be watched, found again after a reload, and stopped."""
+"""The jobs of this server: each runs in its own thread and can be watched, found again after a reload, and stopped.
+
+A job's token is known to whoever started it and to nobody else. The library's index keeps the jobs beyond this process.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import re
 import secrets
+import sqlite3
 import threading
 import time
 from collections import OrderedDict
@@ -13,13 +17,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from orfeas.errors import BadRequest, Cancelled, OrfeasError
+from orfeas.index import StoredJob
+from orfeas.result import load_result
 from orfeas.telemetry import log, report_bug
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from orfeas.request import GenerationRequest
-    from orfeas.studio import Progress, Result, Studio
+    from orfeas.result import Result
+    from orfeas.studio import Progress, Studio
 
 KEPT_JOBS = 500  # finished jobs that can still be asked for; their files are the library's business
 KEPT_REFUSALS = 100  # jobs that never ran: they cost their sender nothing, and must not push out those that did
@@ -33,8 +40,12 @@ class Job:
 
     token: str
     session: str = ""
+    name: str = ""
+    options: dict[str, Any] = field(default_factory=dict)  # as asked, and the engine's name
+    created: float = 0.0  # seconds since 1970, by the library's clock
     outlives_page: bool = False  # a page that is reloaded finds it again; a script that ends does not come back
     ran: bool = False
+    stored: bool = False  # in the library's index
     state: str = "waiting"
     progress: Progress | None = None
     result: Result | None = None
@@ -52,7 +63,7 @@ class Job:
     def to_dict(self) -> dict[str, Any]:
         """What a page needs to draw the job, JSON values."""
         seconds = (self.ended or time.monotonic()) - self.started
-        state = {"state": self.state, "seconds": round(seconds, 1)}
+        state = {"state": self.state, "seconds": round(seconds, 1), **_about(self)}
         if self.progress:
             state |= {
                 "stage": self.progress.stage,
@@ -67,7 +78,7 @@ class Job:
 
 
 class Jobs:
-    """Starts jobs, at most ``limit`` of them waiting; remembers the last `KEPT_JOBS` and `KEPT_REFUSALS`."""
+    """Starts jobs, at most ``limit`` of them waiting; holds the last `KEPT_JOBS` and `KEPT_REFUSALS` in memory."""
 
     def __init__(self, studio: Studio, limit: int):
         self.studio = studio
@@ -82,8 +93,10 @@ class Jobs:
         token: the page's name for the job, 32 hexadecimal digits; anything else is replaced by a new one.
         """
         job = self._add(token, session, outlives_page)
+        job.name, job.options = request.name, {**request.options(), "engine": self.studio.engine.name}
         try:
             self._admit(job)
+            self._store(job)
             self._thread(job, request)
         except OrfeasError as error:
             self._end(job, "failed", error)
@@ -98,6 +111,49 @@ class Jobs:
     def get(self, token: str) -> Job | None:
         with self._lock:
             return self._jobs.get(token)
+
+    def look(self, token: str) -> dict[str, Any] | None:
+        """What a page needs to draw the job of that token, also one of an earlier run of this server; JSON values."""
+        if job := self.get(token):
+            state = job.to_dict()
+        elif stored := self._find_stored(token):
+            state = {"state": stored.state, "seconds": round(stored.seconds, 1), **_about(stored)}
+            if stored.error:
+                state |= {"error": stored.error, "code": stored.code}
+            if stored.result:
+                state["result"] = stored.result
+        else:
+            return None
+        if "result" in state and self.studio.library.find(state["result"]) is None:
+            state["expired"] = True
+        return state
+
+    def find_result(self, token: str) -> Result | None:
+        """The result of a job that is done, whichever run of this server did it; None if it has expired."""
+        job = self.get(token)
+        result_id = job.result.id if job and job.result else getattr(self._find_stored(token), "result", "")
+        folder = self.studio.library.find(result_id)
+        return load_result(folder) if folder else None
+
+    def remove(self, token: str) -> bool:
+        """Forget a job and remove its result, as only who knows the token may ask; one that runs is stopped first.
+
+        False if there is no such job. Raises `OrfeasError` if the data folder cannot be written to.
+        """
+        job = self.get(token)
+        if job and not job.is_over:
+            self.stop(job)
+            job.future.result()
+        stored = self._find_stored(token)
+        if job is None and stored is None:
+            return False
+        result_id = job.result.id if job and job.result else stored.result if stored else ""
+        self.studio.library.remove(result_id)
+        if stored:
+            self.studio.library.index.remove_job(token)
+        with self._lock:
+            self._jobs.pop(token, None)
+        return True
 
     def stop(self, job: Job) -> None:
         """Ask the job to end; it does at its next step, and the lane is free."""
@@ -146,10 +202,36 @@ class Jobs:
         if not _TOKEN.fullmatch(token):
             token = secrets.token_hex(16)
         with self._lock:
-            if token in self._jobs:
+            if token in self._jobs or self._find_stored(token):
                 raise BadRequest("This job was started already: reload the page and try again.", "job_exists")
-            job = self._jobs[token] = Job(token, session, outlives_page)
+            job = self._jobs[token] = Job(token, session, outlives_page=outlives_page)
+        job.created = self.studio.library.clock()
         return job
+
+    def _find_stored(self, token: str) -> StoredJob | None:
+        library = self.studio.library
+        if not _TOKEN.fullmatch(token) or not library.root.is_dir():
+            return None
+        try:
+            return library.index.find_job(token)
+        except (OrfeasError, sqlite3.Error) as error:
+            log.warning("the index of the library cannot be read: %s", error)
+            return None
+
+    def _store(self, job: Job) -> None:
+        """Enter the job in the index. Raises `OrfeasError` if the data folder cannot take it."""
+        library = self.studio.library
+        with library.explain_disk_errors():
+            library.instance.announce()
+            job.stored = True
+            result_id = job.result.id if job.result else ""
+            seconds = (job.ended or job.started) - job.started
+            library.index.put_job(
+                StoredJob(
+                    job.token, library.instance.name, job.state, job.name, job.created, job.options, seconds,
+                    result_id, job.error, job.code,
+                )
+            )  # fmt: skip
 
     def _stop_orphan(self, job: Job, session: str) -> None:
         if job.session == session:
@@ -175,7 +257,7 @@ class Jobs:
         job.ran = True
         try:
             # closed, which frees the lane, before anyone hears that the job is over
-            with contextlib.closing(self.studio.run(request)) as events:
+            with contextlib.closing(self.studio.run(request, owner=job.token)) as events:
                 self._follow(job, events)
             state = "done"
         except Cancelled as cancelled:
@@ -209,9 +291,19 @@ class Jobs:
             job.state, job.ended = state, time.monotonic()
             self._jobs.move_to_end(job.token)  # whatever began first: those that ended first are forgotten first
             self._forget(job.ran, KEPT_JOBS if job.ran else KEPT_REFUSALS)
+        if job.stored:
+            try:
+                self._store(job)
+            except (OrfeasError, OSError, sqlite3.Error) as trouble:  # the result is there: nobody need hear of this
+                log.warning("the end of a job could not be entered in the index: %s", trouble)
         job.future.set_result(job)
 
     def _forget(self, ran: bool, kept: int) -> None:
         over = [token for token, job in self._jobs.items() if job.is_over and job.ran is ran]
         for token in over[:-kept]:
             del self._jobs[token]
+
+
+def _about(job: Job | StoredJob) -> dict[str, Any]:
+    """What was asked for, as both kinds of job say it."""
+    return {"name": job.name, "options": dict(job.options), "created": round(job.created, 3)}

@@ -59,10 +59,15 @@ def build_routes(jobs: Jobs, converter: Bench) -> list[BaseRoute]:
         return JSONResponse({"ready": True}, headers=_NO_STORE)
 
     async def job_state(request: Request) -> Response:
-        job = jobs.get(request.path_params["token"])
-        if job is None:
-            return JSONResponse({"state": "unknown"}, 404, headers=_NO_STORE)
-        return JSONResponse(job.to_dict(), headers=_NO_STORE)
+        state = jobs.look(request.path_params["token"])
+        return JSONResponse(state or {"state": "unknown"}, 200 if state else 404, headers=_NO_STORE)
+
+    async def remove_job(request: Request) -> Response:
+        try:
+            removed = await asyncio.to_thread(jobs.remove, request.path_params["token"])
+        except OrfeasError as error:
+            return JSONResponse({"error": str(error)}, 503, headers=_NO_STORE)
+        return JSONResponse({"removed": removed}, 200 if removed else 404, headers=_NO_STORE)
 
     async def stop_job(request: Request) -> Response:
         job = jobs.get(request.path_params["token"])
@@ -77,6 +82,8 @@ def build_routes(jobs: Jobs, converter: Bench) -> list[BaseRoute]:
             file = await asyncio.to_thread(find_file, library, *wanted)
             if file is None:
                 file = await converter.run(make_file, library, *wanted)
+            if file is not None:
+                await asyncio.to_thread(library.touch, wanted[0])
         except OrfeasError as error:
             return JSONResponse({"error": str(error)}, 501 if isinstance(error, EngineUnavailable) else 503)
         except Exception as bug:
@@ -102,6 +109,7 @@ def build_routes(jobs: Jobs, converter: Bench) -> list[BaseRoute]:
         Route("/health", health),
         Route("/ready", ready),
         Route("/jobs/{token}", job_state),
+        Route("/jobs/{token}", remove_job, methods=["DELETE"]),
         Route("/jobs/{token}/stop", stop_job, methods=["POST"]),
         Route("/r/{result_id}/{name}", result_file),
     ]

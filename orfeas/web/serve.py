@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from orfeas.settings import Settings
     from orfeas.studio import Studio
     from orfeas.web.bench import Bench
+    from orfeas.web.housekeeper import Housekeeper
 
 FETCH_SECONDS = 2.0  # after the last job, for its caller to fetch the file
 
@@ -32,6 +33,7 @@ class Server:
     jobs: Jobs
     url: str
     benches: tuple[Bench, ...] = ()
+    housekeeper: Housekeeper | None = None
 
     def close(self, drain_seconds: float = 0.0) -> bool:
         """Refuse new jobs, wait for those there are, then stop; True if none had to be stopped."""
@@ -41,6 +43,8 @@ class Server:
             time.sleep(FETCH_SECONDS)
         for bench in self.benches:
             bench.close()
+        if self.housekeeper:
+            self.housekeeper.close()
         self.demo.close(verbose=False)
         return finished
 
@@ -53,6 +57,7 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
     from orfeas.picture import MAX_BYTES
     from orfeas.web.bench import Bench
     from orfeas.web.handlers import Cutter
+    from orfeas.web.housekeeper import Housekeeper
     from orfeas.web.limits import Gate
     from orfeas.web.mesh_api import MeshBench
     from orfeas.web.routes import build_routes
@@ -89,7 +94,7 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
             "openapi_url": None,
         },
     )
-    return Server(demo, jobs, url, (cutter, meshes, converter))
+    return Server(demo, jobs, url, (cutter, meshes, converter), Housekeeper(studio.library))
 
 
 def serve(studio: Studio, settings: Settings) -> int:
@@ -105,8 +110,9 @@ def serve(studio: Studio, settings: Settings) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    if lost := studio.library.clean():
-        log.warning("%d results were cut off when the app last ended, and have been removed", lost)
+    studio.library.open()
+    for job in studio.library.clean():
+        log.warning("job %s (%s) was lost when the app last ended: nothing was kept of it", job.token[:8], job.name)
     server = start(studio, settings)
     log.info("ORFEAS is at %s (%s: %s)", settings.public_url or server.url, studio.engine.title, studio.engine.reason)
     stopping.wait()

@@ -7,18 +7,42 @@ import threading
 import pytest
 
 from orfeas.errors import BadPicture, OrfeasError
+from orfeas.library import Library
+from orfeas.request import GenerationRequest
 from orfeas.studio import Progress
 from orfeas.web import jobs as jobs_module
 from orfeas.web.jobs import KEPT_JOBS, KEPT_REFUSALS, Jobs
+from tests.conftest import PacedEngine
 
 A_MOMENT = 0.3  # seconds in which another thread does what no lock keeps it from
+
+
+REQUEST = GenerationRequest(b"", seed=1)
 
 
 class Steps:
     """A studio whose jobs are the generators that the test makes."""
 
+    engine = PacedEngine()
+    library: Library
+
     def __init__(self, make):
-        self.run = make
+        self._make = make
+
+    def run(self, request, owner):
+        return self._make(request)
+
+
+@pytest.fixture(autouse=True)
+def _library(tmp_path, monkeypatch):
+    library = Library(tmp_path)
+    monkeypatch.setattr(Steps, "library", library, raising=False)
+    yield
+    library.close()
+
+
+class Made:
+    id = ""
 
 
 def end_of(job):
@@ -30,7 +54,7 @@ def test_a_job_that_ends_while_it_is_stopped_is_over():
 
     def run(request):
         assert go_on.wait(30)
-        yield "the result"
+        yield Made()
 
     class LetsItEnd(threading.Event):
         def set(self):
@@ -39,7 +63,7 @@ def test_a_job_that_ends_while_it_is_stopped_is_over():
             threading.Event().wait(A_MOMENT)
 
     jobs = Jobs(Steps(run), 2)
-    job = jobs.start(None)
+    job = jobs.start(REQUEST)
     job.stop = LetsItEnd()
     jobs.stop(job)
     assert end_of(job).state == "done"
@@ -70,7 +94,7 @@ def test_a_stop_between_two_steps_stays_a_stop():
 
     started = threading.Event()
     jobs = Jobs(Steps(lambda request: (started.wait(30), (yield from run(request)))[1]), 2)
-    job = jobs.start(None)
+    job = jobs.start(REQUEST)
     job.stop = StoppedMeanwhile()
     started.set()
     assert end_of(job).state == "cancelled"
@@ -91,7 +115,7 @@ def test_a_poll_that_sees_a_failure_sees_its_sentence(monkeypatch):
         yield
 
     monkeypatch.setattr(jobs_module, "Job", Polled)
-    end_of(Jobs(Steps(run), 2).start(None))
+    end_of(Jobs(Steps(run), 2).start(REQUEST))
     failed = [poll for poll in polls if poll["state"] == "failed"]
     assert failed
     assert all(poll.get("error") == "It is blank." for poll in failed)
@@ -106,10 +130,11 @@ def test_a_thread_that_cannot_start_keeps_no_place(monkeypatch):
         patch.setattr(threading.Thread, "start", no_room)
         for token in (f"{k:032x}" for k in range(5)):
             with pytest.raises(OrfeasError, match="no room for another job now"):
-                jobs.start(None, token)
+                jobs.start(REQUEST, token)
             assert jobs.get(token).to_dict()["error"].endswith("try again in a few minutes.")
     assert not jobs.active()
     assert not jobs.is_full
+    assert not jobs.studio.library.index.unfinished_jobs()
 
 
 @pytest.mark.parametrize("bug", [ZeroDivisionError, SystemExit])
@@ -122,7 +147,7 @@ def test_a_job_that_cannot_be_tidied_up_is_over(bug):
             raise bug("while tidying up")
 
     jobs = Jobs(Steps(run), 2)
-    job = end_of(jobs.start(None))
+    job = end_of(jobs.start(REQUEST))
     assert (job.state, job.code) == ("failed", "internal")
     assert not jobs.active()
 
@@ -137,7 +162,7 @@ def test_a_stopped_job_that_cannot_be_tidied_up_is_over():
 
     job_is_stopped = threading.Event()
     jobs = Jobs(Steps(run), 2)
-    job = jobs.start(None)
+    job = jobs.start(REQUEST)
     jobs.stop(job)
     job_is_stopped.set()
     assert end_of(job).state == "failed"
@@ -145,8 +170,8 @@ def test_a_stopped_job_that_cannot_be_tidied_up_is_over():
 
 
 def test_refusals_do_not_push_out_finished_jobs():
-    jobs = Jobs(Steps(lambda request: (yield "the result")), 2)
-    mine = end_of(jobs.start(None))
+    jobs = Jobs(Steps(lambda request: (yield Made())), 2)
+    mine = end_of(jobs.start(REQUEST))
     first, last = f"{0:032x}", f"{KEPT_JOBS:032x}"
     for k in range(KEPT_JOBS + 1):
         jobs.refuse(f"{k:032x}", BadPicture("It is blank.", "blank"))
@@ -157,16 +182,16 @@ def test_refusals_do_not_push_out_finished_jobs():
 
 
 def test_a_long_job_does_not_keep_the_others_for_ever_and_is_found_when_it_ends():
-    go_on = threading.Event()
+    go_on, slow = threading.Event(), GenerationRequest(b"", seed=2)
 
     def run(request):
-        if request == "long":
+        if request is slow:
             assert go_on.wait(60)
-        yield "the result"
+        yield Made()
 
     jobs = Jobs(Steps(run), 2)
-    long = jobs.start("long")
-    short = [end_of(jobs.start("short")) for _ in range(KEPT_JOBS + 3)]
+    long = jobs.start(slow)
+    short = [end_of(jobs.start(REQUEST)) for _ in range(KEPT_JOBS + 3)]
     assert len(jobs._jobs) == KEPT_JOBS + 1
     assert jobs.get(short[2].token) is None
     assert jobs.get(short[3].token) is short[3]
@@ -175,3 +200,50 @@ def test_a_long_job_does_not_keep_the_others_for_ever_and_is_found_when_it_ends(
     assert jobs.get(long.token) is long
     assert jobs.get(short[3].token) is None
     assert jobs.get(short[4].token) is short[4]
+
+
+def test_jobs_outlive_the_server(make_studio, photo):
+    """Another run of the server knows the finished jobs, gives their results, and removes them when asked to."""
+    jobs = Jobs(make_studio(PacedEngine()), 2)
+    done = end_of(jobs.start(GenerationRequest(photo, size_mm=80, seed=5), "a" * 32))
+    failed = end_of(jobs.start(GenerationRequest(b"no picture"), "b" * 32))
+    assert (done.state, failed.state) == ("done", "failed")
+    jobs.studio.close()
+
+    later = Jobs(make_studio(PacedEngine()), 2)
+    state = later.look("a" * 32)
+    assert state == {key: done.to_dict()[key] for key in state}
+    assert set(done.to_dict()) - set(state) == {"stage", "fraction", "message"}
+    assert (state["name"], state["options"]["size_mm"], state["options"]["engine"]) == ("red-egg", 80.0, "sketch")
+    assert later.look("b" * 32)["error"] == failed.error
+    result = later.find_result("a" * 32)
+    assert (result.id, dict(result.report)) == (done.result.id, dict(done.result.report))
+    assert result.request.options() == done.result.request.options()
+    assert all(file.is_file() for file in result.files.values())
+    with pytest.raises(OrfeasError, match="started already"):
+        later.start(REQUEST, "a" * 32)
+
+    later.studio.library.remove(result.id)  # as retention does
+    assert later.look("a" * 32) == {**state, "expired": True}
+    assert later.find_result("a" * 32) is None
+
+    assert later.look("c" * 32) is later.find_result("c" * 32) is None
+    assert not later.remove("c" * 32)
+    assert later.remove("b" * 32)
+    assert later.look("b" * 32) is None
+    assert later.remove("a" * 32)
+    assert later.look("a" * 32) is None
+
+
+def test_removing_a_job_that_runs_stops_it(make_studio, photo):
+    pace = threading.Semaphore(1)
+    jobs = Jobs(make_studio(PacedEngine(pace=pace)), 2)
+    job = jobs.start(GenerationRequest(photo), "a" * 32)
+    remover = threading.Thread(target=jobs.remove, args=(job.token,))
+    remover.start()
+    assert job.stop.wait(30)
+    pace.release(100)
+    remover.join(30)
+    assert job.state == "cancelled"
+    assert jobs.look(job.token) is None
+    assert not list(jobs.studio.library.results.glob("*"))

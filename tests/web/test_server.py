@@ -327,7 +327,8 @@ def test_a_signal_stops_the_program(tmp_path, number):
         process.kill()
         process.wait()
         process.stderr.close()
-    assert {path.name for path in tmp_path.iterdir()} <= {"gradio"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"gradio", "instances", "library.sqlite3"}
+    assert not list((tmp_path / "instances").iterdir())
 
 
 def test_a_port_in_use_is_one_sentence(tmp_path):
@@ -351,6 +352,29 @@ def test_a_port_in_use_is_one_sentence(tmp_path):
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
     assert "ORFEAS_PORT" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_who_started_a_job_may_delete_its_result_and_nobody_else_can(http, client, photo, server):
+    _, answer = client.predict(handle_file(photo), api_name="/generate")
+    library = server.jobs.studio.library
+    token = (library.find(answer["id"]) / ".owner").read_text()
+    address = f"/r/{answer['id']}/recipe.json"
+    assert http.get(address).status_code == 200
+    assert token not in http.get(address).text
+    assert http.get(f"/r/{answer['id']}/.owner").status_code == 404
+    assert http.delete(f"/jobs/{answer['id']}").status_code == 404
+    assert http.get(f"/jobs/{token}").json()["result"] == answer["id"]
+    assert http.delete(f"/jobs/{token}").json() == {"removed": True}
+    assert http.get(address).status_code == http.get(f"/jobs/{token}").status_code == 404
+    assert http.delete(f"/jobs/{token}").status_code == 404
+
+
+def test_a_result_in_use_is_not_removed_to_make_room(http, client, photo, server):
+    _, answer = client.predict(handle_file(photo), api_name="/generate")
+    library = server.jobs.studio.library
+    before = library.index.find_result(answer["id"])
+    assert http.get(f"/r/{answer['id']}/model.glb").status_code == 200
+    assert library.index.find_result(answer["id"]).opened > before.opened
 
 
 def test_stopping_waits_for_the_running_job_and_takes_no_more(photo, tmp_path):

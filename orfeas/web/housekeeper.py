@@ -1,0 +1,40 @@
+"""Removes results that have been kept long enough, now and then, while the server runs."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from typing import TYPE_CHECKING
+
+from orfeas.errors import OrfeasError
+from orfeas.telemetry import log
+
+if TYPE_CHECKING:
+    from orfeas.library import Library
+
+EVERY_SECONDS = 600.0
+
+
+class Housekeeper:
+    """A thread that calls `Library.expire` at once and every ``seconds`` until it is closed."""
+
+    def __init__(self, library: Library, seconds: float = EVERY_SECONDS):
+        self._library = library
+        self._seconds = seconds
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="housekeeper", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join(timeout=10)
+
+    def _work(self) -> None:
+        while True:
+            try:
+                if removed := self._library.expire():
+                    log.info("%d results have been kept long enough and are removed", len(removed))
+            except (OrfeasError, OSError, sqlite3.Error) as trouble:
+                log.warning("results that are too old could not be removed: %s", trouble)
+            if self._closed.wait(self._seconds):
+                return
