@@ -36,7 +36,7 @@ def writable_formats() -> tuple[str, ...]:
 
 
 def find_file(library: Library, result_id: str, name: str) -> Path | None:
-    """The file of a finished result, or None; both parts are matched, never joined unseen, and hidden files stay hidden."""
+    """The file of a finished result, or None. Both parts are matched, never joined unseen; no hidden file."""
     folder = library.find(result_id)
     if folder is None or name.startswith("."):
         return None
