@@ -88,7 +88,7 @@ class Library:
             raise
         except sqlite3.DatabaseError as error:
             aside = path.with_name(f"library.damaged-{int(self.clock())}.sqlite3")
-            log.error("the index of the library is damaged (%s): it is kept as %s, and rebuilt", error, aside.name)
+            log.error("index_damaged", error=str(error), kept_as=aside.name, remedy="rebuilt from the folders")
             for ending in ("-wal", "-shm"):
                 path.with_name(path.name + ending).unlink(missing_ok=True)
             path.replace(aside)

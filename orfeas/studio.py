@@ -18,6 +18,7 @@ from orfeas.recipe import LATENT, KeptLatent, hash_cutout, write_recipe
 from orfeas.request import BASE_SHARE, QUALITIES, GenerationRequest, Quality
 from orfeas.result import Result
 from orfeas.telemetry import PeakMemory, log
+from orfeas.telemetry.logs import short
 
 if TYPE_CHECKING:
     from orfeas.cutout import Cutout
@@ -120,7 +121,7 @@ class Studio:
                 yield from self._make(request, latent, draw, owner)
             self._finished += 1
         except GeneratorExit:
-            log.info("job cancelled")
+            log.info("cancelled")
             raise
         except Exception:
             self._failed += 1
@@ -189,7 +190,7 @@ class Studio:
         clock = _Clock(STAGE_SHARES[engine.name])
         memory = PeakMemory().start()
         result_id = self.library.new_id()
-        log.info("job %s: %s, seed %d, %s", result_id[:8], request.quality, request.seed, engine.name)
+        log.info("making", result=short(result_id), quality=request.quality, seed=request.seed, engine=engine.name)
 
         yield clock.enter("picture", "Reading the picture")
         picture = load_picture(request.picture)
@@ -284,7 +285,7 @@ class Studio:
                 files=names,
             )
         folder = self.library.results / result_id
-        log.info("job %s: done in %.1f s", result_id[:8], facts["seconds"]["total"])
+        log.info("made", result=short(result_id), seconds=facts["seconds"]["total"])
         yield Progress("files", 1.0, "Done")
         files = {key: folder / name for key, name in names.items()}
         yield Result(result_id, folder, request.name, files, request, report.to_dict(), facts, notes)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from orfeas.engines.gpu import explain_broken_gpu, explain_no_gpu, rule_out_gpu
 from orfeas.errors import BadWeights, EngineUnavailable
+from orfeas.telemetry import log
 
 if TYPE_CHECKING:
     from orfeas.engines import Engine
     from orfeas.engines.hunyuan3d.download import Weights
     from orfeas.settings import Settings
-
-log = logging.getLogger("orfeas")
 
 
 def choose_engine(settings: Settings) -> Engine:
@@ -23,7 +21,7 @@ def choose_engine(settings: Settings) -> Engine:
     also runs on ``ORFEAS_DEVICE=cpu``. Nothing heavy is imported unless weights are there; no weights are read yet.
     """
     engine = _choose(settings)
-    log.info("engine: %s on %s. %s", engine.title, engine.device, engine.reason)
+    log.info("engine_chosen", engine=engine.title, device=engine.device, reason=engine.reason)
     return engine
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from orfeas.errors import OrfeasError
+from orfeas.telemetry import Observer
+from orfeas.telemetry.logs import carrying_ids
+from orfeas.web.access import follow
 
 
 class Bench:
     """Does ``threads`` things at a time, while at most ``limit`` wait. ``things``: what the sentences call them."""
 
-    def __init__(self, things: str, threads: int, limit: int):
+    def __init__(self, things: str, threads: int, limit: int, observer: Observer | None = None):
         self.things = things
+        self.observer = observer or Observer()
         self.limit = limit
         self._places = threads + limit
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=things)
@@ -31,11 +36,14 @@ class Bench:
 
     async def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """What ``work`` returns, from a thread. Raises what it raises, and `OrfeasError` when it is not done at all."""
+        follow()
         if self._closed:
+            self.observer.refused("draining")
             raise _stopping()
         if self.is_full:
+            self.observer.refused("queue_full")
             raise OrfeasError(self.full_sentence, "queue_full")
-        future = self._pool.submit(work, *arguments)
+        future = self._pool.submit(carrying_ids(self._do), work, *arguments)
         self._there.add(future)
         future.add_done_callback(self._there.discard)  # not when its caller goes: the thread works on
         try:
@@ -44,6 +52,18 @@ class Bench:
             if self._closed and future.cancelled():
                 raise _stopping() from None
             raise
+
+    def _do(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        began, outcome = time.perf_counter(), "bug"
+        try:
+            made = work(*arguments)
+            outcome = "done"
+            return made
+        except OrfeasError:
+            outcome = "failed"
+            raise
+        finally:
+            self.observer.worked(self.things, outcome, time.perf_counter() - began)
 
     def close(self) -> None:
         """Take no more, and drop what waits; what is being done ends by itself."""

@@ -14,8 +14,9 @@ from gradio.utils import get_upload_folder
 
 from orfeas.errors import OrfeasError
 from orfeas.request import GenerationRequest, Tap
-from orfeas.telemetry import report_bug
+from orfeas.telemetry import Observer, report_bug
 from orfeas.web import panels
+from orfeas.web.access import follow
 from orfeas.web.bench import Bench
 from orfeas.web.inputs import refusal
 
@@ -50,8 +51,8 @@ class Corrections:
 class Cutter(Bench):
     """Cutouts outside the lane, `CUTOUT_THREADS` at a time, ``limit`` waiting."""
 
-    def __init__(self, studio: Studio, limit: int):
-        super().__init__("cutouts", CUTOUT_THREADS, limit)
+    def __init__(self, studio: Studio, limit: int, observer: Observer | None = None):
+        super().__init__("cutouts", CUTOUT_THREADS, limit, observer)
         self.studio = studio
 
     async def cut(self, picture: str | None, background: str, taps: tuple[Tap, ...] = ()) -> Cutout:
@@ -183,6 +184,7 @@ def start(jobs: Jobs, asked: GenerationRequest, request: gr.Request, token: str 
 
     Raises `gr.Error` when it is not admitted.
     """
+    follow()
     try:
         return jobs.start(asked, token, request.session_hash, outlives_page=bool(token))
     except OrfeasError as error:

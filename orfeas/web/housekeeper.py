@@ -33,8 +33,8 @@ class Housekeeper:
         while True:
             try:
                 if removed := self._library.expire():
-                    log.info("%d results have been kept long enough and are removed", len(removed))
+                    log.info("results_expired", count=len(removed))
             except (OrfeasError, OSError, sqlite3.Error) as trouble:
-                log.warning("results that are too old could not be removed: %s", trouble)
+                log.warning("results_not_removed", error=str(trouble))
             if self._closed.wait(self._seconds):
                 return

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from orfeas.errors import BadRequest, Cancelled, OrfeasError
 from orfeas.index import StoredJob
 from orfeas.result import load_result
-from orfeas.telemetry import log, report_bug
+from orfeas.telemetry import Observer, log, report_bug
+from orfeas.telemetry.logs import carrying_ids, short
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -80,9 +81,10 @@ class Job:
 class Jobs:
     """Starts jobs, at most ``limit`` of them waiting; holds the last `KEPT_JOBS` and `KEPT_REFUSALS` in memory."""
 
-    def __init__(self, studio: Studio, limit: int):
+    def __init__(self, studio: Studio, limit: int, observer: Observer | None = None):
         self.studio = studio
         self.limit = limit
+        self.observer = observer or Observer()
         self.draining = False
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
@@ -215,7 +217,7 @@ class Jobs:
         try:
             return library.index.find_job(token)
         except (OrfeasError, sqlite3.Error) as error:
-            log.warning("the index of the library cannot be read: %s", error)
+            log.warning("index_unreadable", error=str(error))
             return None
 
     def _store(self, job: Job) -> None:
@@ -244,11 +246,12 @@ class Jobs:
             raise OrfeasError(self.full_sentence, "queue_full")
 
     def _thread(self, job: Job, request: GenerationRequest) -> None:
-        thread = threading.Thread(target=self._work, args=(job, request), name=f"job-{job.token[:8]}", daemon=True)
+        work = carrying_ids(self._work, job=short(job.token))
+        thread = threading.Thread(target=work, args=(job, request), name=f"job-{short(job.token)}", daemon=True)
         try:
             thread.start()
         except (RuntimeError, MemoryError) as error:  # RuntimeError: the system gives no more threads
-            log.warning("a job could not start: %s", error)
+            log.warning("no_thread", error=str(error))
             sentence = "This machine has no room for another job now: try again in a few minutes."
             raise OrfeasError(sentence, "no_thread") from error
 
@@ -256,6 +259,7 @@ class Jobs:
         state, error = "failed", None
         job.ran = True
         try:
+            self.observer.job_started(job, request)
             # closed, which frees the lane, before anyone hears that the job is over
             with contextlib.closing(self.studio.run(request, owner=job.token)) as events:
                 self._follow(job, events)
@@ -283,6 +287,7 @@ class Jobs:
             job.progress = progress
             if not job.stop.is_set():
                 job.state = "waiting" if progress.stage == "waiting" else "running"
+        self.observer.job_progressed(job, progress)
 
     def _end(self, job: Job, state: str, error: OrfeasError | None = None) -> None:
         with self._lock:
@@ -295,7 +300,8 @@ class Jobs:
             try:
                 self._store(job)
             except (OrfeasError, OSError, sqlite3.Error) as trouble:  # the result is there: nobody need hear of this
-                log.warning("the end of a job could not be entered in the index: %s", trouble)
+                log.warning("job_not_entered", error=str(trouble))
+        self.observer.job_ended(job)
         job.future.set_result(job)
 
     def _forget(self, ran: bool, kept: int) -> None:

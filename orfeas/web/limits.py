@@ -11,6 +11,7 @@ from orfeas.picture import MAX_BYTES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from orfeas.telemetry import Observer
     from orfeas.web.bench import Bench
     from orfeas.web.jobs import Jobs
 
@@ -52,10 +53,11 @@ class Gate:
     benches: those that do the work of an endpoint, by its name.
     """
 
-    def __init__(self, app: Any, jobs: Jobs, benches: Mapping[str, Bench]):
+    def __init__(self, app: Any, jobs: Jobs, benches: Mapping[str, Bench], observer: Observer):
         self.app = app
         self.jobs = jobs
         self.benches = benches
+        self.observer = observer
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
@@ -63,7 +65,9 @@ class Gate:
         send = _with_headers(send)
         refused = self._refuse(scope)
         if refused:
-            return await _answer(send, *refused)
+            reason, *answer = refused
+            self.observer.refused(reason)
+            return await _answer(send, *answer)
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return await self.app(scope, receive, send)
         limit = UPLOAD_BYTES if _UPLOAD.match(scope["path"]) else JSON_BYTES
@@ -73,21 +77,23 @@ class Gate:
                 raise _TooLarge
             return await self.app(scope, counted.receive, counted.send)
         except _TooLarge:
+            self.observer.refused("too_large")
             if not counted.answering:
                 await _answer(send, 413, _too_large(limit))
             return None
 
-    def _refuse(self, scope) -> tuple[int, str, dict[str, str]] | None:
+    def _refuse(self, scope) -> tuple[str, int, str, dict[str, str]] | None:
+        """Why a request is not let in, as a stable word, and the status, sentence and headers of its answer."""
         if scope["method"] != "POST":
             return None
         if self.jobs.draining and _STARTS_ANY.match(scope["path"]):
-            return 503, "This server is about to restart: try again in a minute.", {"Retry-After": "60"}
+            return "draining", 503, "This server is about to restart: try again in a minute.", {"Retry-After": "60"}
         if self.jobs.is_full and _STARTS_JOB.match(scope["path"]):
-            return 503, self.jobs.full_sentence, {"Retry-After": "120"}
+            return "queue_full", 503, self.jobs.full_sentence, {"Retry-After": "120"}
         starts = _STARTS_WORK.match(scope["path"])
         bench = self.benches.get(starts[1]) if starts else None
         if bench and bench.is_full:
-            return 503, bench.full_sentence, {"Retry-After": "30"}
+            return "queue_full", 503, bench.full_sentence, {"Retry-After": "30"}
         return None
 
 

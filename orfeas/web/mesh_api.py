@@ -22,7 +22,7 @@ from orfeas.mesh.load import load_mesh
 from orfeas.mesh.repair import inspect_as
 from orfeas.mesh.repair import repair as repair_mesh
 from orfeas.request import MAX_FACES, SIZE_MM
-from orfeas.telemetry import report_bug
+from orfeas.telemetry import Observer, report_bug
 from orfeas.web.api import docstring, explain
 from orfeas.web.bench import Bench
 from orfeas.web.handlers import to_cache
@@ -49,8 +49,8 @@ _OF_REPAIR = {"hollow": "wall_mm"}  # the command line's names, which scripts kn
 class MeshBench(Bench):
     """Work on meshes outside the lane, `MESH_THREADS` at a time, ``limit`` waiting."""
 
-    def __init__(self, limit: int):
-        super().__init__("meshes", MESH_THREADS, limit)
+    def __init__(self, limit: int, observer: Observer | None = None):
+        super().__init__("meshes", MESH_THREADS, limit, observer)
 
     async def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """What ``work`` returns, from a thread. Raises `gr.Error` with its sentence, or with a bug's id."""

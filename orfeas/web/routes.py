@@ -13,6 +13,7 @@ from orfeas import export
 from orfeas.errors import EngineUnavailable, OrfeasError
 from orfeas.formats import find_file, make_file
 from orfeas.telemetry import report_bug
+from orfeas.web.access import follow
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -77,6 +78,7 @@ def build_routes(jobs: Jobs, converter: Bench) -> list[BaseRoute]:
         return JSONResponse(job.to_dict(), headers=_NO_STORE)
 
     async def result_file(request: Request) -> Response:
+        follow(request.headers)
         library, wanted = jobs.studio.library, (request.path_params["result_id"], request.path_params["name"])
         try:
             file = await asyncio.to_thread(find_file, library, *wanted)

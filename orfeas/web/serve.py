@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orfeas.errors import BadRequest
-from orfeas.telemetry import log
+from orfeas.telemetry import Observer, log
+from orfeas.telemetry.logs import adopt_loggers, short
 from orfeas.web.jobs import Jobs
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
     from starlette.middleware import Middleware
 
     from orfeas.picture import MAX_BYTES
+    from orfeas.web.access import Access
     from orfeas.web.bench import Bench
     from orfeas.web.handlers import Cutter
     from orfeas.web.housekeeper import Housekeeper
@@ -64,9 +66,11 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
     from orfeas.web.theme import build_theme
     from orfeas.web.ui import build_app, page_head
 
-    jobs = Jobs(studio, settings.queue_size)
-    cutter, meshes = Cutter(studio, jobs.limit), MeshBench(jobs.limit)
-    converter = Bench("files", 1, max(32, jobs.limit))  # light, and asked for by people who wait
+    observer = Observer()
+    jobs = Jobs(studio, settings.queue_size, observer)
+    cutter, meshes = Cutter(studio, jobs.limit, observer), MeshBench(jobs.limit, observer)
+    converter = Bench("files", 1, max(32, jobs.limit), observer)  # light, and asked for by people who wait
+    routes = build_routes(jobs, converter)
     demo = build_app(jobs, cutter, meshes)
     benches = {"cutout": cutter, "inspect": meshes, "repair": meshes}
     port = port or settings.port
@@ -87,13 +91,17 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
         theme=build_theme(),
         head=page_head(),
         app_kwargs={
-            "routes": build_routes(jobs, converter),
-            "middleware": [Middleware(Gate, jobs=jobs, benches=benches)],
+            "routes": routes,
+            "middleware": [
+                Middleware(Access, observer=observer, routes=routes),
+                Middleware(Gate, jobs=jobs, benches=benches, observer=observer),
+            ],
             "docs_url": None,
             "redoc_url": None,
             "openapi_url": None,
         },
     )
+    adopt_loggers()
     return Server(demo, jobs, url, (cutter, meshes, converter), Housekeeper(studio.library))
 
 
@@ -104,7 +112,7 @@ def serve(studio: Studio, settings: Settings) -> int:
     def on_signal(number, frame):
         if stopping.is_set():
             twice.set()
-            log.warning("stopped at once")
+            log.warning("stopped_at_once")
             os._exit(1)
         stopping.set()
 
@@ -112,11 +120,11 @@ def serve(studio: Studio, settings: Settings) -> int:
         signal.signal(number, on_signal)
     studio.library.open()
     for job in studio.library.clean():
-        log.warning("job %s (%s) was lost when the app last ended: nothing was kept of it", job.token[:8], job.name)
+        log.warning("job_lost", job=short(job.token), kept="nothing")
     server = start(studio, settings)
-    log.info("ORFEAS is at %s (%s: %s)", settings.public_url or server.url, studio.engine.title, studio.engine.reason)
+    log.info("serving", url=settings.public_url or server.url, engine=studio.engine.title, reason=studio.engine.reason)
     stopping.wait()
-    log.info("stopping: no new jobs, up to %.0f s for those there are", settings.drain_seconds)
+    log.info("draining", jobs=len(server.jobs.active()), seconds=settings.drain_seconds)
     finished = server.close(settings.drain_seconds)
     studio.close()
     return 0 if finished else 1

@@ -78,5 +78,5 @@ def test_a_second_signal_stops_at_once(program, photo):
     assert program.health()["busy"]
     program.process.send_signal(signal.SIGTERM)
     assert program.process.wait(timeout=30) == 1
-    assert "stopped at once" in program.log.read_text()
+    assert "stopped_at_once" in program.log.read_text()
     assert not list((program.log.parent / "data").glob("**/*.stl")), "the job was not waited for"

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -47,12 +46,12 @@ from orfeas.engines.hunyuan3d.vae import GeoField
 from orfeas.engines.hunyuan3d.volume import choose_chunk, hierarchical
 from orfeas.errors import BadRequest, EngineUnavailable, OrfeasError, OutOfMemory
 from orfeas.mesh import Mesh
+from orfeas.telemetry import log
 
 if TYPE_CHECKING:
     from orfeas.cutout import Cutout
     from orfeas.request import Quality
 
-log = logging.getLogger("orfeas")
 
 GUIDANCE = 5.0
 REFINE_FROM = 512  # grids from here on (quality "high") get their vertices moved onto the field
@@ -157,7 +156,7 @@ class Hunyuan3DEngine:
             residency = choose_residency(free_gigabytes(self._where), model_gb, self.device)
         else:
             residency = Residency(self._policy, f"The policy {self._policy!r} was asked for.")
-        log.info("Hunyuan3D: %s", residency.reason)
+        log.info("weights_placed", reason=residency.reason)
         return residency
 
     def health(self) -> dict[str, Any]:
@@ -253,7 +252,7 @@ class Hunyuan3DEngine:
         if job.stage in ("volume", "surface"):
             self._networks.drop(keep="vae")
             job.chunk = max(1, job.chunk // 2) if job.chunk else None
-            log.warning("Hunyuan3D: %s", FIELD_NOTE)
+            log.warning("field_note", note=FIELD_NOTE)
             return FIELD_NOTE
         leaner = self._networks.step_down()
         self._stepped_down = leaner is not None

@@ -8,7 +8,6 @@ comes back from the page cache.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +21,7 @@ from orfeas.engines.hunyuan3d.config import ModelConfig
 from orfeas.engines.hunyuan3d.moe import MixtureOfExperts, StackedLinear
 from orfeas.engines.hunyuan3d.weights import assemble, build_meta, check_checkpoint, load_part, recipes
 from orfeas.errors import EngineUnavailable
-
-log = logging.getLogger("orfeas")
+from orfeas.telemetry import log
 
 RESIDENT, SEQUENTIAL, INT8 = "resident", "sequential", "int8"
 # Policy -> gigabytes (1e9 bytes) that have to be free for the released model in half precision, and what it does.
@@ -133,7 +131,7 @@ class Networks:
         leaner = self.residency.step_down()
         if leaner is not None:
             self.residency = leaner
-            log.warning("Hunyuan3D: %s", leaner.reason)
+            log.warning("stepped_down", reason=leaner.reason)
         return leaner
 
     def _bring(self, part: str) -> nn.Module:

@@ -1,29 +1,9 @@
-"""What operators see: logs, and how much memory a job took."""
+"""How much memory a job took."""
 
 from __future__ import annotations
 
-import logging
-import secrets
 import sys
 from pathlib import Path
-
-log = logging.getLogger("orfeas")
-
-
-def configure_logging(level: str = "info") -> None:
-    """Send the log to standard error, a line an event. Called once by a program's entry, never by an import."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
-    log.handlers[:] = [handler]
-    log.propagate = False
-    log.setLevel(level.upper())
-
-
-def report_bug(error: BaseException) -> str:
-    """Log an unexpected exception with its traceback under a new id; the sentence to show names that id only."""
-    bug_id = secrets.token_hex(4)
-    log.error("bug %s: %s", bug_id, type(error).__name__, exc_info=error)
-    return f"Something unexpected went wrong, logged as {bug_id}: try again, and report that id if it happens again."
 
 
 class PeakMemory:

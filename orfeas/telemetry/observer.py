@@ -1,0 +1,48 @@
+"""What happens to jobs and other work, told to whoever keeps count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orfeas.telemetry.logs import log, short
+
+if TYPE_CHECKING:
+    from orfeas.request import GenerationRequest
+    from orfeas.studio import Progress
+    from orfeas.web.jobs import Job
+
+
+class Observer:
+    """Logs what it is told. `orfeas.telemetry.metrics.Metrics` counts it as well. Called from any thread; never raises.
+
+    A job that ran is told of by `job_started`, `job_progressed` and `job_ended`; one that was not admitted by
+    `job_ended` alone, with ``job.ran`` False.
+    """
+
+    def job_started(self, job: Job, request: GenerationRequest) -> None:
+        log.info("job_started", job=short(job.token))
+
+    def job_progressed(self, job: Job, progress: Progress) -> None:
+        """``progress`` is new; called at each step of the job."""
+
+    def job_ended(self, job: Job) -> None:
+        if not job.ran:
+            self.refused(job.code)
+            return
+        fields = {"code": job.code} if job.code else {}
+        if job.progress:
+            fields["stage"] = job.progress.stage
+        log.info(
+            "job_ended", job=short(job.token), state=job.state, seconds=round(job.ended - job.started, 3), **fields
+        )
+
+    def refused(self, reason: str) -> None:
+        """A request was turned away. reason: a stable word, the ``code`` of an `OrfeasError`."""
+        log.info("refused", reason=reason)
+
+    def answered(self, method: str, path: str, status: int, seconds: float) -> None:
+        """A request was answered. path: the template of its route, never what a caller wrote."""
+
+    def worked(self, things: str, outcome: str, seconds: float) -> None:
+        """Work outside the lane ended. things: "cutouts", "meshes" or "files". outcome: "done", "failed" or "bug"."""
+        log.debug("worked", things=things, outcome=outcome, seconds=round(seconds, 3))
