@@ -42,11 +42,15 @@ STAGES = tuple(STAGE_SHARES["sketch"])
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a job is. ``fraction`` of the whole job, 0 to 1, never falls; ``stage`` is "waiting" or one of `STAGES`."""
+    """Where a job is. ``fraction`` of the whole job, 0 to 1, never falls; ``stage`` is "waiting" or one of `STAGES`.
+
+    ahead: how many jobs have to end before a waiting one runs.
+    """
 
     stage: str
     fraction: float
     message: str
+    ahead: int = 0
 
 
 @dataclass
@@ -79,7 +83,7 @@ class _Clock:
 
 
 class Studio:
-    """An engine, a library and one lane. Threads may share it; jobs run one at a time, in order of arrival.
+    """An engine, a library and one lane. Threads may share it; jobs run one at a time, each party's in its turn.
 
     qualities: what each quality's name means to the engine; as `QUALITIES` has it by default.
     """
@@ -101,7 +105,13 @@ class Studio:
     # --- the one way ---------------------------------------------------------------------------------------------
 
     def run(
-        self, request: GenerationRequest, latent: KeptLatent | None = None, *, draw: bool = True, owner: str = ""
+        self,
+        request: GenerationRequest,
+        latent: KeptLatent | None = None,
+        *,
+        draw: bool = True,
+        owner: str = "",
+        party: str = "",
     ) -> Iterator[Progress | Result]:
         """Yield `Progress` as the job goes on and, last of all, its `Result`.
 
@@ -109,14 +119,15 @@ class Studio:
         without diffusion, and a note says whether it was.
         draw: also draw the still and the turntable, two fifths of a sketch's time; without, the result has neither.
         owner: a token of 32 hexadecimal digits that stands for who asked: see `Library.write`.
+        party: whose job it is: parties are served in turn.
         Closing the generator cancels the job, at the latest at its next step, and frees the lane.
         Raises `OrfeasError` for whatever the user can mend.
         """
-        ticket = self._lane.enter()
+        ticket = self._lane.enter(party)
         try:
             while ahead := self._lane.wait(ticket, seconds=0.5):
                 jobs = "one job" if ahead == 1 else f"{ahead} jobs"
-                yield Progress("waiting", 0.0, f"Waiting for {jobs} before this one")
+                yield Progress("waiting", 0.0, f"Waiting for {jobs} before this one", ahead)
             with _explain_memory_errors():
                 yield from self._make(request, latent, draw, owner)
             self._finished += 1

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from orfeas.lane import Lane
 
 
@@ -29,21 +31,70 @@ def test_leaving_wakes_the_next_at_once():
     assert seen == [0]
 
 
-def test_only_one_of_many_threads_holds_it():
-    lane, inside, most = Lane(), [0], [0]
+def _order(lane: Lane, names: dict) -> list[str]:
+    """Who is served, one after the other, when everybody waits."""
+    waiting, order = dict(names), []
+    while waiting:
+        served = next(name for name, ticket in waiting.items() if lane.wait(ticket, 0) == 0)
+        order.append(served)
+        lane.leave(waiting.pop(served))
+    return order
 
-    def work():
-        ticket = lane.enter()
+
+def test_a_party_with_many_jobs_does_not_keep_another_s_first_job_waiting():
+    lane = Lane()
+    many = {f"a{k}": lane.enter("a") for k in range(10)}
+    other = {f"b{k}": lane.enter("b") for k in range(2)}
+    third = lane.enter("c")
+    assert [lane.wait(ticket, 0) for ticket in (many["a1"], other["b0"], third, other["b1"])] == [1, 2, 3, 5]
+    order = _order(lane, {**many, **other, "c": third})
+    assert order == ["a0", "a1", "b0", "c", "a2", "b1", *[f"a{k}" for k in range(3, 10)]]
+
+
+def test_newcomers_do_not_starve_who_waits():
+    lane = Lane()
+    holder, patient = lane.enter("a"), lane.enter("a")
+    for k in range(4):  # whenever a job ends, somebody new has come
+        newcomer = lane.enter(f"new {k}")
+        if lane.wait(patient, 0) == 0:
+            break
+        lane.leave(holder)
+        holder = newcomer
+    assert k == 1
+
+
+def test_the_jobs_after_one_that_is_given_up_move_up():
+    lane = Lane()
+    running, given_up, later = (lane.enter("a") for _ in range(3))
+    other = [lane.enter("b") for _ in range(3)]
+    assert lane.wait(later, 0) == 3
+    lane.leave(given_up)
+    assert _order(lane, {"a0": running, "a2": later, "b0": other[0], "b1": other[1], "b2": other[2]}) == [
+        "a0", "b0", "a2", "b1", "b2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_never_more_threads_than_slots_hold_it(slots):
+    lane, lock, holders, inside, most = Lane(slots), threading.Lock(), threading.Barrier(slots), [0], [0]
+
+    def count(change: int):
+        with lock:
+            inside[0] += change
+            most[0] = max(most[0], inside[0])
+
+    def work(party: str):
+        ticket = lane.enter(party)
         while lane.wait(ticket, 1.0):
             pass
-        inside[0] += 1
-        most[0] = max(most[0], inside[0])
-        inside[0] -= 1
+        count(+1)
+        holders.wait(timeout=30)  # breaks unless as many as there are slots come in at once
+        count(-1)
         lane.leave(ticket)
 
-    threads = [threading.Thread(target=work) for _ in range(50)]
+    threads = [threading.Thread(target=work, args=(str(k % 5),)) for k in range(16 * slots)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(timeout=30)
-    assert (most[0], len(lane)) == (1, 0)
+    assert (most[0], len(lane)) == (slots, 0)
