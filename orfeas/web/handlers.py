@@ -12,7 +12,8 @@ import numpy as np
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
-from orfeas.errors import OrfeasError
+from orfeas.errors import BadRequest, OrfeasError
+from orfeas.recipe import read_recipe
 from orfeas.request import GenerationRequest, Tap
 from orfeas.telemetry import Observer, report_bug
 from orfeas.web import panels
@@ -22,6 +23,7 @@ from orfeas.web.inputs import refusal
 
 if TYPE_CHECKING:
     from orfeas.cutout import Cutout
+    from orfeas.recipe import KeptLatent
     from orfeas.studio import Result, Studio
     from orfeas.web.jobs import Job, Jobs
 
@@ -149,6 +151,21 @@ class Handlers:
             raise refusal(error) from None
         return await self._deliver(start(self.jobs, asked, request, token), draws, progress)
 
+    async def again(self, token, draws, result_id, quality, request: gr.Request, progress=gr.Progress()):  # noqa: B008
+        """A result made again: in another ``quality`` with its own seed or, where that is empty, with another seed."""
+        token = str(token or "")
+        try:
+            folder = self.jobs.studio.library.find(str(result_id))
+            if folder is None:
+                raise BadRequest("This result is no longer there: choose its picture again.", "no_result")
+            recipe = read_recipe(folder / "recipe.json")
+            change = {"quality": quality} if quality else {"seed": None}
+            asked = ask(str(recipe.picture), {**recipe.options, **change})
+        except OrfeasError as error:
+            self.jobs.refuse(token, error)
+            raise refusal(error) from None
+        return await self._deliver(start(self.jobs, asked, request, token, recipe.latent), draws, progress)
+
     async def resume(self, token, draws, request: gr.Request):
         """After a reload: the job that the page remembers, running or done."""
         job = self.jobs.get(str(token or ""))
@@ -179,14 +196,16 @@ class Handlers:
         self.jobs.leave(request.session_hash)
 
 
-def start(jobs: Jobs, asked: GenerationRequest, request: gr.Request, token: str = "") -> Job:
+def start(
+    jobs: Jobs, asked: GenerationRequest, request: gr.Request, token: str = "", latent: KeptLatent | None = None
+) -> Job:
     """A job of the caller's session; a page gives it a ``token``, and may be reloaded meanwhile.
 
     Raises `gr.Error` when it is not admitted.
     """
     follow()
     try:
-        return jobs.start(asked, token, request.session_hash, outlives_page=bool(token))
+        return jobs.start(asked, token, request.session_hash, outlives_page=bool(token), latent=latent)
     except OrfeasError as error:
         raise refusal(error) from None
 

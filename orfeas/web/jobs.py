@@ -21,13 +21,16 @@ from orfeas.index import StoredJob
 from orfeas.result import load_result
 from orfeas.telemetry import Observer, log, report_bug
 from orfeas.telemetry.logs import carrying_ids, short
+from orfeas.web.eta import History
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from orfeas.recipe import KeptLatent
     from orfeas.request import GenerationRequest
     from orfeas.result import Result
     from orfeas.studio import Progress, Studio
+    from orfeas.web.eta import Estimate
 
 KEPT_JOBS = 500  # finished jobs that can still be asked for; their files are the library's business
 KEPT_REFUSALS = 100  # jobs that never ran: they cost their sender nothing, and must not push out those that did
@@ -53,6 +56,7 @@ class Job:
     error: str = ""
     code: str = ""
     started: float = field(default_factory=time.monotonic)
+    in_stage_since: float = field(default_factory=time.monotonic)
     ended: float | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     future: Future = field(default_factory=Future)  # done when the job is; its value is the job
@@ -86,11 +90,21 @@ class Jobs:
         self.limit = limit
         self.observer = observer or Observer()
         self.draining = False
+        self.history = History()
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
 
-    def start(self, request: GenerationRequest, token: str = "", session: str = "", outlives_page: bool = False) -> Job:
-        """Run ``request`` in a thread. Raises `OrfeasError` when the queue is full, or the server stops or has no room.
+    def start(
+        self,
+        request: GenerationRequest,
+        token: str = "",
+        session: str = "",
+        outlives_page: bool = False,
+        latent: KeptLatent | None = None,
+    ) -> Job:
+        """Run ``request`` in a thread, from ``latent`` where it fits.
+
+        Raises `OrfeasError` when the queue is full, or the server stops or has no room.
 
         token: the page's name for the job, 32 hexadecimal digits; anything else is replaced by a new one.
         """
@@ -99,7 +113,7 @@ class Jobs:
         try:
             self._admit(job)
             self._store(job)
-            self._thread(job, request)
+            self._thread(job, request, latent)
         except OrfeasError as error:
             self._end(job, "failed", error)
             raise
@@ -117,7 +131,7 @@ class Jobs:
     def look(self, token: str) -> dict[str, Any] | None:
         """What a page needs to draw the job of that token, also one of an earlier run of this server; JSON values."""
         if job := self.get(token):
-            state = job.to_dict()
+            state = {**job.to_dict(), **self._wait_for(job)}
         elif stored := self._find_stored(token):
             state = {"state": stored.state, "seconds": round(stored.seconds, 1), **_about(stored)}
             if stored.error:
@@ -167,6 +181,27 @@ class Jobs:
     def active(self) -> list[Job]:
         with self._lock:
             return [job for job in self._jobs.values() if not job.is_over]
+
+    def _wait_for(self, job: Job) -> dict[str, Any]:
+        """Of a job that is not over ``ahead`` (jobs before it) and ``left`` (an `Estimate`, those jobs included).
+
+        ``left`` is missing while no job of the same quality as any of them has ended here.
+        """
+        active = self.active()
+        if job not in active:
+            return {}
+        line = active[: active.index(job) + 1]
+        left = [self._left(one) for one in line]
+        if not all(left):
+            return {"ahead": len(line) - 1}
+        return {
+            "ahead": len(line) - 1,
+            "left": {"seconds": round(sum(one.seconds for one in left), 1), "jobs": left[-1].jobs},
+        }
+
+    def _left(self, job: Job) -> Estimate | None:
+        stage = job.progress.stage if job.progress else ""
+        return self.history.estimate(job.options.get("quality", ""), stage, time.monotonic() - job.in_stage_since)
 
     @property
     def is_full(self) -> bool:
@@ -245,9 +280,9 @@ class Jobs:
         if len(self.active()) > self.limit + 1:  # the job itself is among them
             raise OrfeasError(self.full_sentence, "queue_full")
 
-    def _thread(self, job: Job, request: GenerationRequest) -> None:
+    def _thread(self, job: Job, request: GenerationRequest, latent: KeptLatent | None) -> None:
         work = carrying_ids(self._work, job=short(job.token))
-        thread = threading.Thread(target=work, args=(job, request), name=f"job-{short(job.token)}", daemon=True)
+        thread = threading.Thread(target=work, args=(job, request, latent), name=f"job-{short(job.token)}", daemon=True)
         try:
             thread.start()
         except (RuntimeError, MemoryError) as error:  # RuntimeError: the system gives no more threads
@@ -255,14 +290,15 @@ class Jobs:
             sentence = "This machine has no room for another job now: try again in a few minutes."
             raise OrfeasError(sentence, "no_thread") from error
 
-    def _work(self, job: Job, request: GenerationRequest) -> None:
+    def _work(self, job: Job, request: GenerationRequest, latent: KeptLatent | None) -> None:
         state, error = "failed", None
         job.ran = True
         try:
             self.observer.job_started(job, request)
             # closed, which frees the lane, before anyone hears that the job is over
-            with contextlib.closing(self.studio.run(request, owner=job.token)) as events:
+            with contextlib.closing(self.studio.run(request, latent, owner=job.token)) as events:
                 self._follow(job, events)
+            self.history.add(job.options.get("quality", ""), getattr(job.result, "facts", {}))
             state = "done"
         except Cancelled as cancelled:
             state, error = "cancelled", cancelled
@@ -284,6 +320,8 @@ class Jobs:
 
     def _note(self, job: Job, progress: Progress) -> None:
         with self._lock:
+            if job.progress is None or job.progress.stage != progress.stage:
+                job.in_stage_since = time.monotonic()
             job.progress = progress
             if not job.stop.is_set():
                 job.state = "waiting" if progress.stage == "waiting" else "running"

@@ -1,4 +1,4 @@
-"""The parts of the page that are text: header, cutout, stage, result. Each is HTML; what it is given is escaped."""
+"""The parts of the studio that are text: cutout, stage, result. Each is HTML; what it is given is escaped."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from orfeas.export import EXPORTERS, file_name
 from orfeas.formats import writable_formats
-from orfeas.request import QUALITIES
+from orfeas.request import QUALITIES, QUALITY_NAMES
+from orfeas.web.frame import MARK
 
 if TYPE_CHECKING:
     from orfeas.cutout import Cutout
-    from orfeas.engines import Engine
     from orfeas.request import Quality
     from orfeas.studio import Result
 
@@ -29,32 +29,21 @@ STAGE_TITLES = {
 FORMAT_TITLES = {
     "stl": "STL", "glb": "GLB", "obj": "OBJ", "ply": "PLY", "3mf": "3MF", "obj_zip": "OBJ zip", "usdz": "USDZ",
 }  # fmt: skip
-_MARK = (
-    '<svg class="mark" viewBox="0 0 32 32" aria-hidden="true"><path d="M16 2.5 28 9.2v13.6L16 29.5'
-    ' 4 22.8V9.2z" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round"/><path d="M4.6 9.5 16 16l'
-    '11.4-6.5M16 16v13" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round"/><circle cx="16"'
-    ' cy="16" r="3.4" fill="currentColor"/></svg>'
+VIEWS = (("solid", "Solid"), ("wireframe", "Wireframe"), ("normals", "Normals"))
+_RESET = (
+    '<svg viewBox="0 0 24 24" aria-hidden="true" fill="none" stroke="currentColor" stroke-width="1.8" stroke-linecap='
+    '"round" stroke-linejoin="round"><path d="M4 4v5h5M4.6 9A8 8 0 1 1 4 13"/></svg>'
+)
+_FULL = (
+    '<svg viewBox="0 0 24 24" aria-hidden="true" fill="none" stroke="currentColor" stroke-width="1.8" stroke-linecap='
+    '"round" stroke-linejoin="round"><path d="M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5"/></svg>'
 )
 
 
-def header(engine: Engine) -> str:
-    """Name, promise and the engine with its reason and caveat."""
-    caveat = f'<span class="caveat">{escape(engine.caveat)}</span>' if engine.caveat else ""
-    return (
-        f'<header class="top"><div class="brand">{_MARK}<div><h1>ORFEAS</h1>'
-        "<p>One photo in. A solid, printable 3D model out.</p></div></div>"
-        f'<div class="engine"><p><b>{escape(engine.title)}</b> <span class="device">{escape(engine.device)}</span></p>'
-        f"<p>{escape(engine.reason)} {caveat}</p></div></header>"
-    )
-
-
 def quality_label(name: str, quality: Quality) -> str:
-    """Two lines: the name, and what it costs. Seconds are those measured, or said not to be."""
-    if quality.seconds is None:
-        seconds = "time not measured"
-    else:
-        seconds = f"{quality.seconds:.3g} s measured"
-    return f"{name.capitalize()}\n{quality.faces:,} faces · grid {quality.grid} · {seconds}"
+    """Three lines: the name, and what it costs. Seconds are those measured, or said not to be."""
+    seconds = "not measured" if quality.seconds is None else f"{quality.seconds:.3g} s"
+    return f"{name.capitalize()}\n{quality.faces:,} faces\n{seconds}"
 
 
 def quality_choices(engine: str) -> list[tuple[str, str]]:
@@ -62,9 +51,9 @@ def quality_choices(engine: str) -> list[tuple[str, str]]:
 
 
 def measured_on(engine: str) -> str:
-    """On which machine the table's seconds were measured, or nothing."""
-    machines = dict.fromkeys(q.measured_on for q in QUALITIES[engine].values() if q.measured_on)
-    return f"Measured on {', '.join(machines)}." if machines else ""
+    """On which machine the table's seconds were measured."""
+    machines = dict.fromkeys(q.measured_on.split(";")[0] for q in QUALITIES[engine].values() if q.measured_on)
+    return f"Seconds on {', '.join(machines)}." if machines else "Seconds have not been measured yet."
 
 
 def cutout_note(cutout: Cutout) -> str:
@@ -80,20 +69,48 @@ def problem(sentence: str) -> str:
     return f'<div class="note bad" role="alert"><p>{escape(sentence)}</p></div>'
 
 
+def stage_bar() -> str:
+    """Over the stage: what it shows, and the viewer's tools. assets/web/viewer.js makes them act."""
+    shows = _segments("The stage shows", "show", (("cutout", "Cutout"), ("model", "Model")))
+    views = _segments(
+        "Draw the model", "view", (("solid", "Solid"), ("wireframe", "Wireframe"), ("normals", "Normals"))
+    )
+    return (
+        f'<div class="stage-bar">{shows}'
+        '<button type="button" class="tool wide" data-do="replace">Replace picture</button>'
+        f'<div class="tools">{views}'
+        f'<button type="button" class="tool" data-do="reset-view" aria-label="Reset the view" title="Reset the view">'
+        f"{_RESET}</button>"
+        f'<button type="button" class="tool" data-do="fullscreen" aria-label="Full screen" title="Full screen">{_FULL}'
+        "</button></div></div>"
+    )
+
+
+def _segments(label: str, what: str, choices: tuple[tuple[str, str], ...]) -> str:
+    buttons = "".join(
+        f'<button type="button" data-do="{what}" data-value="{value}" aria-pressed="false">{title}</button>'
+        for value, title in choices
+    )
+    return f'<div class="switch" id="switch-{what}" role="group" aria-label="{label}">{buttons}</div>'
+
+
 def overlay() -> str:
     """What lies over the viewer until there is a model. assets/web/studio.js fills it in from the job's state."""
     stages = "".join(f'<li data-stage="{key}">{title}</li>' for key, title in STAGE_TITLES.items())
     return (
         '<div class="overlay" id="overlay">'
-        f'<div class="face when-empty">{_MARK}<h2>Your model will turn here</h2><p>Choose a picture, look at the'
+        f'<div class="face when-empty">{MARK}<h2>Your model will turn here</h2><p>Choose a picture, look at the'
         ' cutout, press Generate.</p><ul class="tips"><li>One thing, seen whole, not cut off by the frame</li>'
         "<li>A plain background and even light help</li><li>From the front, or a little from above</li></ul></div>"
+        '<div class="face when-cutting"><span class="spinner" aria-hidden="true"></span>'
+        '<p role="status">Finding the subject</p></div>'
         '<div class="face when-busy"><p class="percent" aria-hidden="true"><span id="percent">0</span>'
-        "<small>%</small></p>"
+        '<small>%</small></p><p class="place" aria-hidden="true"><span id="ahead">0</span><small>before'
+        " yours</small></p>"
         '<div class="bar" role="progressbar" aria-label="Progress of the job" aria-valuemin="0" aria-valuemax="100"'
         ' aria-valuenow="0" id="bar"><i></i></div>'
-        '<p id="message" role="status" aria-live="polite"></p>'
-        f'<ol class="stages">{stages}</ol><p class="clock"><span id="clock"></span></p></div>'
+        '<p id="message" role="status" aria-live="polite"></p><p class="clock" id="clock"></p>'
+        f'<ol class="stages">{stages}</ol></div>'
         '<div class="face when-cancelled"><h2>Stopped</h2><p>Nothing was kept of this job. Press Generate to start'
         " again.</p></div>"
         '<div class="face when-failed"><h2>This did not work</h2><p id="error" role="alert"></p></div>'
@@ -107,8 +124,9 @@ def overlay() -> str:
 
 def empty_result() -> str:
     return (
-        '<section class="card result idle"><h2>Result</h2><p class="quiet">Downloads, size in millimetres, faces and a'
-        " check that the model is solid appear here.</p></section>"
+        '<section class="card result idle" aria-label="Result"><h2>Result</h2><p class="quiet">When your model is made,'
+        " this is where you find</p><ul><li>the file to print, and every other format</li><li>size in millimetres,"
+        " volume, thinnest wall</li><li>the check that it is solid and stands</li></ul></section>"
     )
 
 
@@ -143,7 +161,8 @@ def result_card(result: Result, public_url: str = "") -> str:
     return (
         f'<section class="card result" data-result="{result.id}" data-files="{address}"><h2>{escape(result.name)}</h2>'
         f'{_verdict(report)}<div class="downloads">{links[0]}{_also_as(result)}{"".join(links[1:])}</div>'
-        f"{_online_viewer(result, public_url)}<dl>{table}</dl>{_details(result.report)}{_timings(facts)}"
+        f"{_again(result)}{_online_viewer(result, public_url)}<dl>{table}</dl>"
+        f"{_details(result.report)}{_timings(facts)}"
         f"{f'<h3>Good to know</h3><ul class=notes>{notes}</ul>' if notes else ''}</section>"
     )
 
@@ -162,18 +181,34 @@ def _also_as(result: Result) -> str:
     return f'<p class="also"><span class="quiet">Also as</span>{pills}</p>'
 
 
+def _again(result: Result) -> str:
+    """The same picture and options once more, with one thing changed."""
+    button = '<button type="button" class="pill" data-do="again" data-result="{}" data-quality="{}">{}</button>'
+    others = [name for name in QUALITY_NAMES if name != result.request.quality]
+    buttons = [button.format(result.id, "", "Another seed")]
+    buttons += [button.format(result.id, name, f"{name.capitalize()} quality") for name in others]
+    return f'<p class="again"><span class="quiet">Make it again</span>{"".join(buttons)}</p>'
+
+
 def _online_viewer(result: Result, public_url: str) -> str:
     """The link that opens the model on 3DViewer.net, which fetches it from here in the visitor's browser."""
-    if public_url.startswith("https://"):
-        # the part behind # is read as it is: nothing in it may be percent-encoded, and no "," or "$" may occur
-        model = f"{public_url}/r/{result.id}/{result.files['glb'].name}"
+    if not public_url.startswith("https://"):
         return (
-            f'<p class="online"><a href="https://3dviewer.net/#model={escape(model)}" target="_blank" rel="noopener">'
-            "Open on 3DViewer.net</a></p>"
+            '<p class="online quiet"><a href="https://3dviewer.net" target="_blank" rel="noopener">3DViewer.net</a>'
+            " cannot reach this app, which has no public https address (ORFEAS_PUBLIC_URL): drop the downloaded file"
+            " there.</p>"
         )
+    # the part behind # is read as it is: nothing in it may be percent-encoded, and no "," or "$" may occur
+    model = f"#model={public_url}/r/{result.id}/{result.files['glb'].name}"
+    frame = (
+        f'<iframe src="https://3dviewer.net/embed.html{model}" title="{result.name}" width="640" height="480"'
+        ' style="border:0"></iframe>'
+    )
     return (
-        '<p class="online quiet"><a href="https://3dviewer.net" target="_blank" rel="noopener">3DViewer.net</a> cannot'
-        " reach this app, which has no public https address (ORFEAS_PUBLIC_URL): drop the downloaded file there.</p>"
+        f'<div class="online"><a href="https://3dviewer.net/{escape(model)}" target="_blank" rel="noopener">Open on'
+        ' 3DViewer.net</a><details><summary>Embed it in a page</summary><div class="embed"><textarea readonly rows=3'
+        f' aria-label="HTML that embeds the model">{escape(frame)}</textarea><button type="button" class="pill"'
+        ' data-do="copy">Copy</button></div></details></div>'
     )
 
 

@@ -60,8 +60,9 @@ def build_routes(jobs: Jobs, converter: Bench) -> list[BaseRoute]:
         return JSONResponse({"ready": True}, headers=_NO_STORE)
 
     async def job_state(request: Request) -> Response:
-        state = jobs.look(request.path_params["token"])
-        return JSONResponse(state or {"state": "unknown"}, 200 if state else 404, headers=_NO_STORE)
+        # unknown is no error: a page asks for its job before the job has arrived, and browsers log every 404
+        state = jobs.look(request.path_params["token"]) or {"state": "unknown"}
+        return JSONResponse(state, headers=_NO_STORE)
 
     async def remove_job(request: Request) -> Response:
         try:
@@ -72,10 +73,9 @@ def build_routes(jobs: Jobs, converter: Bench) -> list[BaseRoute]:
 
     async def stop_job(request: Request) -> Response:
         job = jobs.get(request.path_params["token"])
-        if job is None:
-            return JSONResponse({"state": "unknown"}, 404, headers=_NO_STORE)
-        jobs.stop(job)
-        return JSONResponse(job.to_dict(), headers=_NO_STORE)
+        if job:
+            jobs.stop(job)
+        return await job_state(request)
 
     async def result_file(request: Request) -> Response:
         follow(request.headers)

@@ -68,6 +68,7 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
 
     observer = Observer()
     jobs = Jobs(studio, settings.queue_size, observer)
+    jobs.history.read(studio.library, studio.engine)
     cutter, meshes = Cutter(studio, jobs.limit, observer), MeshBench(jobs.limit, observer)
     converter = Bench("files", 1, max(32, jobs.limit), observer)  # light, and asked for by people who wait
     routes = build_routes(jobs, converter)

@@ -1,4 +1,4 @@
-"""The page: picture and options at the left, the model in the middle, the result at the right."""
+"""The page: picture and options at the left, cutout and model in the middle, the result at the right."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orfeas.request import (
     SIZE_MM,
     TEXTURES,
 )
-from orfeas.web import handlers, panels
+from orfeas.web import frame, handlers, panels
 from orfeas.web.api import add_api
 from orfeas.web.inputs import Amount, Choice, Picture, default_of
 from orfeas.web.mesh_api import add_mesh_api
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
 EXAMPLES = _ASSETS / "examples"
 WEB_ASSETS = _ASSETS / "web"
+STYLES = ("frame.css", "studio.css")
+SCRIPTS = ("frame.js", "viewer.js", "studio.js")
 PICTURE_TYPES = (".jpg", ".jpeg", ".png", ".webp")
-_BACKGROUND_TITLES = {"auto": "Automatic", "keep": "Keep as is", "remove": "Remove"}
+_BACKGROUND_TITLES = {"auto": "Automatic", "keep": "Use as is", "remove": "Remove it"}
 _BASE_TITLES = {"none": "As it is", "cut": "Cut flat", "plinth": "On a plate"}
 _TEXTURE_TITLES = {"photo": "From the photo", "none": "None"}
 
@@ -40,8 +42,10 @@ def page_head() -> str:
 
     Not ``css=``: Gradio emits each of its rules twice, which makes states that hide and show contradict each other.
     """
-    style, script = ((WEB_ASSETS / name).read_text(encoding="utf-8") for name in ("studio.css", "studio.js"))
-    return f'<meta name="color-scheme" content="light dark"><style>{style}</style><script>{script}</script>'
+    styles, scripts = (
+        "\n".join((WEB_ASSETS / name).read_text(encoding="utf-8") for name in names) for names in (STYLES, SCRIPTS)
+    )
+    return f'<meta name="color-scheme" content="light dark"><style>{styles}</style><script>{scripts}</script>'
 
 
 def example_pictures() -> list[Path]:
@@ -56,20 +60,26 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench) -> gr.Bloc
     light = {**quiet, "queue": False}  # answered at once, also while the queue is full
 
     with gr.Blocks(title="ORFEAS", analytics_enabled=False, delete_cache=(3600, 86400)) as demo:
-        gr.HTML(panels.header(studio.engine), elem_id="header")
+        gr.HTML(frame.nav(), elem_id="nav")
+        gr.HTML(frame.hero(studio.engine), elem_id="header")
         token = gr.Textbox(visible=False)  # filled in by studio.js: the page names its job
         draws = gr.Textbox(visible=False)  # "no" where the browser has no WebGL
+        again_of = gr.Textbox(visible=False), gr.Textbox(visible=False)  # a result's id, and another quality or ""
+        again_button = gr.Button("Make it again", visible="hidden", elem_id="again")  # pressed by the result's buttons
         corrections = gr.State(handlers.Corrections())
-        with gr.Row(elem_id="studio", equal_height=False):
-            with gr.Column(elem_id="left", elem_classes="card", min_width=300, scale=0):
-                picture = Picture(
-                    sources=["upload", "clipboard", "webcam"],
-                    label="Picture",
+        with gr.Row(elem_id="studio", equal_height=False):  # a grid, whose areas assets/web/studio.css lays out
+            with gr.Column(elem_id="source", elem_classes="card", min_width=300):
+                picture = _source()
+            with gr.Column(elem_id="stage", min_width=300):
+                gr.HTML(panels.stage_bar(), elem_id="stage-bar")
+                viewer = gr.Model3D(
+                    label="Model",
                     show_label=False,
-                    elem_id="picture",
-                    height=210,
+                    interactive=False,
+                    elem_id="viewer",
+                    clear_color=(0.0, 0.0, 0.0, 0.0),
+                    camera_position=(70, 75, 2.0),
                     buttons=[],
-                    placeholder=f"Drop a picture, or click to choose\nJPEG, PNG or WebP, up to {MAX_BYTES >> 20} MB",
                 )
                 with gr.Column(elem_id="cutout", visible=False) as cutout_panel:
                     cutout_view = gr.Image(
@@ -81,101 +91,33 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench) -> gr.Bloc
                         buttons=[],
                         alt_text="The picture with its background faded: what is clear will be built",
                     )
-                    with gr.Row(elem_id="tap-tools"):
+                    with gr.Row(elem_id="cutout-tools"):
+                        background = Choice(
+                            [(_BACKGROUND_TITLES[name], name) for name in BACKGROUNDS],
+                            value=default_of("background"),
+                            label="Background",
+                            elem_id="background",
+                            elem_classes="segments",
+                            min_width=250,
+                        )
                         tap_mode = Choice(
                             [("+ include", "include"), ("− exclude", "exclude")],
                             value="exclude",
                             label="Tap the picture to",
+                            elem_id="tap-mode",
                             elem_classes="segments",
-                            min_width=180,
+                            min_width=170,
                         )
-                        reset = gr.Button("Reset", size="sm", min_width=64, scale=0, elem_id="reset-taps")
-                    background = Choice(
-                        [(_BACKGROUND_TITLES[name], name) for name in BACKGROUNDS],
-                        value=default_of("background"),
-                        label="Background",
-                        elem_classes="segments",
-                    )
+                        reset = gr.Button("Reset", size="sm", min_width=60, scale=0, elem_id="reset-taps")
                 explanation = gr.HTML("", elem_id="explanation")
-                pictures = example_pictures()
-                if pictures:
-                    gr.Examples(
-                        [[str(path)] for path in pictures],
-                        inputs=[picture],
-                        label="Or try one of these",
-                        examples_per_page=12,
-                        elem_id="examples",
-                        api_visibility="private",
-                    )
-                quality = Choice(
-                    panels.quality_choices(studio.engine.name),
-                    value=default_of("quality"),
-                    label="Quality",
-                    info=panels.measured_on(studio.engine.name) or None,
-                    elem_id="quality",
-                    elem_classes="stacked",
-                )
-                format_ = Choice(
-                    [(panels.FORMAT_TITLES[name], name) for name in FORMATS],
-                    value=default_of("format"),
-                    label="File format",
-                    info="STL has no colours; the others keep them.",
-                    elem_id="format",
-                    elem_classes="segments",
-                )
-                size_mm = Amount(
-                    default_of("size_mm"),
-                    label="Longest side, mm",
-                    minimum=SIZE_MM[0],
-                    maximum=SIZE_MM[1],
-                    step=1,
-                    elem_id="size",
-                )
-                texture = Choice(
-                    [(_TEXTURE_TITLES[name], name) for name in TEXTURES],
-                    value=default_of("texture"),
-                    label="Colours",
-                    elem_id="texture",
-                    elem_classes="segments",
-                )
-                base = Choice(
-                    [(_BASE_TITLES[name], name) for name in BASES],
-                    value=default_of("base"),
-                    label="Base",
-                    elem_id="base",
-                    elem_classes="segments",
-                )
-                with gr.Accordion("More options", open=False, elem_id="advanced"):
-                    # text fields: Gradio's number field turns into 0 when a closed accordion around it is opened
-                    seed = gr.Textbox(
-                        label="Seed",
-                        info=f"{SEED[0]} to {SEED[1]}. Empty: drawn at random and shown with the result",
-                        placeholder="random",
-                        max_lines=1,
-                        elem_id="seed",
-                    )
-                    max_faces = gr.Textbox(
-                        label="At most so many faces",
-                        info=f"{MAX_FACES[0]:,} to {MAX_FACES[1]:,}. Empty: what the quality allows",
-                        placeholder="as the quality",
-                        max_lines=1,
-                        elem_id="max-faces",
-                    )
+                gr.HTML(panels.overlay(), elem_id="overlay-holder")
+            with gr.Column(elem_id="options", elem_classes="card", min_width=300):
+                options = _options(studio.engine.name)
                 generate = gr.Button("Generate", variant="primary", size="lg", elem_id="generate")
                 stop = gr.Button("Stop", variant="secondary", size="lg", elem_id="stop")
-            with gr.Column(elem_id="middle", min_width=300, scale=1), gr.Column(elem_id="stage"):
-                viewer = gr.Model3D(
-                    label="Model",
-                    show_label=False,
-                    interactive=False,
-                    elem_id="viewer",
-                    clear_color=(0.0, 0.0, 0.0, 0.0),
-                    camera_position=(70, 75, 2.0),
-                    buttons=[],
-                )
-                gr.HTML(panels.overlay(), elem_id="overlay-holder")
-            with gr.Column(elem_id="right", min_width=280, scale=0):
+            with gr.Column(elem_id="right", min_width=280):
                 result = gr.HTML(panels.empty_result(), elem_id="result")
+        gr.HTML(frame.about(), elem_id="about")
 
         seen = [cutout_panel, cutout_view, explanation, corrections]
         picture.change(page.take_picture, [picture, background], seen, **light)
@@ -183,13 +125,22 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench) -> gr.Bloc
         cutout_view.select(page.tap, [picture, background, corrections, tap_mode], seen, **light)
         reset.click(page.reset, [picture, background, corrections], seen, **light)
 
-        options = [quality, format_, size_mm, seed, background, texture, base, max_faces]
-        asked = [token, draws, picture, *options, corrections]
+        quality, format_, size_mm, seed, texture, base, max_faces = options
+        asked = [token, draws, picture, quality, format_, size_mm, seed, background, texture, base, max_faces]
         shown = [viewer, result]
         begin = "(token, draws, ...rest) => [window.orfeas.begin(), window.orfeas.draws(), ...rest]"
         settle = "() => window.orfeas.settle()"
-        run = generate.click(page.make, asked, shown, js=begin, concurrency_limit=None, **quiet)
+        run = generate.click(page.make, [*asked, corrections], shown, js=begin, concurrency_limit=None, **quiet)
         run.then(None, js=settle, **quiet)
+        again = again_button.click(
+            page.again,
+            [token, draws, *again_of],
+            shown,
+            js="() => [window.orfeas.begin(), window.orfeas.draws(), ...window.orfeas.again()]",
+            concurrency_limit=None,
+            **quiet,
+        )
+        again.then(None, js=settle, **quiet)
         stop.click(None, js="() => window.orfeas.stop()", **light)
         found = demo.load(
             page.resume,
@@ -199,9 +150,91 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench) -> gr.Bloc
             concurrency_limit=None,
             **quiet,
         )
-        found.then(None, js=settle, **quiet)
+        found.then(None, js="() => window.orfeas.settleResumed()", **quiet)
         demo.unload(page.leave)
 
         add_api(jobs, cutter)
         add_mesh_api(meshes)
     return demo.queue(max_size=None, default_concurrency_limit=None)
+
+
+def _source() -> Picture:
+    """Where the picture comes from: a drop zone and the examples."""
+    picture = Picture(
+        sources=["upload", "clipboard", "webcam"],
+        label="Picture",
+        show_label=False,
+        elem_id="picture",
+        height=150,
+        buttons=[],
+        placeholder=f"Drop a picture, or click to choose\nJPEG, PNG or WebP, up to {MAX_BYTES >> 20} MB",
+    )
+    if pictures := example_pictures():
+        gr.Examples(
+            [[str(path)] for path in pictures],
+            inputs=[picture],
+            label="Or try one of these",
+            examples_per_page=12,
+            elem_id="examples",
+            api_visibility="private",
+        )
+    return picture
+
+
+def _options(engine: str) -> tuple[gr.components.Component, ...]:
+    """quality, format, size_mm, seed, texture, base, max_faces."""
+    quality = Choice(
+        panels.quality_choices(engine),
+        value=default_of("quality"),
+        label="Quality",
+        info=panels.measured_on(engine),
+        elem_id="quality",
+        elem_classes="segments tall",
+    )
+    format_ = Choice(
+        [(panels.FORMAT_TITLES[name], name) for name in FORMATS],
+        value=default_of("format"),
+        label="File format",
+        info="STL has no colours; the others keep them.",
+        elem_id="format",
+        elem_classes="segments",
+    )
+    size_mm = Amount(
+        default_of("size_mm"),
+        label="Longest side, mm",
+        minimum=SIZE_MM[0],
+        maximum=SIZE_MM[1],
+        step=1,
+        elem_id="size",
+    )
+    with gr.Accordion("More options", open=False, elem_id="advanced"):
+        texture = Choice(
+            [(_TEXTURE_TITLES[name], name) for name in TEXTURES],
+            value=default_of("texture"),
+            label="Colours",
+            elem_id="texture",
+            elem_classes="segments",
+        )
+        base = Choice(
+            [(_BASE_TITLES[name], name) for name in BASES],
+            value=default_of("base"),
+            label="Base",
+            elem_id="base",
+            elem_classes="segments",
+        )
+        # text fields: Gradio's number field turns into 0 when a closed accordion around it is opened
+        seed = gr.Textbox(
+            label="Seed",
+            info=f"{SEED[0]} to {SEED[1]}. Empty: drawn at random and shown with the result",
+            placeholder="random",
+            max_lines=1,
+            elem_id="seed",
+        )
+        max_faces = gr.Textbox(
+            label="At most so many faces",
+            info=f"{MAX_FACES[0]:,} to {MAX_FACES[1]:,}. Empty: what the quality allows",
+            placeholder="as the quality",
+            max_lines=1,
+            elem_id="max-faces",
+        )
+    return quality, format_, size_mm, seed, texture, base, max_faces

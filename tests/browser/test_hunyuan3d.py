@@ -14,14 +14,14 @@ def test_generate_shows_the_diffusion_and_then_the_model(visit, hunyuan3d, photo
     assert "Hunyuan3D-2.1" in header
     assert "ORFEAS_ENGINE=hunyuan3d" in header
     visit.choose(photo)
-    page.get_by_text("Standard").click()
+    page.locator("#quality").get_by_text("Standard").click()
     visit.generate()
     page.wait_for_function("document.body.innerText.includes('Diffusion step')", timeout=90_000)
     assert page.evaluate("document.querySelector('.stages li.now').dataset.stage") == "shape"
     page.click("#stop")
     visit.wait_for_state("cancelled")
 
-    page.get_by_text("Draft").click()
+    page.locator("#quality").get_by_text("Draft").click()
     visit.generate()
     visit.wait_for_state("done", seconds=120)
     visit.wait_for_canvas()

@@ -41,7 +41,7 @@ def test_from_an_example_to_a_file(visit, sketch_url):
     before = visit.see("#stage")
     page.locator("#examples button").first.click()
     page.wait_for_selector("#cutout-view img", timeout=30_000)
-    page.get_by_text("Draft").click()
+    page.locator("#quality").get_by_text("Draft").click()
     visit.generate()
     visit.wait_for_state("running")
     seen = set()

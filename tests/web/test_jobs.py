@@ -29,7 +29,7 @@ class Steps:
     def __init__(self, make):
         self._make = make
 
-    def run(self, request, owner):
+    def run(self, request, latent, owner):
         return self._make(request)
 
 

@@ -365,7 +365,8 @@ def test_who_started_a_job_may_delete_its_result_and_nobody_else_can(http, clien
     assert http.delete(f"/jobs/{answer['id']}").status_code == 404
     assert http.get(f"/jobs/{token}").json()["result"] == answer["id"]
     assert http.delete(f"/jobs/{token}").json() == {"removed": True}
-    assert http.get(address).status_code == http.get(f"/jobs/{token}").status_code == 404
+    assert http.get(address).status_code == 404
+    assert http.get(f"/jobs/{token}").json() == {"state": "unknown"}
     assert http.delete(f"/jobs/{token}").status_code == 404
 
 

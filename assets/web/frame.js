@@ -1,0 +1,164 @@
+// Around the studio: light and dark, the two pages, copying, dropping and pasting a picture anywhere, and names for what
+// Gradio leaves unnamed. Loaded in <head>, so that the first paint is right already.
+(() => {
+  "use strict";
+  const root = document.documentElement;
+  const THEME = "orfeas-theme";
+  const PICTURE_TYPES = ["image/jpeg", "image/png", "image/webp"];
+  const actions = {}; // what a button with data-do="name" does
+
+  // --- light and dark ----------------------------------------------------------------------------------------------
+
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const asked = new URLSearchParams(location.search).get("__theme");
+
+  function chosenTheme() {
+    try { return localStorage.getItem(THEME); } catch { return null; }
+  }
+
+  function isDark() {
+    const theme = chosenTheme() || asked;
+    return theme === "dark" || (theme !== "light" && system.matches);
+  }
+
+  function applyTheme() {
+    const dark = isDark();
+    root.style.colorScheme = dark ? "dark" : "light";
+    if (document.body && document.body.classList.contains("dark") !== dark) document.body.classList.toggle("dark", dark);
+    const button = document.getElementById("theme-switch");
+    if (button) button.setAttribute("aria-pressed", dark);
+  }
+
+  actions.theme = () => {
+    const theme = isDark() ? "light" : "dark";
+    try { localStorage.setItem(THEME, theme); } catch { /* storage may be blocked: then it holds for this page only */ }
+    applyTheme();
+  };
+
+  // --- pages: parts of this one, so that changing them touches neither the job nor the viewer ------------------------
+
+  function showPage() {
+    const anchor = location.hash.slice(1);
+    const page = anchor.startsWith("docs") ? "docs" : "studio";
+    const changed = root.dataset.page !== page;
+    root.dataset.page = page;
+    for (const link of document.querySelectorAll("#nav .links a")) {
+      const current = link.dataset.page === (anchor.startsWith("docs-api") ? "api" : page);
+      if (current) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    const target = document.getElementById(anchor);
+    if (page === "studio") {
+      if (changed || anchor === "studio") scrollTo(0, 0);
+    } else if (target && anchor !== "docs") target.scrollIntoView();
+    else if (changed) scrollTo(0, 0);
+  }
+
+  // --- copying -----------------------------------------------------------------------------------------------------
+
+  actions.copy = async (button) => {
+    const source = button.parentElement.querySelector("textarea, code");
+    const text = source.value ?? source.textContent;
+    const said = button.textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch { // no permission, or a page that is neither https nor localhost: select it, so that a key copies it
+      getSelection().selectAllChildren(source);
+      if (source.select) source.select();
+      button.textContent = "Press Ctrl+C";
+    }
+    setTimeout(() => { button.textContent = said; }, 1800);
+  };
+
+  // --- a picture, dropped or pasted anywhere, takes the place of the one there is -------------------------------------
+
+  function whenThere(find, seconds = 3) {
+    return new Promise((resolve) => {
+      const until = performance.now() + seconds * 1000;
+      const look = () => {
+        const found = find();
+        if (found || performance.now() > until) resolve(found);
+        else requestAnimationFrame(look);
+      };
+      look();
+    });
+  }
+
+  const hasPicture = () => Boolean(document.querySelector("#picture .image-frame img"));
+  const pictureInput = () => !hasPicture() && document.querySelector('#picture input[type="file"]');
+
+  async function emptyPicture() {
+    const remove = document.querySelector('#picture button[aria-label="Remove Image"]');
+    if (remove) remove.click();
+    return whenThere(pictureInput);
+  }
+
+  async function putPicture(file) {
+    const input = await emptyPicture();
+    if (!input) return;
+    const files = new DataTransfer();
+    files.items.add(file);
+    input.files = files.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+
+  actions.replace = async () => {
+    const input = await emptyPicture();
+    if (input) input.click();
+  };
+
+  const pictureOf = (transfer) => Array.from(transfer?.files ?? []).find((file) => PICTURE_TYPES.includes(file.type));
+
+  document.addEventListener("paste", (event) => {
+    if (event.target.closest?.("input, textarea")) return;
+    const file = pictureOf(event.clipboardData);
+    if (file) putPicture(file);
+  });
+  document.addEventListener("dragover", (event) => {
+    if (Array.from(event.dataTransfer?.types ?? []).includes("Files")) event.preventDefault();
+  });
+  document.addEventListener("drop", (event) => {
+    const file = pictureOf(event.dataTransfer);
+    if (event.defaultPrevented || !file) return; // Gradio's own drop zone took it
+    event.preventDefault();
+    putPicture(file);
+  });
+
+  // --- what Gradio's own parts leave to be desired for keyboard and screen reader --------------------------------------
+
+  function nameParts() {
+    for (const button of document.querySelectorAll("#examples .gallery-item:not([aria-label])")) {
+      const picture = button.querySelector("img");
+      if (!picture) continue;
+      const file = decodeURIComponent(picture.src.split("/").pop());
+      button.setAttribute("aria-label", `Example: ${file.replace(/\.\w+$/, "")}`);
+    }
+    for (const drop of document.querySelectorAll("#picture button.upload-container[aria-label]")) {
+      drop.removeAttribute("aria-label"); // its text says more
+    }
+    for (const empty of document.querySelectorAll(".empty[aria-label]:not([role])")) empty.setAttribute("role", "img");
+    for (const canvas of document.querySelectorAll("#viewer canvas:not([role])")) {
+      canvas.tabIndex = 0;
+      canvas.setAttribute("aria-label", "The model: drag to turn, scroll to come closer");
+      canvas.setAttribute("role", "img");
+    }
+  }
+
+  // --- start -------------------------------------------------------------------------------------------------------
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("[data-do]");
+    if (button) actions[button.dataset.do]?.(button);
+  });
+  system.addEventListener("change", applyTheme);
+  window.addEventListener("hashchange", showPage);
+  root.dataset.page = location.hash.startsWith("#docs") ? "docs" : "studio";
+  applyTheme();
+  new MutationObserver(() => {
+    applyTheme();
+    nameParts();
+  }).observe(root, { childList: true, subtree: true, attributes: true, attributeFilter: ["class"] });
+  whenThere(() => document.querySelector("#nav .links"), 60).then(showPage);
+  window.orfeas = { actions, whenThere };
+})();

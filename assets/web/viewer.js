@@ -1,0 +1,240 @@
+// The model in the stage: a still until the canvas is drawn, three ways to draw it, and a turntable of stills where there
+// is no WebGL. Gradio's viewer is Babylon's; its scene is found through Babylon's own EngineStore, whose module the page
+// has loaded already.
+(() => {
+  "use strict";
+  const root = document.documentElement;
+  const DRAWN_AT_LATEST_MS = 8000; // after canvas and file are there, whatever the pixels say
+  const GIVE_UP_MS = 120000; // then the still stays
+  const $ = (id) => document.getElementById(id);
+  let store = null; // Babylon's EngineStore
+  let address = ""; // of the model on the canvas
+  let start = null; // the camera of the scene when its model was first drawn
+  let plain = new Map(); // mesh -> how it is drawn by itself, while it is drawn otherwise
+  let shown = null; // the result that is on the stage
+
+  function hasWebGL() {
+    try {
+      const canvas = document.createElement("canvas");
+      return Boolean(canvas.getContext("webgl2") || canvas.getContext("webgl"));
+    } catch {
+      return false;
+    }
+  }
+
+  async function loadStore() {
+    const loaded = performance.getEntriesByType("resource").find((entry) => /\/engineStore-[^/]*\.js$/.test(entry.name));
+    if (!loaded || store) return;
+    store = Object.values(await import(loaded.name)).find((part) => part && "LastCreatedScene" in part);
+  }
+
+  function sceneOf(canvas) {
+    // an engine that could not start, as the one for WebGPU, stays in the list: it has no scene
+    const engines = store?.Instances.filter((engine) => engine.getRenderingCanvas() === canvas) ?? [];
+    return engines.flatMap((engine) => engine.scenes).find((scene) => scene.activeCamera) ?? null;
+  }
+
+  const canvasOf = () => $("viewer")?.querySelector("canvas");
+  const findScene = () => sceneOf(canvasOf());
+
+  // --- a result arrives --------------------------------------------------------------------------------------------
+
+  function showResult(card) {
+    const address = card.dataset.files;
+    root.dataset.model = "yes";
+    root.dataset.show = "model";
+    if (root.classList.contains("no-webgl")) {
+      buildTurntable(`${address}/turntable.webp`);
+      return;
+    }
+    const poster = $("poster");
+    root.dataset.canvas = "no";
+    poster.src = `${address}/poster.webp`;
+    poster.hidden = false;
+    waitForCanvas(card.dataset.result);
+  }
+
+  function waitForCanvas(result) {
+    const started = performance.now();
+    const old = new Set(findScene()?.meshes);
+    const wanted = $("viewer").querySelector("a[download]")?.href ?? "";
+    const isSame = wanted !== "" && wanted === address; // the same bytes again: the viewer keeps what it has
+    let ready = 0; // when the canvas and the model's file were both there
+    const look = () => {
+      if (result !== shown) return;
+      const now = performance.now();
+      const canvas = canvasOf();
+      loadStore();
+      address = $("viewer").querySelector("a[download]")?.href ?? "";
+      if (canvas && !ready && performance.getEntriesByName(address).length) ready = now;
+      const isNew = isSame || findScene()?.meshes.some((mesh) => mesh.getTotalVertices() && !old.has(mesh));
+      if (canvas && ((isNew && isDrawn(canvas)) || (ready && now - ready > DRAWN_AT_LATEST_MS))) drawn();
+      else if (now - started < GIVE_UP_MS) setTimeout(() => requestAnimationFrame(look), canvas ? 0 : 200);
+    };
+    // Asked for between two frames, our callback runs after the viewer's own, while the drawing buffer is still full.
+    // Every frame has to be looked at: the viewer draws only when something changes.
+    setTimeout(() => requestAnimationFrame(look), 200);
+  }
+
+  function isDrawn(canvas) { // the ground is transparent, so anything opaque is the model
+    const small = document.createElement("canvas");
+    small.width = small.height = 24;
+    const context = small.getContext("2d", { willReadFrequently: true });
+    try {
+      context.drawImage(canvas, 0, 0, 24, 24);
+      return context.getImageData(0, 0, 24, 24).data.some((value, index) => index % 4 === 3 && value > 200);
+    } catch {
+      return false;
+    }
+  }
+
+  function drawn() {
+    const scene = findScene();
+    const camera = scene?.activeCamera;
+    start = camera ? { alpha: camera.alpha, beta: camera.beta, radius: camera.radius, target: camera.target.clone() } : null;
+    plain = new Map();
+    if (scene) scene.forceWireframe = false;
+    press("view", "solid");
+    for (const button of document.querySelectorAll('#switch-view button, [data-do="reset-view"]')) button.disabled = !scene;
+    root.dataset.canvas = "yes";
+  }
+
+  // --- how it is drawn -----------------------------------------------------------------------------------------------
+
+  function press(what, value) {
+    for (const button of document.querySelectorAll(`#switch-${what} button`)) {
+      button.setAttribute("aria-pressed", button.dataset.value === value);
+    }
+  }
+
+  function draw(view) {
+    const scene = findScene();
+    if (!scene) return;
+    press("view", view);
+    for (const [mesh, own] of plain) {
+      mesh.material = own.material;
+      mesh.useVertexColors = own.colours !== null;
+      if (own.colours) mesh.setVerticesData("color", own.colours);
+    }
+    plain = new Map();
+    scene.forceWireframe = view === "wireframe";
+    for (const mesh of view === "solid" ? [] : scene.meshes.filter((one) => one.getTotalVertices() && one.material)) {
+      plain.set(mesh, { material: mesh.material, colours: mesh.useVertexColors ? mesh.getVerticesData("color") : null });
+      mesh.material = view === "wireframe" ? asLines(mesh) : byNormals(mesh);
+    }
+    paint(scene);
+  }
+
+  function paint(scene, frames = 0) { // the viewer draws only when the camera moves; shaders are compiled meanwhile
+    scene.render();
+    if (frames < 600 && !(scene.isReady() && frames > 2)) requestAnimationFrame(() => paint(scene, frames + 1));
+  }
+
+  function byNormals(mesh) { // each vertex in the colour of its direction: x red, y green, z blue, as normal maps have it
+    const normals = mesh.getVerticesData("normal");
+    const colours = new Float32Array((normals.length / 3) * 4).fill(1);
+    for (let at = 0; at < normals.length; at += 1) {
+      colours[Math.floor(at / 3) * 4 + (at % 3)] = ((normals[at] + 1) / 2) ** 2.2; // colours of vertices are linear
+    }
+    mesh.setVerticesData("color", colours);
+    mesh.useVertexColors = true;
+    return unlit(mesh, "normals");
+  }
+
+  function asLines(mesh) { // one tone that shows on both grounds, thin enough that crowded lines look crowded
+    const material = unlit(mesh, "lines");
+    mesh.useVertexColors = false;
+    material.albedoColor.set(0.16, 0.42, 0.4);
+    material.alpha = 0.5;
+    return material;
+  }
+
+  function unlit(mesh, name) {
+    const kept = (mesh.orfeas ??= {});
+    if (!kept[name]) {
+      const material = (kept[name] = mesh.material.clone(name));
+      material.albedoTexture = material.bumpTexture = material.metallicTexture = null;
+      material.albedoColor.set(1, 1, 1);
+      material.unlit = true;
+    }
+    return kept[name];
+  }
+
+  function resetView() {
+    const camera = findScene()?.activeCamera;
+    if (!camera || !start) return;
+    camera.inertialAlphaOffset = camera.inertialBetaOffset = camera.inertialRadiusOffset = 0;
+    camera.inertialPanningX = camera.inertialPanningY = 0;
+    camera.setTarget(start.target.clone());
+    Object.assign(camera, { alpha: start.alpha, beta: start.beta, radius: start.radius });
+  }
+
+  function toggleFullscreen() {
+    if (document.fullscreenElement) document.exitFullscreen();
+    else $("stage").requestFullscreen();
+  }
+
+  // --- without WebGL -------------------------------------------------------------------------------------------------
+
+  function buildTurntable(source) {
+    const holder = $("turntable");
+    const strip = new Image();
+    strip.onload = () => {
+      const frames = Math.round(strip.naturalWidth / strip.naturalHeight);
+      holder.style.backgroundImage = `url("${strip.src}")`;
+      holder.style.backgroundSize = `${frames * 100}% 100%`;
+      holder.setAttribute("aria-valuemax", frames - 1);
+      holder.hidden = false;
+      turnable(holder, frames);
+    };
+    strip.src = source;
+  }
+
+  function turnable(holder, frames) {
+    let frame = 0;
+    let from = null;
+    const show = (number) => {
+      frame = ((Math.round(number) % frames) + frames) % frames;
+      holder.style.backgroundPosition = `${frames > 1 ? (100 * frame) / (frames - 1) : 0}% 0`;
+      holder.setAttribute("aria-valuenow", frame);
+      holder.setAttribute("aria-valuetext", `${Math.round((360 * frame) / frames)} degrees`);
+    };
+    holder.onpointerdown = (event) => {
+      from = { x: event.clientX, frame };
+      holder.setPointerCapture(event.pointerId);
+    };
+    holder.onpointermove = (event) => {
+      if (from) show(from.frame + ((event.clientX - from.x) / holder.clientWidth) * frames);
+    };
+    holder.onpointerup = holder.onpointercancel = () => { from = null; };
+    holder.onkeydown = (event) => {
+      const step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
+      if (step) { show(frame + step); event.preventDefault(); }
+    };
+    show(0);
+  }
+
+  // --- start -------------------------------------------------------------------------------------------------------
+
+  performance.setResourceTimingBufferSize(2000); // the viewer alone asks for 200 files, the default is 250
+  root.classList.add(hasWebGL() ? "has-webgl" : "no-webgl");
+  Object.assign(root.dataset, { model: "no", canvas: "no" });
+  new MutationObserver(() => {
+    const card = document.querySelector(".result[data-result]");
+    if (card && card.dataset.result !== shown && $("poster")) {
+      shown = card.dataset.result;
+      showResult(card);
+    }
+  }).observe(root, { childList: true, subtree: true });
+  Object.assign(window.orfeas.actions, {
+    view: (button) => draw(button.dataset.value),
+    "reset-view": resetView,
+    fullscreen: toggleFullscreen,
+  });
+  Object.assign(window.orfeas, {
+    press,
+    sceneOf,
+    shown: () => shown,
+    draws: () => (root.classList.contains("no-webgl") ? "no" : "yes"),
+  });
+})();
