@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,8 @@ class _Clock:
 
 
 class Studio:
-    """An engine, a library and one lane. Threads may share it; jobs run one at a time, each party's in its turn.
+    """An engine, a library and one lane. Threads may share it; as many jobs run at once as the engine has slots, and who
+    waits is served in turn, one job of each owner a round.
 
     qualities: what each quality's name means to the engine; as `QUALITIES` has it by default.
     """
@@ -95,12 +97,17 @@ class Studio:
         self.engine = engine
         self.library = library
         self.qualities = qualities or QUALITIES[engine.name]
-        self._lane = Lane()
+        self._lane = Lane(engine.slots)
         self._load_lock = threading.Lock()
         self._loaded = False
         self._started = time.monotonic()
-        self._finished = 0
-        self._failed = 0
+        self._counts = Counter()  # "finished" and "failed"
+        self._count_lock = threading.Lock()
+
+    @property
+    def slots(self) -> int:
+        """How many jobs run at once."""
+        return self._lane.slots
 
     # --- the one way ---------------------------------------------------------------------------------------------
 
@@ -130,12 +137,12 @@ class Studio:
                 yield Progress("waiting", 0.0, f"Waiting for {jobs} before this one", ahead)
             with _explain_memory_errors():
                 yield from self._make(request, latent, draw, owner)
-            self._finished += 1
+            self._count("finished")
         except GeneratorExit:
             log.info("cancelled")
             raise
         except Exception:
-            self._failed += 1
+            self._count("failed")
             raise
         finally:
             self._lane.leave(ticket)
@@ -176,13 +183,17 @@ class Studio:
                 **self.engine.health(),
             },
             "busy": waiting > 0,
-            "queue": max(0, waiting - 1),
-            "jobs": {"finished": self._finished, "failed": self._failed},
+            "queue": max(0, waiting - self._lane.slots),
+            "jobs": {"finished": self._counts["finished"], "failed": self._counts["failed"]},
         }
 
     def close(self) -> None:
         self.engine.close()
         self.library.close()
+
+    def _count(self, outcome: str) -> None:
+        with self._count_lock:
+            self._counts[outcome] += 1
 
     # --- the stages ----------------------------------------------------------------------------------------------
 

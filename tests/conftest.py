@@ -36,7 +36,14 @@ class PacedEngine:
     reason = "the test asked for it"
     caveat = ""
 
-    def __init__(self, steps: int = 4, pace: threading.Semaphore | None = None, error: Exception | None = None):
+    def __init__(
+        self,
+        steps: int = 4,
+        pace: threading.Semaphore | None = None,
+        error: Exception | None = None,
+        slots: int = 1,
+    ):
+        self.slots = slots
         self.steps, self.pace, self.error = steps, pace, error
         self.loads = self.closed = self.cancelled = self.running = self.most_running = 0
 

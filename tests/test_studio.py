@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -82,6 +83,25 @@ def test_without_drawing_the_file_is_the_same(make_studio, format):
     *_, plain = studio.run(request, draw=False)
     assert set(drawn.files) - set(plain.files) == {"poster", "turntable"}
     assert plain.files["model"].read_bytes() == drawn.files["model"].read_bytes()
+
+
+def test_as_many_jobs_run_at_once_as_the_engine_has_slots(make_studio):
+    engine = PacedEngine(steps=1, pace=threading.Semaphore(0), slots=2)
+    studio = make_studio(engine)
+    request = GenerationRequest(draw("blob"), quality="draft", seed=1)
+    threads = [threading.Thread(target=finish, args=(studio, request)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 60
+    while engine.running < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    health = studio.health()
+    assert (engine.running, health["queue"]) == (2, 1)
+    engine.pace.release(3)
+    for thread in threads:
+        thread.join(timeout=60)
+    assert engine.most_running == 2
+    assert studio.health()["jobs"] == {"finished": 3, "failed": 0}
 
 
 def test_a_recipe_makes_the_same_model_again(make_studio):

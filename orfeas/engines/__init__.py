@@ -31,7 +31,7 @@ class Engine(Protocol):
     `shape` is a plain generator of picklable values: any number of `Step`, then exactly one `Mesh`, last. The caller
     owns the loop, so progress, timing and cancel are the caller's business: closing the generator cancels the job, and
     work stops at the latest at the next step. An engine opens no files but its weights and knows no user interface.
-    The same cutout, quality and seed give the same mesh.
+    The same cutout, quality and seed give the same mesh. As many threads as there are ``slots`` may use it at once.
     """
 
     name: str  # "sketch", "hunyuan3d"; the key of `orfeas.request.QUALITIES`
@@ -39,6 +39,7 @@ class Engine(Protocol):
     device: str  # "cpu", "cuda:0"
     reason: str  # why this engine and this device, in a sentence
     caveat: str  # what the user should know about its results, in a sentence; "" if nothing
+    slots: int  # how many shapes it makes at once; 1 on one device
     version: str  # changes whenever the same request could give another mesh
 
     def load(self) -> None:

@@ -137,11 +137,14 @@ def bind_request_id(request_id: str | None) -> None:
 
 
 def carrying_ids(work: Callable[..., Any], **ids: str) -> Callable[..., Any]:
-    """``work`` for another thread, whose lines carry the ids bound here and now, and ``ids``, and no others."""
-    bound = {**get_contextvars(), **ids}
+    """``work`` for another thread, in the context of here and now: its lines carry the ids bound here, and ``ids``.
+
+    The whole context goes along: ZeroGPU reads in Gradio's part of it whose request it is, and so whose quota.
+    """
+    context = contextvars.copy_context()
 
     def run(*arguments: Any, **options: Any) -> Any:
-        bind_contextvars(**bound)
+        bind_contextvars(**ids)
         return work(*arguments, **options)
 
-    return lambda *arguments, **options: contextvars.Context().run(run, *arguments, **options)
+    return lambda *arguments, **options: context.copy().run(run, *arguments, **options)

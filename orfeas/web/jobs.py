@@ -205,8 +205,8 @@ class Jobs:
 
     @property
     def is_full(self) -> bool:
-        """One job runs and ``limit`` wait: one more is refused."""
-        return len(self.active()) >= self.limit + 1
+        """As many jobs run as the studio has slots, and ``limit`` wait: one more is refused."""
+        return len(self.active()) >= self.limit + self.studio.slots
 
     @property
     def full_sentence(self) -> str:
@@ -277,7 +277,7 @@ class Jobs:
     def _admit(self, job: Job) -> None:
         if self.draining:
             raise OrfeasError("This server is about to restart: try again in a minute.", "draining")
-        if len(self.active()) > self.limit + 1:  # the job itself is among them
+        if len(self.active()) > self.limit + self.studio.slots:  # the job itself is among them
             raise OrfeasError(self.full_sentence, "queue_full")
 
     def _thread(self, job: Job, request: GenerationRequest, latent: KeptLatent | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 
 import pytest
@@ -25,6 +26,7 @@ class Steps:
 
     engine = PacedEngine()
     library: Library
+    slots = 1
 
     def __init__(self, make):
         self._make = make
@@ -247,3 +249,32 @@ def test_removing_a_job_that_runs_stops_it(make_studio, photo):
     assert job.state == "cancelled"
     assert jobs.look(job.token) is None
     assert not list(jobs.studio.library.results.glob("*"))
+
+
+def test_a_job_runs_in_the_context_of_whoever_started_it():
+    caller, seen = contextvars.ContextVar("caller", default="nobody"), []
+
+    def run(request):
+        seen.append(caller.get())
+        yield Made()
+
+    caller.set("somebody")
+    end_of(Jobs(Steps(run), 2).start(REQUEST))
+    assert seen == ["somebody"]
+
+
+def test_with_two_slots_one_more_is_admitted():
+    go_on = threading.Event()
+
+    def run(request):
+        assert go_on.wait(30)
+        yield Made()
+
+    studio = Steps(run)
+    studio.slots = 2
+    jobs = Jobs(studio, limit=1)
+    started = [jobs.start(REQUEST) for _ in range(3)]
+    with pytest.raises(OrfeasError, match="1 jobs are waiting"):
+        jobs.start(REQUEST)
+    go_on.set()
+    assert [end_of(job).state for job in started] == ["done"] * 3

@@ -89,6 +89,7 @@ class Hunyuan3DEngine:
 
     name = "hunyuan3d"
     title = "Hunyuan3D-2.1"
+    slots = 1
 
     def __init__(
         self,

@@ -33,6 +33,7 @@ class SketchEngine:
     name = "sketch"
     title = "Built-in sketch"
     device = "cpu"
+    slots = 1
     caveat = "This is a sketch: the outline and the colours are the picture's, the depth and the back are guessed."
     version = "sketch-1"
 
