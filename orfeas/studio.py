@@ -84,8 +84,8 @@ class _Clock:
 
 
 class Studio:
-    """An engine, a library and one lane. Threads may share it; as many jobs run at once as the engine has slots, and who
-    waits is served in turn, one job of each owner a round.
+    """An engine, a library and one lane. Threads may share it; as many jobs run at once as the engine has slots, each
+    party's in its turn.
 
     qualities: what each quality's name means to the engine; as `QUALITIES` has it by default.
     """
