@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -59,6 +61,14 @@ class Settings(BaseSettings):
     )
     port: int = Field(7860, ge=1, le=65535, description="port that the app listens on")
     public_url: str = Field("", description="the address that users see, such as https://app.example.org")
+    root_path: str = Field(
+        "", description="the path below which a proxy shows the app, such as /studio; the proxy removes it"
+    )
+    trusted_proxies: str = Field(
+        # Hugging Face's own proxy is the only way to a Space, and has no fixed address
+        default_factory=lambda: "*" if os.environ.get("SPACE_ID") else "127.0.0.1,::1",
+        description="addresses and networks whose X-Forwarded headers are believed, with commas; * for all",
+    )
     queue_size: int = Field(20, ge=1, le=1000, description="how many jobs may wait; one more is refused with 503")
     drain_seconds: float = Field(
         110.0, ge=0, le=3600, description="how long a stop waits for the running job before it is ended"
@@ -71,6 +81,22 @@ class Settings(BaseSettings):
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/")
+
+    @field_validator("root_path")
+    @classmethod
+    def _check_root_path(cls, value: str) -> str:
+        value = value.rstrip("/")
+        if not re.fullmatch(r"(/[\w.~-]+)*", value, flags=re.ASCII):
+            raise ValueError("must be a path such as /studio, of letters, digits, dots, dashes and slashes")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_trusted_proxies(cls, value: str) -> str:
+        for entry in filter(None, (entry.strip() for entry in value.split(","))):
+            if entry != "*":
+                ip_network(entry, strict=False)  # raises ValueError with a sentence
+        return value
 
 
 def load_settings(**overrides) -> Settings:

@@ -70,7 +70,7 @@ class Gate:
             return await _answer(send, *answer)
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return await self.app(scope, receive, send)
-        limit = UPLOAD_BYTES if _UPLOAD.match(scope["path"]) else JSON_BYTES
+        limit = UPLOAD_BYTES if _UPLOAD.match(_path(scope)) else JSON_BYTES
         counted = _Counted(receive, send, limit)
         try:
             if counted.announced(scope) > limit:
@@ -86,15 +86,21 @@ class Gate:
         """Why a request is not let in, as a stable word, and the status, sentence and headers of its answer."""
         if scope["method"] != "POST":
             return None
-        if self.jobs.draining and _STARTS_ANY.match(scope["path"]):
+        path = _path(scope)
+        if self.jobs.draining and _STARTS_ANY.match(path):
             return "draining", 503, "This server is about to restart: try again in a minute.", {"Retry-After": "60"}
-        if self.jobs.is_full and _STARTS_JOB.match(scope["path"]):
+        if self.jobs.is_full and _STARTS_JOB.match(path):
             return "queue_full", 503, self.jobs.full_sentence, {"Retry-After": "120"}
-        starts = _STARTS_WORK.match(scope["path"])
+        starts = _STARTS_WORK.match(path)
         bench = self.benches.get(starts[1]) if starts else None
         if bench and bench.is_full:
             return "queue_full", 503, bench.full_sentence, {"Retry-After": "30"}
         return None
+
+
+def _path(scope) -> str:
+    """Below the path at which a proxy shows the app: most remove it, and Gradio takes it either way."""
+    return scope["path"].removeprefix(scope.get("root_path", ""))
 
 
 class _TooLarge(Exception):

@@ -62,6 +62,7 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
     from orfeas.web.housekeeper import Housekeeper
     from orfeas.web.limits import Gate
     from orfeas.web.mesh_api import MeshBench
+    from orfeas.web.proxies import Here, Proxies
     from orfeas.web.routes import build_routes
     from orfeas.web.theme import build_theme
     from orfeas.web.ui import build_app, page_head
@@ -82,6 +83,7 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
         prevent_thread_lock=True,
         quiet=True,
         share=False,
+        root_path=settings.root_path,
         inbrowser=False,
         show_error=False,
         ssr_mode=False,
@@ -94,8 +96,10 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
         app_kwargs={
             "routes": routes,
             "middleware": [
+                Middleware(Proxies, trusted=settings.trusted_proxies),
                 Middleware(Access, observer=observer, routes=routes),
                 Middleware(Gate, jobs=jobs, benches=benches, observer=observer),
+                Middleware(Here, demo=demo),
             ],
             "docs_url": None,
             "redoc_url": None,
@@ -152,5 +156,6 @@ def prepare_gradio(settings: Settings) -> None:
     A GRADIO_TEMP_DIR that is set already is kept: Gradio has one such folder a process.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["FORWARDED_ALLOW_IPS"] = ""  # uvicorn believes no proxy: `orfeas.web.proxies` decides that
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("GRADIO_TEMP_DIR", str(settings.data_dir.expanduser().absolute() / "gradio"))
