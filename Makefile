@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10 python; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint format bench clean help
+.PHONY: run test test-container lint format bench clean help
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -34,6 +34,9 @@ run: $(VENV)/.run-installed ## install what the app needs, then serve it on http
 test: lint ## lint, then the whole test suite, browser tests included
 	$(BIN)/python -m tests.browser.chromium --install || true
 	$(BIN)/python -m pytest -m "not gpu"
+
+test-container: $(VENV)/.test-installed ## build the image without a container engine, start it hardened, run a job
+	$(BIN)/python tests/container/try_image.py $(CONTAINER)
 
 lint: $(VENV)/.test-installed ## ruff: lint and format check
 	$(BIN)/ruff check .

@@ -89,7 +89,16 @@ def test_every_command_line_is_understood(line):
 def test_every_setting_is_in_the_example_file():
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     named = set(re.findall(r"^# (ORFEAS_[A-Z0-9_]+)=", example, flags=re.MULTILINE))
-    assert named == {f"ORFEAS_{name.upper()}" for name in Settings.model_fields}
+    settings = {f"ORFEAS_{name.upper()}" for name in Settings.model_fields}
+    assert settings <= named
+    operated = "".join(
+        path.read_text(encoding="utf-8")
+        for path in [ROOT / "docker-compose.production.yml", *(ROOT / "deploy").rglob("*.py")]
+    )
+    read = set(re.findall(r"\$\{([A-Z0-9_]+)|\"((?:ORFEAS|COMPOSE)_[A-Z_]+)\"", operated))
+    assert named - settings == {name for pair in read for name in pair if name.startswith("ORFEAS_")} - settings
+    for name in ("GRAFANA_PASSWORD", "HF_TOKEN", "COMPOSE_PROFILES"):
+        assert f"\n# {name}=" in example
 
 
 def test_the_front_matter_matches_what_is_pinned():
