@@ -47,11 +47,21 @@
       if (current) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
+    if (page === "docs") fillDocs();
     const target = document.getElementById(anchor);
     if (page === "studio") {
       if (changed || anchor === "studio") scrollTo(0, 0);
     } else if (target && anchor !== "docs") target.scrollIntoView();
     else if (changed) scrollTo(0, 0);
+    if (changed && page === "docs") document.getElementById("docs-title").focus({ preventScroll: true });
+  }
+
+  function fillDocs() {
+    const page = document.getElementById("docs-page");
+    if (page.firstChild) return;
+    page.append(document.getElementById("docs-text").content.cloneNode(true));
+    const address = location.origin + location.pathname.replace(/\/$/, "");
+    for (const place of page.querySelectorAll(".address")) place.textContent = address;
   }
 
   // --- copying -----------------------------------------------------------------------------------------------------

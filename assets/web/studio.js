@@ -9,6 +9,8 @@
   let timer = 0;
   let failures = 0;
   let stopping = false; // Stop was pressed
+  let wasCutOff = false; // the connection was lost while the job ran
+  let done = ""; // the result of the job
   let resumed = ""; // the token of the job that was found again after a reload
   let wanted = {}; // the result that is to be made again, and in which quality
 
@@ -37,7 +39,8 @@
     token = newToken();
     remember(token);
     failures = 0;
-    stopping = false;
+    stopping = wasCutOff = false;
+    done = "";
     show("model");
     draw({ state: "waiting", message: "Sending", fraction: 0, seconds: 0 });
     const stage = $("stage");
@@ -73,6 +76,7 @@
       failures = 0;
     } catch {
       failures += 1;
+      wasCutOff = true;
       const message = $("message");
       if (message && failures > 1) message.textContent = "The connection is lost. Trying again";
       watch();
@@ -96,6 +100,8 @@
     draw(job);
     if (["done", "failed", "cancelled"].includes(job.state)) {
       if (job.state !== "done") remember(null);
+      done = job.state === "done" ? job.result : "";
+      if (wasCutOff) collect();
       return;
     }
     watch();
@@ -105,9 +111,19 @@
     return resumed && resumed === token ? settle() : null;
   }
 
-  function settle() { // Gradio's event is over: whatever the last poll said, ask once more
+  async function settle() { // Gradio's event is over: whatever the last poll said, ask once more
     clearTimeout(timer);
-    return ask(true);
+    await ask(true);
+    collect();
+  }
+
+  // A result is delivered with the end of Gradio's event. Where that was lost with the connection, it is fetched here.
+  function collect() {
+    const asked = token;
+    if (!done || root.dataset.job !== "done") return;
+    window.orfeas.whenThere(() => window.orfeas.shown() === done, 2).then((isThere) => {
+      if (!isThere && asked === token) $("collect").click();
+    });
   }
 
   async function stop() {
@@ -186,5 +202,5 @@
     wanted = { result: button.dataset.result, quality: button.dataset.quality ?? "" };
     $("again").click();
   };
-  Object.assign(window.orfeas, { begin, again: () => [wanted.result, wanted.quality], resume, settle, settleResumed, stop, show });
+  Object.assign(window.orfeas, { begin, again: () => [wanted.result, wanted.quality], resume, settle, settleResumed, stop, show, token: () => token ?? "" });
 })();

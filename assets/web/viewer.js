@@ -9,7 +9,7 @@
   const $ = (id) => document.getElementById(id);
   let store = null; // Babylon's EngineStore
   let address = ""; // of the model on the canvas
-  let start = null; // the camera of the scene when its model was first drawn
+  let middle = null; // what the camera looked at when the model was first drawn
   let plain = new Map(); // mesh -> how it is drawn by itself, while it is drawn otherwise
   let shown = null; // the result that is on the stage
 
@@ -91,7 +91,7 @@
   function drawn() {
     const scene = findScene();
     const camera = scene?.activeCamera;
-    start = camera ? { alpha: camera.alpha, beta: camera.beta, radius: camera.radius, target: camera.target.clone() } : null;
+    middle = camera ? camera.target.clone() : null;
     plain = new Map();
     if (scene) scene.forceWireframe = false;
     press("view", "solid");
@@ -138,35 +138,36 @@
     }
     mesh.setVerticesData("color", colours);
     mesh.useVertexColors = true;
-    return unlit(mesh, "normals");
-  }
-
-  function asLines(mesh) { // one tone that shows on both grounds, thin enough that crowded lines look crowded
-    const material = unlit(mesh, "lines");
-    mesh.useVertexColors = false;
-    material.albedoColor.set(0.16, 0.42, 0.4);
-    material.alpha = 0.5;
+    const material = plainOf(mesh, "normals");
+    material.albedoColor.set(1, 1, 1);
+    material.unlit = true;
     return material;
   }
 
-  function unlit(mesh, name) {
+  function asLines(mesh) { // in one tone, lit: where lines crowd, light and shade still tell the shape
+    const material = plainOf(mesh, "lines");
+    mesh.useVertexColors = false;
+    material.albedoColor.set(0.2, 0.5, 0.48);
+    return material;
+  }
+
+  function plainOf(mesh, name) { // the mesh's material without pictures, made once for each name
     const kept = (mesh.orfeas ??= {});
     if (!kept[name]) {
-      const material = (kept[name] = mesh.material.clone(name));
-      material.albedoTexture = material.bumpTexture = material.metallicTexture = null;
-      material.albedoColor.set(1, 1, 1);
-      material.unlit = true;
+      kept[name] = mesh.material.clone(name);
+      kept[name].albedoTexture = kept[name].bumpTexture = kept[name].metallicTexture = null;
     }
     return kept[name];
   }
 
-  function resetView() {
+  function resetView(button) {
     const camera = findScene()?.activeCamera;
-    if (!camera || !start) return;
+    if (!camera || !middle) return;
+    const [alpha, beta, radius] = button.dataset.camera.split(" ").map(Number);
     camera.inertialAlphaOffset = camera.inertialBetaOffset = camera.inertialRadiusOffset = 0;
     camera.inertialPanningX = camera.inertialPanningY = 0;
-    camera.setTarget(start.target.clone());
-    Object.assign(camera, { alpha: start.alpha, beta: start.beta, radius: start.radius });
+    camera.setTarget(middle.clone());
+    Object.assign(camera, { alpha: (alpha * Math.PI) / 180, beta: (beta * Math.PI) / 180, radius });
   }
 
   function toggleFullscreen() {

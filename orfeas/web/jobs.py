@@ -6,6 +6,7 @@ A job's token is known to whoever started it and to nobody else. The library's i
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import secrets
 import sqlite3
@@ -56,6 +57,7 @@ class Job:
     error: str = ""
     code: str = ""
     started: float = field(default_factory=time.monotonic)
+    asked_for: float = -math.inf  # when a page last asked how it goes
     in_stage_since: float = field(default_factory=time.monotonic)
     ended: float | None = None
     stop: threading.Event = field(default_factory=threading.Event)
@@ -131,6 +133,7 @@ class Jobs:
     def look(self, token: str) -> dict[str, Any] | None:
         """What a page needs to draw the job of that token, also one of an earlier run of this server; JSON values."""
         if job := self.get(token):
+            job.asked_for = time.monotonic()
             state = {**job.to_dict(), **self._wait_for(job)}
         elif stored := self._find_stored(token):
             state = {"state": stored.state, "seconds": round(stored.seconds, 1), **_about(stored)}
@@ -187,17 +190,14 @@ class Jobs:
 
         ``left`` is missing while no job of the same quality as any of them has ended here.
         """
-        active = self.active()
-        if job not in active:
+        if job.is_over or job.progress is None:
             return {}
-        line = active[: active.index(job) + 1]
-        left = [self._left(one) for one in line]
+        ahead = job.progress.ahead
+        before = [one for one in self.active() if one.progress and one.progress.ahead < ahead]
+        left = [self._left(one) for one in (*before, job)]
         if not all(left):
-            return {"ahead": len(line) - 1}
-        return {
-            "ahead": len(line) - 1,
-            "left": {"seconds": round(sum(one.seconds for one in left), 1), "jobs": left[-1].jobs},
-        }
+            return {"ahead": ahead}
+        return {"ahead": ahead, "left": {"seconds": round(sum(one.seconds for one in left), 1), "jobs": left[-1].jobs}}
 
     def _left(self, job: Job) -> Estimate | None:
         stage = job.progress.stage if job.progress else ""
@@ -213,13 +213,11 @@ class Jobs:
         return f"The queue is full, {self.limit} jobs are waiting: try again in a few minutes."
 
     def leave(self, session: str) -> None:
-        """The page or client ``session`` has gone: stop its jobs; a page's only if no page adopts them soon."""
+        """The page or client ``session`` has gone: stop its jobs; a page's only if no page asks for them soon."""
         for job in self.active():
             if job.session == session:
                 if job.outlives_page:
-                    timer = threading.Timer(RELOAD_GRACE_SECONDS, self._stop_orphan, (job, session))
-                    timer.daemon = True
-                    timer.start()
+                    self._watch_orphan(job, session)
                 else:
                     self.stop(job)
 
@@ -270,8 +268,17 @@ class Jobs:
                 )
             )  # fmt: skip
 
+    def _watch_orphan(self, job: Job, session: str) -> None:
+        timer = threading.Timer(RELOAD_GRACE_SECONDS, self._stop_orphan, (job, session))
+        timer.daemon = True
+        timer.start()
+
     def _stop_orphan(self, job: Job, session: str) -> None:
-        if job.session == session:
+        if job.is_over or job.session != session:
+            return
+        if time.monotonic() - job.asked_for < RELOAD_GRACE_SECONDS:  # its page was only cut off for a while
+            self._watch_orphan(job, session)
+        else:
             self.stop(job)
 
     def _admit(self, job: Job) -> None:

@@ -29,6 +29,7 @@ STAGE_TITLES = {
 FORMAT_TITLES = {
     "stl": "STL", "glb": "GLB", "obj": "OBJ", "ply": "PLY", "3mf": "3MF", "obj_zip": "OBJ zip", "usdz": "USDZ",
 }  # fmt: skip
+CAMERA = (70, 75, 2.0)  # where the viewer starts and is reset to: longitude and latitude in degrees, distance
 VIEWS = (("solid", "Solid"), ("wireframe", "Wireframe"), ("normals", "Normals"))
 _RESET = (
     '<svg viewBox="0 0 24 24" aria-hidden="true" fill="none" stroke="currentColor" stroke-width="1.8" stroke-linecap='
@@ -79,7 +80,8 @@ def stage_bar() -> str:
         f'<div class="stage-bar">{shows}'
         '<button type="button" class="tool wide" data-do="replace">Replace picture</button>'
         f'<div class="tools">{views}'
-        f'<button type="button" class="tool" data-do="reset-view" aria-label="Reset the view" title="Reset the view">'
+        f'<button type="button" class="tool" data-do="reset-view" data-camera="{" ".join(map(str, CAMERA))}"'
+        f' aria-label="Reset the view" title="Reset the view">'
         f"{_RESET}</button>"
         f'<button type="button" class="tool" data-do="fullscreen" aria-label="Full screen" title="Full screen">{_FULL}'
         "</button></div></div>"

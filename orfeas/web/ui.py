@@ -19,6 +19,7 @@ from orfeas.request import (
 )
 from orfeas.web import frame, handlers, panels
 from orfeas.web.api import add_api
+from orfeas.web.docs import docs
 from orfeas.web.inputs import Amount, Choice, Picture, default_of
 from orfeas.web.mesh_api import add_mesh_api
 
@@ -66,6 +67,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench) -> gr.Bloc
         draws = gr.Textbox(visible=False)  # "no" where the browser has no WebGL
         again_of = gr.Textbox(visible=False), gr.Textbox(visible=False)  # a result's id, and another quality or ""
         again_button = gr.Button("Make it again", visible="hidden", elem_id="again")  # pressed by the result's buttons
+        collect_button = gr.Button("Fetch the result", visible="hidden", elem_id="collect")  # pressed by studio.js
         corrections = gr.State(handlers.Corrections())
         with gr.Row(elem_id="studio", equal_height=False):  # a grid, whose areas assets/web/studio.css lays out
             with gr.Column(elem_id="source", elem_classes="card", min_width=300):
@@ -78,7 +80,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench) -> gr.Bloc
                     interactive=False,
                     elem_id="viewer",
                     clear_color=(0.0, 0.0, 0.0, 0.0),
-                    camera_position=(70, 75, 2.0),
+                    camera_position=panels.CAMERA,
                     buttons=[],
                 )
                 with gr.Column(elem_id="cutout", visible=False) as cutout_panel:
@@ -118,6 +120,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench) -> gr.Bloc
             with gr.Column(elem_id="right", min_width=280):
                 result = gr.HTML(panels.empty_result(), elem_id="result")
         gr.HTML(frame.about(), elem_id="about")
+        docs_page = gr.HTML(elem_id="docs")
 
         seen = [cutout_panel, cutout_view, explanation, corrections]
         picture.change(page.take_picture, [picture, background], seen, **light)
@@ -151,10 +154,19 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench) -> gr.Bloc
             **quiet,
         )
         found.then(None, js="() => window.orfeas.settleResumed()", **quiet)
+        collect_button.click(
+            page.resume,
+            [token, draws],
+            shown,
+            js="() => [window.orfeas.token(), window.orfeas.draws()]",
+            concurrency_limit=None,
+            **quiet,
+        )
         demo.unload(page.leave)
 
         add_api(jobs, cutter)
         add_mesh_api(meshes)
+    docs_page.value = docs(studio.engine, studio.qualities, demo.get_api_info())  # once every endpoint is there
     return demo.queue(max_size=None, default_concurrency_limit=None)
 
 

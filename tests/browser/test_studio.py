@@ -1,0 +1,220 @@
+"""The studio of the page: nothing jumps, the views of the model are real, and a lost connection loses no result."""
+
+from __future__ import annotations
+
+import base64
+
+import cv2
+import numpy as np
+import pytest
+
+from orfeas.web import panels
+from tests.browser.test_page import PHONE, share_drawn
+from tests.web.conftest import wait_until, write_photo
+
+PARTS = ("#nav", "#header", "#source", "#stage", "#options", "#right")
+PLACES = """parts => parts.map(part => {
+  const box = document.querySelector(part).getBoundingClientRect();
+  return [part, box.left, box.top, box.width].map(value => typeof value === "number" ? Math.round(value) : value);
+})"""
+PIXELS = """view => new Promise(resolve => {
+  document.querySelector(`#switch-view [data-value="${view}"]`).click();
+  const canvas = document.querySelector("#viewer canvas");
+  const scene = window.orfeas.sceneOf(canvas);
+  const look = () => scene.isReady() ? scene.onAfterRenderObservable.addOnce(() => resolve(canvas.toDataURL()))
+    : requestAnimationFrame(look);
+  look();
+  const turn = () => { scene.render(); if (!scene.isReady()) requestAnimationFrame(turn); };
+  setTimeout(turn, 300);
+})"""
+CAMERA = """() => {
+  const camera = window.orfeas.sceneOf(document.querySelector("#viewer canvas")).activeCamera;
+  return [camera.alpha, camera.beta, camera.radius];
+}"""
+
+
+def places(visit) -> list:
+    return visit.page.evaluate(PLACES, PARTS)
+
+
+def view(visit, name: str) -> np.ndarray:
+    """The canvas as it is drawn in that view: (h, w, 4) uint8."""
+    png = base64.b64decode(visit.page.evaluate(PIXELS, name).split(",")[1])
+    return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def test_nothing_jumps_while_a_job_runs_and_the_views_are_real(visit, engine, photo, pace):
+    visit = visit()
+    page = visit.page
+    page.wait_for_selector("#examples img")
+    empty = places(visit)
+    assert page.locator("#generate").bounding_box()["y"] + 50 <= 900, "Generate is in sight, without scrolling"
+    visit.choose(photo)
+    assert places(visit) == empty, "with a picture"
+    button = page.locator("#generate").bounding_box()
+    visit.generate()
+    wait_until(lambda: engine.running, "the job runs")
+    visit.wait_for_state("running")
+    assert places(visit) == empty, "running"
+    assert page.locator("#stop").bounding_box() == button, "Stop is where Generate was"
+    pace.release(50)
+    visit.wait_for_state("done")
+    visit.wait_for_canvas()
+    assert places(visit) == empty, "done"
+
+    solid, wireframe, normals = (view(visit, name) for name in ("solid", "wireframe", "normals"))
+    for image in (solid, normals):
+        assert (image[..., 3] > 200).mean() > 0.05, "a model is drawn"
+    assert (wireframe[..., 3] > 60).sum() < 0.97 * (solid[..., 3] > 60).sum(), "lines leave gaps"
+    inside = (solid[..., 3] > 200) & (normals[..., 3] > 200)
+    assert np.abs(solid[inside].astype(int) - normals[inside])[:, :3].max(axis=1).mean() > 30
+    # an ellipsoid seen from the front and the right: its upper half faces up (green), its right half right (red)
+    rows, columns = np.nonzero(inside)
+    green, red = normals[rows, columns, 1].astype(int), normals[rows, columns, 2].astype(int)
+    middle = np.median(rows)
+    assert green[rows < middle].mean() > green[rows > middle].mean() + 30
+    assert red[columns > np.median(columns)].mean() > red[columns < np.median(columns)].mean() + 30
+    again = view(visit, "solid")
+    assert np.abs(again.astype(int) - solid).max() <= 2, "solid is as it was"
+
+    start = page.evaluate(CAMERA)
+    assert start == pytest.approx([np.radians(panels.CAMERA[0]), np.radians(panels.CAMERA[1]), panels.CAMERA[2]])
+    box = page.locator("#viewer canvas").bounding_box()
+    page.mouse.move(box["x"] + 250, box["y"] + 300)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 400, box["y"] + 340, steps=5)
+    page.mouse.up()
+    page.wait_for_timeout(300)
+    assert page.evaluate(CAMERA) != pytest.approx(start, abs=0.05)
+    page.get_by_role("button", name="Reset the view").click()
+    page.wait_for_timeout(300)
+    assert page.evaluate(CAMERA) == pytest.approx(start, abs=0.01)
+
+    page.get_by_role("button", name="Full screen").click()
+    page.wait_for_function("document.fullscreenElement?.id === 'stage'")
+    page.wait_for_function("document.querySelector('#viewer canvas').clientHeight === innerHeight")
+    page.get_by_role("button", name="Full screen").click()
+    page.wait_for_function("!document.fullscreenElement")
+
+    # light and dark: the ground changes, the model stays
+    light = visit.see("#stage")
+    page.get_by_role("button", name="Dark colours").click()
+    page.wait_for_function("document.body.classList.contains('dark')")
+    page.wait_for_timeout(200)
+    dark = visit.see("#stage")
+    assert light[-40:, 40:80].mean() > 200
+    assert dark[-40:, 40:80].mean() < 80
+    assert share_drawn(dark) > 0.05
+    page.reload()
+    visit.errors.clear()  # Gradio's client complains of the streams that the old page left
+    page.wait_for_selector("#generate")
+    assert page.evaluate("document.body.classList.contains('dark')"), "the choice is remembered"
+
+
+def test_the_same_once_more_the_time_it_takes_and_the_docs_meanwhile(visit, server, engine, photo, pace, tmp_path):
+    visit = visit()
+    page = visit.page
+    visit.choose(photo)
+    page.locator("#quality").get_by_text("Draft").click()
+    pace.release(50)
+    visit.generate()
+    visit.wait_for_state("done")
+    first = page.get_attribute(".result[data-result]", "data-result")
+    seed = page.inner_text(".result dl code")
+
+    # another seed, of the same picture, though another one is chosen now
+    for _ in range(50):
+        pace.acquire(blocking=False)
+    visit.choose(write_photo(tmp_path / "blue.jpg", (200, 70, 60)))
+    assert page.evaluate("document.documentElement.dataset.show") == "cutout", "a new picture shows its cutout"
+    page.get_by_role("button", name="Another seed").click()
+    wait_until(lambda: engine.running, "the job runs")
+    visit.wait_for_state("running")
+    page.wait_for_function("document.querySelector('#clock').textContent.includes('left, from the last')")
+    clock = page.inner_text("#clock")
+    assert " s left, from the last" in clock
+    assert "here" in clock
+
+    # the docs are read while it runs, and while its model arrives
+    page.get_by_role("link", name="Docs", exact=True).click()
+    page.wait_for_selector("#docs-title")
+    assert not page.is_visible("#studio")
+    assert "Photos that make good models" in page.inner_text("#docs")
+    pace.release(50)
+    page.wait_for_function("first => document.querySelector('.result').dataset.result !== first", arg=first)
+    page.wait_for_timeout(300)
+    page.get_by_role("link", name="Studio", exact=True).click()
+    visit.wait_for_canvas()
+    page.wait_for_timeout(300)
+    assert share_drawn(visit.see("#stage")) > 0.05, "the model is there"
+    assert page.inner_text(".result h2") == "red-egg"
+    assert page.inner_text(".result dl code") != seed
+    second = page.get_attribute(".result[data-result]", "data-result")
+
+    page.get_by_role("button", name="High quality").click()
+    page.wait_for_function("second => document.querySelector('.result').dataset.result !== second", arg=second)
+    report = page.inner_text(".result dl").splitlines()
+    assert (
+        report[report.index("Quality") + 1] == "high"
+        if "Quality" in report
+        else "high" in page.inner_text(".result dl")
+    )
+
+
+def test_a_lost_connection_loses_no_result(visit, server, engine, photo, pace, monkeypatch):
+    monkeypatch.setattr("orfeas.web.jobs.RELOAD_GRACE_SECONDS", 6)
+    visit = visit(**PHONE)
+    page = visit.page
+    visit.choose(photo)
+    visit.generate()
+    wait_until(lambda: engine.running, "the job runs")
+    visit.wait_for_state("running")
+    visit.context.set_offline(True)
+    page.wait_for_function("document.querySelector('#message').textContent.includes('connection is lost')")
+    visit.context.set_offline(False)
+    page.wait_for_function("!document.querySelector('#message').textContent.includes('connection is lost')")
+    pace.release(50)
+    visit.wait_for_state("done")
+    page.wait_for_selector("a.download.first", timeout=20_000)
+    visit.wait_for_canvas()
+    page.wait_for_timeout(300)
+    assert share_drawn(visit.see("#stage")) > 0.05
+    visit.errors[:] = [error for error in visit.errors if "ERR_INTERNET_DISCONNECTED" not in error]
+
+
+def test_a_slow_network_shows_the_model_all_the_same(visit, photo):
+    visit = visit()
+    page = visit.page
+    visit.choose(photo)
+    network = page.context.new_cdp_session(page)
+    network.send("Network.enable")
+    slow = {"offline": False, "latency": 300, "downloadThroughput": 400_000, "uploadThroughput": 100_000}
+    network.send("Network.emulateNetworkConditions", slow)
+    visit.generate()
+    visit.wait_for_state("done")
+    visit.wait_for_canvas()
+    assert share_drawn(visit.see("#stage")) > 0.05
+    network.detach()
+
+
+def test_a_picture_is_replaced_and_pasted(visit, photo, tmp_path):
+    visit = visit()
+    page = visit.page
+    visit.choose(photo)
+    first = page.get_attribute("#cutout-view img", "src")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Replace picture").click()
+    chooser.value.set_files(str(write_photo(tmp_path / "green.jpg", (70, 180, 80))))
+    changed = "first => (document.querySelector('#cutout-view img')?.src ?? first) !== first"
+    page.wait_for_function(changed, arg=first)
+    second = page.get_attribute("#cutout-view img", "src")
+    pasted = write_photo(tmp_path / "blue.jpg", (200, 70, 60)).read_bytes()
+    page.evaluate(
+        """bytes => {
+          const data = new DataTransfer();
+          data.items.add(new File([new Uint8Array(bytes)], "blue.jpg", {type: "image/jpeg"}));
+          document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData: data, bubbles: true}));
+        }""",
+        list(pasted),
+    )
+    page.wait_for_function(changed, arg=second)
