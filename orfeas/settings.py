@@ -25,10 +25,16 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ORFEAS_", env_file=".env", extra="ignore", frozen=True)
 
-    engine: Literal["auto", "sketch", "hunyuan3d"] = Field(
+    engine: Literal["auto", "sketch", "hunyuan3d", "ray"] = Field(
         "auto",
-        description="which engine; auto takes Hunyuan3D where a GPU and its weights are found, else sketch",
+        description="which engine; auto takes Hunyuan3D where a GPU and its weights are found, else sketch; ray asks"
+        " the workers of a cluster",
     )
+    ray_address: str = Field(
+        "auto",
+        description="of the Ray cluster, for ORFEAS_ENGINE=ray: auto (the one this machine is a node of) or host:port",
+    )
+    ray_app: str = Field("orfeas", description="what the workers are called in the cluster, for ORFEAS_ENGINE=ray")
     sketch_shape: Literal["inflation", "learned"] = Field(
         "inflation",
         description="where the built-in engine takes depth from: the inflated outline, or a small network",

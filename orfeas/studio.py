@@ -280,8 +280,8 @@ class Studio:
                 np.save(folder / LATENT, shape_facts.pop("latent"), allow_pickle=False)
                 names["latent"] = LATENT
             clock.stop()
-            memory_note = shape_facts.get("memory_note", "")
-            notes = _unique([*picture.notes, *cutout.notes, shape_note, memory_note, engine.caveat])
+            run_notes = [shape_facts.get(key, "") for key in ("rerun_note", "memory_note")]
+            notes = _unique([*picture.notes, *cutout.notes, shape_note, *run_notes, engine.caveat])
             facts = {
                 "engine": engine.name,
                 "engine_version": engine.version,

@@ -18,7 +18,8 @@ def choose_engine(settings: Settings) -> Engine:
     """Hunyuan3D where a CUDA GPU and its weights are, else the built-in engine; ``.reason`` says why.
 
     ``ORFEAS_ENGINE`` forces one: then what stands in its way is an `EngineUnavailable` or `BadWeights`, and Hunyuan3D
-    also runs on ``ORFEAS_DEVICE=cpu``. Nothing heavy is imported unless weights are there; no weights are read yet.
+    also runs on ``ORFEAS_DEVICE=cpu``; "ray" has the workers of a cluster run theirs. Nothing heavy is imported unless
+    weights are there or a cluster is asked for; no weights are read yet.
     """
     engine = _choose(settings)
     log.info("engine_chosen", engine=engine.title, device=engine.device, reason=engine.reason)
@@ -28,6 +29,8 @@ def choose_engine(settings: Settings) -> Engine:
 def _choose(settings: Settings) -> Engine:
     if settings.engine == "sketch":
         return _sketch(settings, "The built-in engine was asked for (ORFEAS_ENGINE=sketch).")
+    if settings.engine == "ray":
+        return _cluster(settings)
     forced = settings.engine == "hunyuan3d"
     try:
         return _hunyuan3d(settings, forced)
@@ -46,6 +49,16 @@ def _sketch(settings: Settings, reason: str) -> Engine:
     from orfeas.engines.sketch.learned import LearnedShape
 
     return SketchEngine(reason, LearnedShape())
+
+
+def _cluster(settings: Settings) -> Engine:
+    try:
+        from orfeas.engines.cluster.client import connect
+    except ImportError as error:
+        raise EngineUnavailable(
+            "ORFEAS_ENGINE=ray needs Ray: install it with `pip install -r requirements-cluster.txt`.", "no_ray"
+        ) from error
+    return connect(settings)
 
 
 def _hunyuan3d(settings: Settings, forced: bool) -> Engine:

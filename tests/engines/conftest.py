@@ -1,0 +1,50 @@
+"""One Ray for all tests of the cluster: on this machine, on its loopback address only."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RAY_SETTINGS = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # otherwise Ray takes the machine's outward address for 127.0.0.1
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    "PYTHONPATH": str(ROOT),  # for the workers
+}
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """A function that deploys a `worker.Plan` under a name; two GPUs are declared, none is needed."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in RAY_SETTINGS.items():
+            patch.setenv(name, value)
+        for name in [name for name in os.environ if name.startswith("ORFEAS_")]:
+            patch.delenv(name)
+        import ray
+        from ray import serve
+
+        from orfeas.engines.cluster.worker import Plan, build
+
+        ray.init(
+            num_cpus=4,
+            num_gpus=2,
+            include_dashboard=False,
+            object_store_memory=150 << 20,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _node_ip_address="127.0.0.1",
+        )
+        serve.start(proxy_location="Disabled")
+
+        def deploy(name: str, **options):
+            serve.run(build(Plan(cpus=0, **options)), name=name, route_prefix=None)
+
+        yield deploy
+        serve.shutdown()
+        ray.shutdown()

@@ -1,0 +1,229 @@
+"""The engine whose shapes are made by workers of a Ray cluster: two of them here, real processes on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from orfeas.engines import Step
+from orfeas.errors import BadPicture, BadRequest, EngineUnavailable, OrfeasError, OutOfMemory
+from orfeas.request import GenerationRequest, Quality
+from tests.drawings import draw
+from tests.engines.cluster_workers import TimedEngine
+
+TIMED = "tests.engines.cluster_workers:make_timed"
+QUICK, SLOW, LONG = Quality(5, 3, 2000), Quality(50, 30, 2000), Quality(100, 600, 2000)  # 15 ms, 1.5 s, a minute
+
+
+@pytest.fixture(scope="module")
+def engine(cluster):
+    from orfeas.engines.cluster.client import describe
+
+    cluster("timed", factory=TIMED, min_workers=2, max_workers=2, queue=1)
+    return describe("timed", "this machine")
+
+
+@pytest.fixture(scope="module")
+def cutout():
+    from orfeas.cutout import Cutout
+
+    return Cutout(np.full((40, 30, 4), 255, np.uint8), "alpha", "drawn by the test", 1.0, False)
+
+
+def run(engine, cutout, quality, seed=7):
+    """The steps that say who worked, and the mesh."""
+    *steps, mesh = engine.shape(cutout, quality, seed)
+    return [step for step in steps if step.facts and "pid" in step.facts], mesh
+
+
+def begin(engine, cutout, quality, seed=7):
+    """A running job, stopped after the first step of its engine."""
+    job = engine.shape(cutout, quality, seed)
+    step = next(step for step in job if step.facts and "pid" in step.facts)
+    return job, step.facts
+
+
+def test_it_says_who_works_where(engine):
+    assert (engine.name, engine.title, engine.device, engine.version, engine.slots) == (
+        "sketch", "Timed", "cpu", "test-1", 2,
+    )  # fmt: skip
+    assert engine.reason == (
+        "ORFEAS_ENGINE=ray has it run by up to 2 workers of the Ray cluster at this machine. the test asked for it"
+    )
+    deadline = time.monotonic() + 30
+    while engine.health()["workers"] is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert engine.health() == {
+        "version": "test-1", "cluster": "this machine", "slots": 2, "workers": 2, "ready": True,
+    }  # fmt: skip
+
+
+def test_the_mesh_is_what_the_engine_makes_and_can_be_written_to(engine, cutout):
+    steps, mesh = run(engine, cutout, QUICK)
+    *_, local = TimedEngine().shape(cutout, QUICK, 7)
+    assert np.array_equal(mesh.vertices, local.vertices)
+    assert np.array_equal(mesh.faces, local.faces)
+    mesh.vertices[0] = 0.0
+    assert [step.fraction for step in steps] == [1 / 3, 2 / 3, 1]
+
+
+def test_two_jobs_run_at_once_each_with_a_gpu_of_its_own(engine, cutout):
+    (one, first), (other, second) = begin(engine, cutout, LONG), begin(engine, cutout, LONG)
+    assert first["pid"] != second["pid"]
+    assert {first["gpu"], second["gpu"]} == {"0", "1"}
+    one.close()
+    other.close()
+
+
+def test_closing_stops_the_worker_within_a_step(engine, cutout):
+    jobs = [begin(engine, cutout, LONG) for _ in range(2)]
+    for job, _ in jobs:
+        job.close()
+    again = [begin(engine, cutout, LONG) for _ in range(2)]  # takes as long as the old ones go on
+    for job, facts in again:
+        job.close()
+        assert 1 <= facts["steps_before"] < 10
+
+
+def test_what_is_wrong_with_a_job_is_said_in_the_same_words(engine, cutout):
+    with pytest.raises(BadPicture, match="Nothing is left of it") as caught:
+        run(engine, cutout, QUICK, seed=0)
+    assert caught.value.code == "empty"
+    with pytest.raises(OutOfMemory, match="choose a lower quality"):
+        run(engine, cutout, QUICK, seed=1)
+    with pytest.raises(OrfeasError, match=r"logged as [0-9a-f]{8}"):
+        run(engine, cutout, QUICK, seed=2)
+    assert run(engine, cutout, QUICK)[1].faces.size
+
+
+def test_one_job_more_than_may_wait_is_refused_and_a_waiting_one_can_be_stopped(engine, cutout):
+    from orfeas.engines.cluster.client import ClusterEngine
+
+    running = [begin(engine, cutout, LONG)[0] for _ in range(2)]
+    waiting = [engine.shape(cutout, LONG, 7) for _ in range(3)]  # the plan's one, and as many as there are workers
+    for job in waiting:
+        assert next(job) == Step(0.0, "Waiting for a worker")
+    with pytest.raises(EngineUnavailable, match="busy and its queue is full") as caught:
+        run(engine, cutout, QUICK)
+    assert caught.value.code == "busy"
+    for job in waiting:
+        job.close()
+    hasty = ClusterEngine(
+        engine._workers, {**engine.__dict__, "remeshes": False, "reason": ""}, "here", "timed", patience=0.1
+    )
+    with pytest.raises(EngineUnavailable, match=r"No worker of the cluster took the job within 0 s"):
+        run(hasty, cutout, QUICK)
+    for job in running:
+        job.close()
+    assert run(engine, cutout, QUICK)[1].faces.size
+
+
+def test_a_killed_worker_costs_the_user_a_note_and_no_result(engine, make_studio):
+    studio = make_studio(engine)
+    studio.qualities = {"draft": SLOW}
+    events, killed = studio.run(GenerationRequest(draw("blob"), quality="draft", seed=7)), []
+    original = engine.shape
+
+    def shape(*arguments):
+        for event in original(*arguments):
+            yield event
+            if not killed and (getattr(event, "facts", None) or {}).get("steps_before") is not None:
+                killed.append(event.facts["pid"])
+                os.kill(killed[0], signal.SIGKILL)
+
+    engine.shape = shape
+    try:
+        *progress, result = events
+    finally:
+        del engine.shape
+    fractions = [event.fraction for event in progress]
+    assert fractions == sorted(fractions)
+    assert "The worker was lost: beginning again on another" in [event.message for event in progress]
+    assert result.facts["pid"] != killed[0]
+    assert (result.facts["engine_version"], result.facts["device"]) == ("test-1", "cpu")
+    assert result.notes[-1] == (
+        "A worker of the cluster was lost, so the shape was begun again on another, with the same seed."
+    )
+    alone = make_studio(TimedEngine())
+    alone.qualities = {"draft": Quality(1, SLOW.steps, SLOW.faces)}
+    *_, undisturbed = alone.run(GenerationRequest(draw("blob"), quality="draft", seed=7))
+    assert result.files["model"].read_bytes() == undisturbed.files["model"].read_bytes()
+
+
+def test_a_job_that_loses_two_workers_ends_in_a_sentence(engine, cutout):
+    lost = 0
+    with pytest.raises(EngineUnavailable, match="Two workers of the cluster were lost over this job"):
+        for event in engine.shape(cutout, SLOW, 7):
+            if (getattr(event, "facts", None) or {}).get("pid") and lost < 2:
+                os.kill(event.facts["pid"], signal.SIGKILL)
+                lost += 1
+    assert lost == 2
+    assert run(engine, cutout, QUICK)[1].faces.size  # the cluster heals
+
+
+def test_jobs_in_flight_survive_a_new_deployment(cluster, engine, cutout):
+    ended = []
+    threads = [threading.Thread(target=lambda: ended.append(run(engine, cutout, SLOW))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    cluster("timed", factory=TIMED, min_workers=2, max_workers=2, queue=1, environment={"ANOTHER": "release"})
+    for thread in threads:
+        thread.join(timeout=60)
+    assert [len(steps) for steps, _ in ended] == [SLOW.steps, SLOW.steps]
+    old = {steps[0].facts["pid"] for steps, _ in ended}
+    assert run(engine, cutout, QUICK)[0][0].facts["pid"] not in old
+
+
+def test_a_cluster_that_is_not_there_is_a_sentence(settings):
+    from orfeas.engines.choose import choose_engine
+
+    asked = settings.model_copy(update={"engine": "ray", "ray_address": "ray://127.0.0.1:10001"})
+    with pytest.raises(EngineUnavailable, match="progress does not pass through a Ray client"):
+        choose_engine(asked)
+
+
+def test_an_application_that_is_not_there_is_a_sentence(engine, settings):
+    from orfeas.engines.choose import choose_engine
+
+    asked = settings.model_copy(update={"engine": "ray", "ray_app": "nobody"})
+    with pytest.raises(EngineUnavailable, match=r"python -m orfeas\.engines.cluster deploy"):
+        choose_engine(asked)
+
+
+def test_the_settings_lead_to_the_workers(engine, settings):
+    from orfeas.engines.choose import choose_engine
+
+    chosen = choose_engine(settings.model_copy(update={"engine": "ray", "ray_app": "timed"}))
+    assert (chosen.title, chosen.slots) == ("Timed", 2)
+    chosen.close()  # leaves the connection, which is not its own
+    assert engine.health()["cluster"] == "this machine"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--workers", "4-2"], "max_workers cannot be 2"),
+        (["--workers", "many"], "min_workers cannot be 'many'"),
+        (["--gpus", "-1"], "gpus cannot be -1"),
+        (["--engine", "magic"], "engine cannot be 'magic'"),
+    ],
+)
+def test_a_deployment_that_makes_no_sense_is_refused(words, sentence):
+    from orfeas.engines.cluster.__main__ import build_parser, read_plan
+
+    with pytest.raises(BadRequest, match=sentence):
+        read_plan(build_parser().parse_args(["deploy", *words]), {})
+
+
+def test_a_deployment_passes_on_the_settings_that_workers_need():
+    from orfeas.engines.cluster.__main__ import build_parser, read_plan
+
+    given = {"ORFEAS_HUNYUAN3D_PATH": "/models", "ORFEAS_PORT": "9000", "ORFEAS_ENGINE": "ray", "HOME": "/home/me"}
+    plan = read_plan(build_parser().parse_args(["deploy", "--workers", "1-4", "--gpus", "0.5"]), given)
+    assert (plan.min_workers, plan.max_workers, plan.gpus, plan.engine) == (1, 4, 0.5, "auto")
+    assert set(plan.environment) == {"PYTHONPATH", "ORFEAS_HUNYUAN3D_PATH"}
