@@ -1,4 +1,5 @@
-"""The command line: ``python -m orfeas PHOTO... -o OUT``, and the commands inspect, repair, download and doctor.
+"""The command line: ``python -m orfeas PHOTO... -o OUT``, and the commands inspect, repair, download, doctor,
+backup, restore and verify.
 
 Exit status: 0 all went well, 1 some pictures failed, 2 wrong use (130 if interrupted).
 """
@@ -82,11 +83,32 @@ def _add_doctor(commands) -> None:
     add_doctor_parser(commands)
 
 
+def _add_backup(commands) -> None:
+    from orfeas.backup import add_backup_parser
+
+    add_backup_parser(commands)
+
+
+def _add_restore(commands) -> None:
+    from orfeas.backup import add_restore_parser
+
+    add_restore_parser(commands)
+
+
+def _add_verify(commands) -> None:
+    from orfeas.verify import add_verify_parser
+
+    add_verify_parser(commands)
+
+
 COMMANDS: dict[str, Callable[[Any], None]] = {
     "inspect": _add_inspect,
     "repair": _add_repair,
     "download": _add_download,
     "doctor": _add_doctor,
+    "backup": _add_backup,
+    "restore": _add_restore,
+    "verify": _add_verify,
 }
 
 
@@ -97,8 +119,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m orfeas",
         allow_abbrev=False,
         description="Turn photos into solid, printable 3D models.",
-        epilog="Other commands: inspect MESH..., repair MESH -o OUT, download, doctor; each has --help. "
-        "Exit status: 0 all went well, 1 some pictures failed, 2 wrong use.",
+        epilog="Other commands: inspect MESH..., repair MESH -o OUT, download, doctor, backup, restore, verify; "
+        "each has --help. Exit status: 0 all went well, 1 some pictures failed, 2 wrong use.",
     )
     parser.add_argument("pictures", nargs="*", type=Path, metavar="PHOTO", help="JPEG, PNG or WebP files, or folders")
     parser.add_argument(

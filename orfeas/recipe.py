@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from orfeas import __version__
 from orfeas.errors import BadRequest
+from orfeas.verify import hash_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,7 +122,7 @@ def write_recipe(
     notes: Sequence[str],
     files: Mapping[str, str],
 ) -> None:
-    """Write ``recipe.json``. files: what lies beside it, by name."""
+    """Write ``recipe.json``. files: what lies beside it, by name; their hashes are kept too."""
     recipe = {
         "orfeas": __version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -131,6 +132,7 @@ def write_recipe(
         "facts": facts,
         "notes": list(notes),
         "files": files,
+        "sha256": {name: hash_file(path.with_name(name)) for name in files.values() if name != path.name},
     }
     path.write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
 
