@@ -10,12 +10,17 @@ def main() -> int:
     from orfeas.settings import load_settings
     from orfeas.studio import build_studio
     from orfeas.telemetry import configure_logging
+    from orfeas.telemetry.sentry import start_reports
     from orfeas.web.serve import serve
 
     try:
         settings = load_settings()
-        configure_logging(settings.log_level)
-        return serve(build_studio(settings), settings)
+        configure_logging(settings.log_level, settings.log_format)
+        end_reports = start_reports(settings.sentry_dsn.get_secret_value())
+        try:
+            return serve(build_studio(settings), settings)
+        finally:
+            end_reports()
     except OrfeasError as error:
         print(f"orfeas: {error}", file=sys.stderr)
         return 2

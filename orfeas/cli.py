@@ -163,12 +163,10 @@ def run_generate(arguments: argparse.Namespace, open_studio: Callable[[Settings]
     """Make a model of each picture; one that fails does not stop the others."""
     requests, latent = _collect_requests(arguments)
     targets = _plan_targets(arguments, requests)
-    if arguments.verbose:
-        from orfeas.telemetry import configure_logging
-
-        configure_logging("info")
 
     import tempfile
+
+    from structlog.contextvars import bound_contextvars
 
     from orfeas.settings import load_settings
     from orfeas.studio import build_studio
@@ -176,12 +174,18 @@ def run_generate(arguments: argparse.Namespace, open_studio: Callable[[Settings]
     asked = {"engine": arguments.engine, "sketch_shape": arguments.sketch_shape}
     overrides = {name: value for name, value in asked.items() if value}
     with tempfile.TemporaryDirectory(prefix="orfeas-") as scratch:
-        studio = (open_studio or build_studio)(load_settings(**overrides, data_dir=Path(scratch)))
+        settings = load_settings(**overrides, data_dir=Path(scratch))
+        if arguments.verbose:
+            from orfeas.telemetry import configure_logging
+
+            configure_logging("info", settings.log_format)
+        studio = (open_studio or build_studio)(settings)
         failed = 0
         try:
             with _progress_bar(len(requests), quiet=arguments.json) as show:
                 for one, target in zip(requests, targets, strict=True):
-                    failed += not _make_one(studio, one, latent, target, arguments, show)
+                    with bound_contextvars(job=one.name):  # the log's lines say which picture they are about
+                        failed += not _make_one(studio, one, latent, target, arguments, show)
         finally:
             studio.close()
     return 1 if failed else 0

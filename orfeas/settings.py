@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orfeas.errors import BadRequest
@@ -80,6 +80,23 @@ class Settings(BaseSettings):
         110.0, ge=0, le=3600, description="how long a stop waits for the running job before it is ended"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="how the log is written; auto is text on a terminal and JSON elsewhere"
+    )
+    metrics: Literal["loopback", "open", "off"] = Field(
+        "loopback", description="who may read /metrics: this machine itself, anybody, nobody"
+    )
+    metrics_token: SecretStr = Field(
+        SecretStr(""), description="a bearer token that lets its bearer read /metrics from anywhere"
+    )
+    min_free_mb: int = Field(
+        500, ge=0, description="megabytes of disk that have to stay free, or the app is not ready for new work"
+    )
+    sentry_dsn: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=AliasChoices("sentry_dsn", "orfeas_sentry_dsn"),
+        description="where bugs are reported, SENTRY_DSN too; needs pip install sentry-sdk; empty for nowhere",
+    )
 
     @field_validator("public_url")
     @classmethod

@@ -168,6 +168,11 @@ class Studio:
                 self.engine.load()
                 self._loaded = True
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the engine is ready to work."""
+        return self._loaded
+
     def health(self) -> dict[str, Any]:
         """Plain facts, at once, also while a job runs."""
         waiting = len(self._lane)

@@ -62,6 +62,7 @@ def add_api(jobs: Jobs, cutter: Cutter) -> None:
         try:
             asked = ask(picture, options)
         except OrfeasError as error:
+            jobs.observer.refused(error.code)
             raise refusal(error) from None
         job = start(jobs, asked, request)
         try:

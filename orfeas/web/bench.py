@@ -31,6 +31,11 @@ class Bench:
         return len(self._there) >= self._places
 
     @property
+    def depth(self) -> int:
+        """How many things are done or wait."""
+        return len(self._there)
+
+    @property
     def full_sentence(self) -> str:
         return f"The queue is full, {self.limit} {self.things} are waiting: try again in a few minutes."
 

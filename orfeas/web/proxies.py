@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import gradio as gr
 
 NOT_HERE = "This server has no such job: it has ended, or another server runs it."
+CAME_BY_PROXY = "orfeas.came_by_proxy"  # in the scope of a request whose forwarding headers were removed
 _FORWARDED = re.compile(rb"forwarded|x-forwarded-.+|x-real-ip")
 _EVENTS = re.compile(r"^/gradio_api/call/(?:v2/)?\w+/(\w+)/?$")
 _QUEUE = re.compile(r"^/gradio_api/queue/data/?$")
@@ -38,7 +39,8 @@ class Proxies:
         if scope["type"] != "http" or self._is_trusted(scope.get("client")):
             return await self._behind(scope, receive, send)
         headers = [field for field in scope["headers"] if not _FORWARDED.fullmatch(field[0])]
-        return await self.app({**scope, "headers": headers}, receive, send)
+        came_by_proxy = len(headers) < len(scope["headers"])
+        return await self.app({**scope, "headers": headers, CAME_BY_PROXY: came_by_proxy}, receive, send)
 
     def _is_trusted(self, client: tuple[str, int] | None) -> bool:
         if self._all:

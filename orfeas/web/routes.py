@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from orfeas.web.bench import Bench
     from orfeas.web.jobs import Jobs
+    from orfeas.web.readiness import Readiness
 
 MEDIA_TYPES = {
     **{Path(f"model.{suffix}").suffix: kind for suffix, kind in export.MEDIA_TYPES.items()},
@@ -31,7 +32,7 @@ MEDIA_TYPES = {
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-def build_routes(jobs: Jobs, converter: Bench) -> list[BaseRoute]:
+def build_routes(jobs: Jobs, converter: Bench, readiness: Readiness) -> list[BaseRoute]:
     """Routes for Gradio's own application; each answers HEAD too, and also while a job runs.
 
     converter: writes the other formats of a result; one at a time, so that none is made twice.
@@ -51,13 +52,15 @@ def build_routes(jobs: Jobs, converter: Bench) -> list[BaseRoute]:
             "busy": bool(running),
             "queue": len(active) - len(running),
         }
-        return JSONResponse(body, 503 if jobs.draining else 200, headers=_NO_STORE)
+        # 200 also while it drains: whoever restarts what does not live would cut the running job off
+        return JSONResponse(body, headers=_NO_STORE)
 
     async def ready(request: Request) -> Response:
-        if jobs.draining or jobs.is_full:
-            reason = "draining" if jobs.draining else "queue full"
-            return JSONResponse({"ready": False, "reason": reason}, 503, headers={"Retry-After": "30", **_NO_STORE})
-        return JSONResponse({"ready": True}, headers=_NO_STORE)
+        problem = await asyncio.to_thread(readiness.find_problem)
+        if problem is None:
+            return JSONResponse({"ready": True}, headers=_NO_STORE)
+        body = {"ready": False, "reason": problem.code, "detail": str(problem)}
+        return JSONResponse(body, 503, headers={"Retry-After": "30", **_NO_STORE})
 
     async def job_state(request: Request) -> Response:
         # unknown is no error: a page asks for its job before the job has arrived, and browsers log every 404

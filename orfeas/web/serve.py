@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orfeas.errors import BadRequest
-from orfeas.telemetry import Observer, log
+from orfeas.telemetry import log
 from orfeas.telemetry.logs import adopt_loggers, short
 from orfeas.web.jobs import Jobs
 
@@ -56,6 +56,7 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
     from starlette.middleware import Middleware
 
     from orfeas.picture import MAX_BYTES
+    from orfeas.telemetry.metrics import Metrics
     from orfeas.web.access import Access
     from orfeas.web.bench import Bench
     from orfeas.web.handlers import Cutter
@@ -63,16 +64,20 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
     from orfeas.web.limits import Gate
     from orfeas.web.mesh_api import MeshBench
     from orfeas.web.proxies import Here, Proxies
+    from orfeas.web.readiness import Readiness
     from orfeas.web.routes import build_routes
+    from orfeas.web.scrape import build_scrape
     from orfeas.web.theme import build_theme
     from orfeas.web.ui import build_app, page_head
 
-    observer = Observer()
-    jobs = Jobs(studio, settings.queue_size, observer)
+    metrics = Metrics()
+    jobs = Jobs(studio, settings.queue_size, metrics)
     jobs.history.read(studio.library, studio.engine)
-    cutter, meshes = Cutter(studio, jobs.limit, observer), MeshBench(jobs.limit, observer)
-    converter = Bench("files", 1, max(32, jobs.limit), observer)  # light, and asked for by people who wait
-    routes = build_routes(jobs, converter)
+    cutter, meshes = Cutter(studio, jobs.limit, metrics), MeshBench(jobs.limit, metrics)
+    converter = Bench("files", 1, max(32, jobs.limit), metrics)  # light, and asked for by people who wait
+    readiness = Readiness(jobs, settings.min_free_mb * 1_000_000)
+    workers = {"cutouts": cutter, "meshes": meshes, "files": converter}
+    routes = [*build_routes(jobs, converter, readiness), build_scrape(metrics, readiness, workers, settings)]
     demo = build_app(jobs, cutter, meshes)
     benches = {"cutout": cutter, "inspect": meshes, "repair": meshes}
     port = port or settings.port
@@ -97,8 +102,8 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
             "routes": routes,
             "middleware": [
                 Middleware(Proxies, trusted=settings.trusted_proxies),
-                Middleware(Access, observer=observer, routes=routes),
-                Middleware(Gate, jobs=jobs, benches=benches, observer=observer),
+                Middleware(Access, observer=metrics, routes=routes),
+                Middleware(Gate, jobs=jobs, benches=benches, observer=metrics),
                 Middleware(Here, demo=demo),
             ],
             "docs_url": None,
@@ -107,6 +112,7 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
         },
     )
     adopt_loggers()
+    readiness.load()
     return Server(demo, jobs, url, (cutter, meshes, converter), Housekeeper(studio.library))
 
 

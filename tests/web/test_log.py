@@ -131,3 +131,33 @@ def test_any_handler_can_show_our_lines(caplog):
     with warnings.catch_warnings():
         log.warning("made", result="0123456789abcdef" * 2, seconds=1.5)
     assert caplog.messages == ["made result=01234567… seconds=1.5"]
+
+
+def test_a_bug_in_a_job_reaches_sentry_though_gradio_swallows_it(http, engine, photo, lines):
+    import sentry_sdk
+
+    from orfeas.telemetry.sentry import start_reports
+
+    sent = []
+
+    class KeepsThem(sentry_sdk.Transport):
+        """sentry_sdk's own, but for the network."""
+
+        def capture_envelope(self, envelope):
+            sent.append(envelope.get_event())
+
+    end = start_reports("https://key@sentry.example.org/1", KeepsThem)
+    engine.error = ZeroDivisionError("secret detail")
+    try:
+        event, answer = call(http, "generate", {"picture": file_data(upload(http, photo))})
+    finally:
+        engine.error = None
+        end()
+    assert event == "error"
+    (bug,) = (line for line in lines() if line["event"] == "bug")
+    (report,) = sent
+    assert report["tags"] == {"bug": bug["bug"], "job": bug["job"], "request": bug["request"]}
+    assert bug["bug"] in answer["error"]
+    assert report["exception"]["values"][0]["type"] == "ZeroDivisionError"
+    assert "red egg" not in json.dumps(report)
+    assert "vars" not in json.dumps(report)

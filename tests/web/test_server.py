@@ -59,6 +59,7 @@ def test_a_full_queue_is_refused_with_a_sentence(client, http, server, engine, p
     assert refused.status_code == 503
     assert refused.json()["detail"] == sentence
     assert int(refused.headers["retry-after"]) > 0
+    assert http.get("/ready").json()["reason"] == "queue_full"
     assert http.get("/ready").status_code == 503
     assert http.get("/health").status_code == 200
     with pytest.raises(Exception, match="The queue is full"):
@@ -400,9 +401,12 @@ def test_stopping_waits_for_the_running_job_and_takes_no_more(photo, tmp_path):
     closing.start()
     try:
         health = wait_until(
-            lambda: (answer := httpx.get(f"{server.url}health")).status_code == 503 and answer, "it says that it drains"
+            lambda: (answer := httpx.get(f"{server.url}health")).json()["status"] == "draining" and answer,
+            "it says that it drains",
         )
-        assert health.json()["status"] == "draining"
+        assert health.status_code == 200  # it lives, and whoever restarts what does not would cut the job off
+        ready = httpx.get(f"{server.url}ready")
+        assert (ready.status_code, ready.json()["reason"]) == (503, "draining")
         refused = httpx.post(f"{server.url}gradio_api/call/v2/generate", json={})
         assert refused.status_code == 503
         pace.release(100)

@@ -1,0 +1,87 @@
+"""Whether this server should get new work, and if not, why."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orfeas.errors import OrfeasError
+from orfeas.telemetry import log, report_bug
+
+if TYPE_CHECKING:
+    from orfeas.library import Library
+    from orfeas.web.jobs import Jobs
+
+
+class Readiness:
+    """Loads the engine, and answers for `GET /ready`. min_free: bytes of disk below which no new work is wanted."""
+
+    def __init__(self, jobs: Jobs, min_free: int):
+        self.jobs = jobs
+        self.min_free = min_free
+        self._load_error: OrfeasError | None = None
+
+    def load(self) -> threading.Thread:
+        """Make the engine ready, in a thread: the page and `GET /health` answer meanwhile."""
+        thread = threading.Thread(target=self._load, name="load", daemon=True)
+        thread.start()
+        return thread
+
+    def find_problem(self) -> OrfeasError | None:
+        """What stands in the way of new work now, as a sentence with its code; None if nothing does."""
+        if self.jobs.draining:
+            return OrfeasError("This server is about to restart.", "draining")
+        if not self.jobs.studio.is_loaded:
+            return self._load_error or OrfeasError("The engine is being loaded.", "loading")
+        try:
+            check_storage(self.jobs.studio.library, self.min_free)
+        except OrfeasError as error:
+            return error
+        if self.jobs.is_full:
+            return OrfeasError(self.jobs.full_sentence, "queue_full")
+        return None
+
+    def _load(self) -> None:
+        try:
+            self.jobs.studio.load()
+        except OrfeasError as error:
+            log.error("engine_not_loaded", error=str(error), code=error.code)
+            self._load_error = error
+        except Exception as bug:
+            self._load_error = OrfeasError(report_bug(bug), "internal")
+
+
+def check_storage(library: Library, min_free: int) -> None:
+    """Raise `OrfeasError` (disk_full, data_dir) if the data folder cannot be written to or has too little room.
+
+    Where the folder is there, a file without a name is written into it; where it is not, none is made.
+    """
+    with library.explain_disk_errors():
+        there = nearest_folder(library.root)
+        if there != library.root:
+            if not there.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+            if not os.access(there, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
+        else:
+            with tempfile.TemporaryFile(dir=there) as probe:
+                probe.write(bytes(4096))
+        free = shutil.disk_usage(there).free
+    if free < min_free:
+        raise OrfeasError(
+            f"Only {free / 1e6:.0f} MB are free on the volume of {library.root}, fewer than ORFEAS_MIN_FREE_MB"
+            f" ({min_free / 1e6:.0f}): make room.",
+            "disk_full",
+        )
+
+
+def nearest_folder(path: Path) -> Path:
+    """``path``, or the nearest folder above it that is there."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
