@@ -79,7 +79,7 @@ def browser_without_webgl(launch):
 class Visit:
     """A page in a context of its own, with everything it said and asked for."""
 
-    def __init__(self, browser, at: str, **context):
+    def __init__(self, browser, at: str, ready: str = "#generate", **context):
         self.context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **context})
         self.page = self.context.new_page()
         self.errors: list[str] = []
@@ -88,7 +88,7 @@ class Visit:
         self.page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
         self.page.on("request", self._on_request)
         self.page.goto(at)
-        self.page.wait_for_selector("#generate")
+        self.page.wait_for_selector(ready)
 
     def _on_console(self, message):
         if message.type == "error" and not any(known in message.text for known in KNOWN_ERRORS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pytest
 
@@ -120,3 +121,28 @@ def test_a_picture_without_a_cutout_does_not_show_the_last_one_s(page, photo, tm
     assert image is None
     assert 'class="note bad"' in note
     assert corrections.taps == ()
+
+
+def test_a_result_is_made_again_with_one_thing_changed(page, photo):
+    *_, corrections = tap(page, str(photo), take(page, str(photo)), GROUND)
+    first = make(page, str(photo), corrections)
+    result = page.jobs.get(TOKEN).result
+    request = SimpleNamespace(session_hash="someone")
+
+    def again(token, quality):
+        asyncio.run(page.again(token, "no", result.id, quality, request=request, progress=None))
+        return page.jobs.get(token).result.request.options()
+
+    other_seed, other_quality = again("1" * 32, ""), again("2" * 32, "high")
+    assert other_seed.pop("seed") != first.seed
+    assert other_quality.pop("quality") == "high"
+    expected = first.options()
+    assert other_quality == {key: value for key, value in expected.items() if key != "quality"}
+    assert other_seed == {key: value for key, value in expected.items() if key != "seed"}
+    assert len(expected["taps"]) == 1
+
+
+def test_a_result_that_is_gone_cannot_be_made_again_and_the_page_is_told(page):
+    with pytest.raises(gr.Error, match="choose its picture again"):
+        asyncio.run(page.again(TOKEN, "no", "0" * 32, "", request=SimpleNamespace(session_hash=""), progress=None))
+    assert page.jobs.look(TOKEN)["error"] == "This result is no longer there: choose its picture again."

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import httpx
@@ -244,6 +245,8 @@ def test_the_result_links_to_the_online_viewer_only_where_it_can_reach_it(make_s
     *_, result = make_studio(PacedEngine()).run(GenerationRequest(photo))
     public = result_card(result, "https://app.example.org")
     assert f'href="https://3dviewer.net/#model=https://app.example.org/r/{result.id}/model.glb"' in public
+    embedded = f'src="https://3dviewer.net/embed.html#model=https://app.example.org/r/{result.id}/model.glb"'
+    assert embedded in unescape(public)
     for address in ("", "http://127.0.0.1:7860"):
         local = result_card(result, address)
         assert "#model=" not in local

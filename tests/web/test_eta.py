@@ -1,0 +1,81 @@
+"""How long a job will take: from jobs that ended here, and nothing before one has."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from orfeas.request import GenerationRequest
+from orfeas.web.eta import KEPT, History
+from orfeas.web.jobs import Jobs
+from tests.conftest import PacedEngine
+from tests.web.conftest import wait_until
+
+
+def facts(*seconds: float, **more) -> dict:
+    stages = dict(zip(("cutout", "shape", "files"), seconds, strict=True))
+    return {"seconds": {**stages, "total": sum(seconds)}, **more}
+
+
+def test_nothing_is_said_before_a_job_of_that_quality_has_ended():
+    history = History()
+    assert history.estimate("draft") is None
+    history.add("high", facts(1, 2, 3))
+    assert history.estimate("draft") is None
+
+
+def test_the_middle_of_the_last_jobs_less_what_has_passed():
+    history = History()
+    for shape in (2, 10, 4):
+        history.add("draft", facts(1, shape, 2))
+    whole = history.estimate("draft")
+    assert (whole.seconds, whole.jobs) == (7, 3)
+    assert history.estimate("draft", "shape", 1.5).seconds == pytest.approx(4.5)
+    assert history.estimate("draft", "shape", 60).seconds == 2, "the stages that follow are still to come"
+    assert history.estimate("draft", "files", 60).seconds == 0
+    for _ in range(KEPT):
+        history.add("draft", facts(0, 1, 0))
+    assert (history.estimate("draft").seconds, history.estimate("draft").jobs) == (1, KEPT)
+
+
+def test_a_job_that_skipped_its_diffusion_says_nothing_of_others():
+    history = History()
+    history.add("draft", facts(1, 0.1, 1, remeshed=True))
+    assert history.estimate("draft") is None
+
+
+def test_results_on_the_disk_count_if_the_same_engine_made_them(make_studio, photo):
+    studio = make_studio(PacedEngine())
+    for quality in ("draft", "draft", "high"):
+        list(studio.run(GenerationRequest(photo, quality=quality)))
+    (studio.library.results / "half").mkdir()
+    history = History()
+    history.read(studio.library, studio.engine)
+    assert [history.estimate(name).jobs for name in ("draft", "high")] == [2, 1]
+    other = PacedEngine()
+    other.device = "cuda:0"
+    history = History()
+    history.read(studio.library, other)
+    assert history.estimate("draft") is None
+
+
+def test_who_waits_is_told_the_time_of_those_before_too(make_studio, photo):
+    pace = threading.Semaphore(0)
+    studio = make_studio(PacedEngine(pace=pace))
+    jobs = Jobs(studio, 3)
+    for _ in range(2):
+        jobs.history.add("draft", facts(1, 2, 3))
+    first, second = (jobs.start(GenerationRequest(photo, quality="draft")) for _ in range(2))
+    try:
+        wait_until(lambda: jobs.look(second.token).get("ahead") == 1, "the second job waits")
+        look = jobs.look(second.token)
+        assert 6 < look["left"]["seconds"] <= 12
+        assert look["left"]["jobs"] == 2
+        assert jobs.look(first.token)["ahead"] == 0
+    finally:
+        pace.release(100)
+        for job in (first, second):
+            job.future.result(timeout=60)
+    assert "left" not in jobs.look(first.token)
+    assert jobs.history.estimate("draft").jobs == 4
