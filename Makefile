@@ -33,6 +33,7 @@ run: $(VENV)/.run-installed ## install what the app needs, then serve it on http
 
 test: lint ## lint, then the whole test suite, browser tests included
 	$(BIN)/python -m tests.browser.chromium --install || true
+	$(BIN)/python -m tests.prometheus --install || true
 	$(BIN)/python -m pytest -m "not gpu"
 
 test-container: $(VENV)/.test-installed ## build the image without a container engine, start it hardened, run a job

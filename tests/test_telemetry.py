@@ -104,6 +104,21 @@ def test_a_job_without_progress_is_seen(make_studio, photo_bytes):
     assert value("orfeas_job_seconds_sum", {"quality": "standard"}) == 0.0
 
 
+def test_whose_fault_a_failure_is(make_studio, photo_bytes):
+    from orfeas.errors import BadPicture
+    from orfeas.request import GenerationRequest
+
+    metrics, engine = Metrics(), PacedEngine()
+    jobs = Jobs(make_studio(engine), 3, metrics)
+    for error in (ZeroDivisionError("ours"), BadPicture("Theirs.", "empty_foreground")):
+        engine.error = error
+        assert jobs.start(GenerationRequest(photo_bytes)).future.result(60).state == "failed"
+    value = metrics.registry.get_sample_value
+    assert value("orfeas_job_failures_total", {"code": "internal", "fault": "server"}) == 1
+    assert value("orfeas_job_failures_total", {"code": "empty_foreground", "fault": "request"}) == 1
+    assert value("orfeas_jobs_total", {"outcome": "failed", "stage": "shape", "quality": "standard"}) == 2
+
+
 @pytest.fixture
 def photo_bytes(tmp_path) -> bytes:
     from tests.web.conftest import write_photo

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from orfeas.errors import BadPicture, BadRequest
 from orfeas.telemetry.observer import Observer
 
 if TYPE_CHECKING:
+    from orfeas.errors import OrfeasError
     from orfeas.request import GenerationRequest
     from orfeas.studio import Progress
     from orfeas.web.jobs import Job
@@ -47,7 +49,12 @@ class Metrics(Observer):
             ("outcome", "stage", "quality"),
             **to,
         )
-        self._failures = Counter("orfeas_job_failures", "jobs that failed, by the code of their error", ("code",), **to)
+        self._failures = Counter(
+            "orfeas_job_failures",
+            "jobs that failed, by the code of their error, and whether the request was at fault or the server",
+            ("code", "fault"),
+            **to,
+        )
         self._stages = Histogram(
             "orfeas_stage_seconds",
             "seconds of each finished stage",
@@ -88,8 +95,8 @@ class Metrics(Observer):
             self._leave_stage(job, run)
             run.stage, run.since = progress.stage, run.moved
 
-    def job_ended(self, job: Job) -> None:
-        super().job_ended(job)
+    def job_ended(self, job: Job, error: OrfeasError | None = None) -> None:
+        super().job_ended(job, error)
         run = self._runs.pop(job.token, None)
         if run is None:
             return
@@ -99,7 +106,8 @@ class Metrics(Observer):
             self._leave_stage(job, run)
             self._seconds.labels(quality).observe(run.moved - run.began)
         elif job.state == "failed":
-            self._failures.labels(job.code).inc()
+            fault = "request" if isinstance(error, (BadPicture, BadRequest)) else "server"
+            self._failures.labels(job.code, fault).inc()
         self._jobs.labels(job.state, run.stage, quality).inc()
 
     def refused(self, reason: str) -> None:

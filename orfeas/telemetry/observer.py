@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from orfeas.telemetry.logs import log, short
 
 if TYPE_CHECKING:
+    from orfeas.errors import OrfeasError
     from orfeas.request import GenerationRequest
     from orfeas.studio import Progress
     from orfeas.web.jobs import Job
@@ -25,7 +26,8 @@ class Observer:
     def job_progressed(self, job: Job, progress: Progress) -> None:
         """``progress`` is new; called at each step of the job."""
 
-    def job_ended(self, job: Job) -> None:
+    def job_ended(self, job: Job, error: OrfeasError | None = None) -> None:
+        """``job`` has its last state; ``error``: what ended it, where something did."""
         if not job.ran:
             self.refused(job.code)
             return

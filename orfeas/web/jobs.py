@@ -346,7 +346,7 @@ class Jobs:
                 self._store(job)
             except (OrfeasError, OSError, sqlite3.Error) as trouble:  # the result is there: nobody need hear of this
                 log.warning("job_not_entered", error=str(trouble))
-        self.observer.job_ended(job)
+        self.observer.job_ended(job, error)
         job.future.set_result(job)
 
     def _forget(self, ran: bool, kept: int) -> None:

@@ -133,3 +133,18 @@ def file_data(path: str) -> dict:
 def endpoint_index(http: httpx.Client, name: str = "generate") -> int:
     """Gradio's number of a named endpoint, for the queue's own protocol."""
     return next(d["id"] for d in http.get("/config").json()["dependencies"] if d["api_name"] == name)
+
+
+@pytest.fixture(scope="session")
+def observed(tmp_path_factory):
+    """The program as in production, after some work of each kind."""
+    from tests.web.program import Observed
+
+    folder = tmp_path_factory.mktemp("observed")
+    program = Observed(folder)
+    try:
+        wait_until(program.answers, "the app answers", 90)
+        program.work(folder)
+        yield program
+    finally:
+        program.end()
