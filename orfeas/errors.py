@@ -15,6 +15,8 @@ id and the user gets a general sentence that names the id.
 
 from __future__ import annotations
 
+DISK_FULL = "The disk of this server is full: try again later, or tell whoever runs it."
+
 
 class OrfeasError(Exception):
     """A sentence for the user, and ``code``, a stable word for programs."""

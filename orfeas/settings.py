@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,8 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orfeas.errors import BadRequest
+
+PUBLIC_LIMITS: Mapping[str, float] = {"jobs_per_session": 10, "jobs_per_address": 20, "requests_per_minute": 120}
 
 
 def default_data_dir() -> Path:
@@ -76,6 +79,20 @@ class Settings(BaseSettings):
         description="addresses and networks whose X-Forwarded headers are believed, with commas; * for all",
     )
     queue_size: int = Field(20, ge=1, le=1000, description="how many jobs may wait; one more is refused with 503")
+    jobs_per_session: int | None = Field(
+        None, ge=0, description="jobs that one session may have running or waiting; 0: no limit"
+    )
+    jobs_per_address: int | None = Field(
+        None, ge=0, description="jobs that one address may have running or waiting; 0: no limit"
+    )
+    requests_per_minute: float | None = Field(
+        None,
+        ge=0,
+        description="uploads and calls a minute of one address, half of them at once; 0: no limit",
+    )
+    stall_seconds: float = Field(
+        600.0, ge=0, description="a job that runs and makes no progress for so long is given up; 0: never"
+    )
     drain_seconds: float = Field(
         110.0, ge=0, le=3600, description="how long a stop waits for the running job before it is ended"
     )
@@ -97,6 +114,18 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("sentry_dsn", "orfeas_sentry_dsn"),
         description="where bugs are reported, SENTRY_DSN too; needs pip install sentry-sdk; empty for nowhere",
     )
+
+    @property
+    def is_public(self) -> bool:
+        """Whether others than the user of this machine can reach the app."""
+        return bool(self.public_url) or self.host not in ("127.0.0.1", "::1", "localhost")
+
+    def limit(self, name: str) -> float:
+        """``jobs_per_session``, ``jobs_per_address`` or ``requests_per_minute`` as they hold here; 0: no limit."""
+        given = getattr(self, name)
+        if given is not None:
+            return given
+        return PUBLIC_LIMITS[name] if self.is_public else 0
 
     @field_validator("public_url")
     @classmethod

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orfeas import __version__
 from orfeas.errors import BadPicture, OutOfMemory
-from orfeas.lane import Lane
+from orfeas.lane import Lane, Ticket
 from orfeas.library import Library, Retention
 from orfeas.recipe import LATENT, KeptLatent, hash_cutout, write_recipe
 from orfeas.request import BASE_SHARE, QUALITIES, GenerationRequest, Quality
@@ -39,6 +40,7 @@ STAGE_SHARES: Mapping[str, Mapping[str, float]] = {
     },
 }  # fmt: skip
 STAGES = tuple(STAGE_SHARES["sketch"])
+MOST_GIVEN_UP = 3  # threads that hang cost memory, and perhaps a core each
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,20 @@ class Studio:
     party's in its turn.
 
     qualities: what each quality's name means to the engine; as `QUALITIES` has it by default.
+    remake: makes another such engine, where one can take the place of one that no longer answers.
     """
 
     def __init__(
-        self, settings: Settings, engine: Engine, library: Library, qualities: Mapping[str, Quality] | None = None
+        self,
+        settings: Settings,
+        engine: Engine,
+        library: Library,
+        qualities: Mapping[str, Quality] | None = None,
+        remake: Callable[[], Engine] | None = None,
     ):
+        self._remake = remake
+        self._given_up = 0
+        self._tickets: dict[str, Ticket] = {}  # of the jobs that have an owner
         self.settings = settings
         self.engine = engine
         self.library = library
@@ -131,6 +142,8 @@ class Studio:
         Raises `OrfeasError` for whatever the user can mend.
         """
         ticket = self._lane.enter(party)
+        if owner:
+            self._tickets[owner] = ticket
         try:
             while ahead := self._lane.wait(ticket, seconds=0.5):
                 jobs = "one job" if ahead == 1 else f"{ahead} jobs"
@@ -146,6 +159,25 @@ class Studio:
             raise
         finally:
             self._lane.leave(ticket)
+            self._tickets.pop(owner, None)
+
+    def give_up(self, owner: str) -> bool:
+        """Free the lane of a job whose thread does not come back, and use a new engine from now on.
+
+        A thread cannot be ended: it is left alone with the engine that it hangs in, and counted. False where no other
+        engine can take that one's place here, or `MOST_GIVEN_UP` have been left already: then only a new process helps,
+        and the lane stays taken.
+        """
+        self._given_up += 1
+        if self._remake is None or self._given_up > MOST_GIVEN_UP:
+            return False
+        engine = self._remake()
+        # not under the old lock: the thread may hang while it loads the engine
+        self._load_lock, self._loaded, self.engine = threading.Lock(), False, engine
+        threading.Thread(target=self._load_or_log, name="load", daemon=True).start()
+        if ticket := self._tickets.pop(owner, None):
+            self._lane.leave(ticket)
+        return True
 
     def cut(self, picture: Path | bytes, background: str = "auto", taps=()) -> Cutout:
         """The cutout that a job with these options would use; for showing it before the job. Takes no lane."""
@@ -173,6 +205,12 @@ class Studio:
         """Whether the engine is ready to work."""
         return self._loaded
 
+    def _load_or_log(self) -> None:
+        try:
+            self.load()
+        except Exception as error:  # the next job tries again, and is told
+            log.error("engine_not_loaded", error=str(error))
+
     def health(self) -> dict[str, Any]:
         """Plain facts, at once, also while a job runs."""
         waiting = len(self._lane)
@@ -189,6 +227,7 @@ class Studio:
             },
             "busy": waiting > 0,
             "queue": max(0, waiting - self._lane.slots),
+            "given_up": self._given_up,
             "jobs": {"finished": self._counts["finished"], "failed": self._counts["failed"]},
         }
 
@@ -313,7 +352,11 @@ class Studio:
             )
         folder = self.library.results / result_id
         log.info("made", result=short(result_id), seconds=facts["seconds"]["total"])
-        yield Progress("files", 1.0, "Done")
+        try:
+            yield Progress("files", 1.0, "Done")
+        except GeneratorExit:  # stopped between the last step and the result: nothing is kept of it
+            self.library.remove(result_id)
+            raise
         files = {key: folder / name for key, name in names.items()}
         yield Result(result_id, folder, request.name, files, request, report.to_dict(), facts, notes)
 
@@ -350,7 +393,10 @@ def build_studio(settings: Settings) -> Studio:
     from orfeas.engines.choose import choose_engine
 
     retention = Retention(settings.keep_days, settings.keep_gb)
-    return Studio(settings, choose_engine(settings), Library(settings.data_dir, retention))
+    engine = choose_engine(settings)
+    # a GPU's memory and its driver's state belong to the process: there a new engine is no way out
+    remake = functools.partial(choose_engine, settings) if engine.device == "cpu" else None
+    return Studio(settings, engine, Library(settings.data_dir, retention), remake=remake)
 
 
 def generate(picture: Path | str | bytes, *, folder: Path | str | None = None, **options) -> Result:

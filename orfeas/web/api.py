@@ -23,7 +23,7 @@ from orfeas.request import (
     TEXTURES,
 )
 from orfeas.telemetry import report_bug
-from orfeas.web.handlers import ask, finish, start, to_cache
+from orfeas.web.handlers import ask, finish, in_cache, start, to_cache
 from orfeas.web.inputs import Amount, Choice, Picture, default_of, refusal
 
 if TYPE_CHECKING:
@@ -72,7 +72,10 @@ def add_api(jobs: Jobs, cutter: Cutter) -> None:
             raise
         if result is None:
             raise refusal(job.error)
-        return to_cache(result.files["model"]), result_report(result)
+        try:
+            return to_cache(result.files["model"]), result_report(result)
+        except OrfeasError as error:
+            raise refusal(error) from None
 
     async def cutout(picture, background):
         try:
@@ -168,9 +171,8 @@ def docstring(promise: str, parameters: Mapping[str, str], returns: Mapping[str,
 
 
 def _png(cutout: Cutout) -> str:
-    from gradio.processing_utils import save_bytes_to_cache
-    from gradio.utils import get_upload_folder
-
     from orfeas.picture import encode_png
 
-    return save_bytes_to_cache(encode_png(cutout.rgba), "cutout.png", get_upload_folder())
+    with in_cache("cutout.png") as path:
+        path.write_bytes(encode_png(cutout.rgba))
+    return str(path)

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
-from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
-from orfeas.errors import BadRequest, OrfeasError
+from orfeas.errors import DISK_FULL, BadRequest, OrfeasError
 from orfeas.recipe import read_recipe
 from orfeas.request import GenerationRequest, Tap
 from orfeas.telemetry import Observer, report_bug
 from orfeas.web import panels
 from orfeas.web.access import follow
 from orfeas.web.bench import Bench
+from orfeas.web.callers import Caller
 from orfeas.web.inputs import refusal
 
 if TYPE_CHECKING:
@@ -107,9 +114,15 @@ class Handlers:
         self, picture: str | None, background: str, corrections: Corrections, mode: str, event: gr.SelectData
     ):
         before = corrections.of(picture)
+        try:
+            x, y = (float(at) for at in event.index)
+            if not (math.isfinite(x) and math.isfinite(y)):
+                raise ValueError
+        except (AttributeError, TypeError, ValueError):  # not the page's: a tap has a place
+            raise refusal("A tap has a place: its index is two numbers of pixels.") from None
         if before is not corrections:  # what was tapped is the picture before: show this one's cutout
             return await self._show(picture, background, before)
-        return await self._show(picture, background, before.tapped(event.index, mode == "include"), before)
+        return await self._show(picture, background, before.tapped((x, y), mode == "include"), before)
 
     async def _show(
         self, picture: str | None, background: str, corrections: Corrections, before: Corrections | None = None
@@ -188,7 +201,10 @@ class Handlers:
         """Updates of the viewer and the result's card."""
         if result is None:
             return gr.skip(), gr.skip()
-        preview = to_cache(result.files["preview"]) if draws != "no" else gr.skip()
+        try:
+            preview = to_cache(result.files["preview"]) if draws != "no" else gr.skip()
+        except OrfeasError as error:
+            raise refusal(error) from None
         return preview, panels.result_card(result, self.jobs.studio.settings.public_url)
 
     def leave(self, request: gr.Request) -> None:
@@ -205,7 +221,9 @@ def start(
     """
     follow()
     try:
-        return jobs.start(asked, token, request.session_hash, outlives_page=bool(token), latent=latent)
+        return jobs.start(
+            asked, token, request.session_hash, outlives_page=bool(token), latent=latent, caller=Caller.of(request)
+        )
     except OrfeasError as error:
         raise refusal(error) from None
 
@@ -216,8 +234,27 @@ def ask(picture: str | None, options: dict[str, Any]) -> GenerationRequest:
 
 
 def to_cache(file: Path) -> str:
-    """A copy of ``file`` where Gradio serves files from, in a folder whose name cannot be guessed."""
-    return save_file_to_cache(file, get_upload_folder())
+    """``file`` where Gradio serves files from, in a folder whose name cannot be guessed. Raises as `in_cache` does."""
+    with in_cache(file.name) as path:
+        try:
+            os.link(file, path)
+        except OSError:  # another disk, or one that has no links
+            shutil.copyfile(file, path)
+    return str(path)
+
+
+@contextlib.contextmanager
+def in_cache(name: str) -> Iterator[Path]:
+    """A path to write a file to that Gradio will serve. Raises `OrfeasError` (disk_full) and leaves no half of one."""
+    path = Path(get_upload_folder()) / secrets.token_hex(32) / name
+    try:
+        path.parent.mkdir(parents=True)
+        yield path
+    except BaseException as error:
+        shutil.rmtree(path.parent, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OrfeasError(DISK_FULL, "disk_full") from error
+        raise
 
 
 def draw_cutout(picture: np.ndarray, alpha: np.ndarray, taps: tuple[Tap, ...]) -> np.ndarray:

@@ -33,6 +33,7 @@ class Picture(gr.Image, metaclass=_WritesNoStub):
     """
 
     is_template = True  # the browser draws a plain Image
+    takes_uploads = True  # `orfeas.web.calls` hands on nothing else
 
     meaning = ""
 
@@ -58,6 +59,7 @@ class MeshFile(gr.File, metaclass=_WritesNoStub):
     """
 
     is_template = True
+    takes_uploads = True
     meaning = ""
 
     @functools.wraps(gr.File.__init__)  # Gradio reads the signature

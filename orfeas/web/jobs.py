@@ -22,6 +22,7 @@ from orfeas.index import StoredJob
 from orfeas.result import load_result
 from orfeas.telemetry import Observer, log, report_bug
 from orfeas.telemetry.logs import carrying_ids, short
+from orfeas.web.callers import Allowance, Caller
 from orfeas.web.eta import History
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 KEPT_JOBS = 500  # finished jobs that can still be asked for; their files are the library's business
 KEPT_REFUSALS = 100  # jobs that never ran: they cost their sender nothing, and must not push out those that did
 RELOAD_GRACE_SECONDS = 15.0  # how long a job goes on after its page has gone, in case the page was only reloaded
+RESTARTING = "This server is about to restart: try again in a minute."
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
@@ -45,6 +47,7 @@ class Job:
 
     token: str
     session: str = ""
+    caller: Caller = field(default_factory=Caller)
     name: str = ""
     options: dict[str, Any] = field(default_factory=dict)  # as asked, and the engine's name
     created: float = 0.0  # seconds since 1970, by the library's clock
@@ -59,6 +62,7 @@ class Job:
     started: float = field(default_factory=time.monotonic)
     asked_for: float = -math.inf  # when a page last asked how it goes
     in_stage_since: float = field(default_factory=time.monotonic)
+    moved: float = field(default_factory=time.monotonic)  # when it was last heard of
     ended: float | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     future: Future = field(default_factory=Future)  # done when the job is; its value is the job
@@ -87,9 +91,12 @@ class Job:
 class Jobs:
     """Starts jobs, at most ``limit`` of them waiting; holds the last `KEPT_JOBS` and `KEPT_REFUSALS` in memory."""
 
-    def __init__(self, studio: Studio, limit: int, observer: Observer | None = None):
+    def __init__(
+        self, studio: Studio, limit: int, observer: Observer | None = None, allowance: Allowance | None = None
+    ):
         self.studio = studio
         self.limit = limit
+        self.allowance = allowance or Allowance()
         self.observer = observer or Observer()
         self.draining = False
         self.history = History()
@@ -103,14 +110,17 @@ class Jobs:
         session: str = "",
         outlives_page: bool = False,
         latent: KeptLatent | None = None,
+        caller: Caller | None = None,
     ) -> Job:
         """Run ``request`` in a thread, from ``latent`` where it fits.
 
-        Raises `OrfeasError` when the queue is full, or the server stops or has no room.
+        Raises `OrfeasError` when the queue is full, the caller has too many jobs, or the server stops or has no room.
 
         token: the page's name for the job, 32 hexadecimal digits; anything else is replaced by a new one.
+        caller: who is counted for it and takes turns with others; by default the session.
         """
         job = self._add(token, session, outlives_page)
+        job.caller = caller or Caller(session)
         job.name, job.options = request.name, {**request.options(), "engine": self.studio.engine.name}
         try:
             self._admit(job)
@@ -180,6 +190,26 @@ class Jobs:
             if not job.is_over:
                 job.stop.set()
                 job.state = "stopping"
+
+    def give_up(self, job: Job, seconds: float) -> bool:
+        """End a job that has not moved for ``seconds``, and free the lane; False if that takes a new process.
+
+        Then no more jobs are taken, and those that wait end as well.
+        """
+        sentence = f"The engine made no progress for {seconds:g} s, and the job was given up: try again."
+        self._abandon(job, OrfeasError(sentence, "stalled"))
+        if self.studio.give_up(job.token):
+            return True
+        self.draining = True
+        for other in self.active():
+            if other.progress is None or other.progress.stage == "waiting":
+                self._abandon(other, OrfeasError(RESTARTING, "draining"))
+        return False
+
+    def _abandon(self, job: Job, error: OrfeasError) -> None:
+        with self._lock:
+            job.stop.set()
+        self._end(job, "failed", error)
 
     def active(self) -> list[Job]:
         with self._lock:
@@ -283,9 +313,10 @@ class Jobs:
 
     def _admit(self, job: Job) -> None:
         if self.draining:
-            raise OrfeasError("This server is about to restart: try again in a minute.", "draining")
+            raise OrfeasError(RESTARTING, "draining")
         if len(self.active()) > self.limit + self.studio.slots:  # the job itself is among them
             raise OrfeasError(self.full_sentence, "queue_full")
+        self.allowance.check(job.caller, [other.caller for other in self.active() if other is not job])
 
     def _thread(self, job: Job, request: GenerationRequest, latent: KeptLatent | None) -> None:
         work = carrying_ids(self._work, job=short(job.token))
@@ -303,7 +334,9 @@ class Jobs:
         try:
             self.observer.job_started(job, request)
             # closed, which frees the lane, before anyone hears that the job is over
-            with contextlib.closing(self.studio.run(request, latent, owner=job.token)) as events:
+            with contextlib.closing(
+                self.studio.run(request, latent, owner=job.token, party=job.caller.party)
+            ) as events:
                 self._follow(job, events)
             self.history.add(job.options.get("quality", ""), getattr(job.result, "facts", {}))
             state = "done"
@@ -320,6 +353,8 @@ class Jobs:
         for event in events:
             if hasattr(event, "fraction"):
                 self._note(job, event)
+            elif job.is_over:  # given up: it came back too late
+                self.studio.library.remove(event.id)
             else:
                 job.result = event
             if job.stop.is_set() and not job.result:
@@ -329,13 +364,15 @@ class Jobs:
         with self._lock:
             if job.progress is None or job.progress.stage != progress.stage:
                 job.in_stage_since = time.monotonic()
-            job.progress = progress
+            job.progress, job.moved = progress, time.monotonic()
             if not job.stop.is_set():
                 job.state = "waiting" if progress.stage == "waiting" else "running"
         self.observer.job_progressed(job, progress)
 
     def _end(self, job: Job, state: str, error: OrfeasError | None = None) -> None:
         with self._lock:
+            if job.is_over:  # it was given up, and its thread came back after all
+                return
             if error:  # before the state: a poll takes no lock, and whoever reads "failed" must find the sentence
                 job.error, job.code = str(error), error.code
             job.state, job.ended = state, time.monotonic()

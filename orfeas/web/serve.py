@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
     from orfeas.studio import Studio
     from orfeas.web.bench import Bench
     from orfeas.web.housekeeper import Housekeeper
+    from orfeas.web.slow import Sweeper
+    from orfeas.web.watchdog import Watchdog
 
+LOST_STATUS = 3
 FETCH_SECONDS = 2.0  # after the last job, for its caller to fetch the file
 
 
@@ -34,7 +39,7 @@ class Server:
     jobs: Jobs
     url: str
     benches: tuple[Bench, ...] = ()
-    housekeeper: Housekeeper | None = None
+    keepers: tuple[Housekeeper | Sweeper | Watchdog, ...] = ()
 
     def close(self, drain_seconds: float = 0.0) -> bool:
         """Refuse new jobs, wait for those there are, then stop; True if none had to be stopped."""
@@ -44,21 +49,30 @@ class Server:
             time.sleep(FETCH_SECONDS)
         for bench in self.benches:
             bench.close()
-        if self.housekeeper:
-            self.housekeeper.close()
+        for keeper in self.keepers:
+            keeper.close()
         self.demo.close(verbose=False)
         return finished
 
 
-def start(studio: Studio, settings: Settings, port: int | None = None) -> Server:
-    """Serve the page and the API; returns once they answer. ``port``: instead of the settings' one."""
+def start(
+    studio: Studio, settings: Settings, port: int | None = None, on_lost: Callable[[], None] = lambda: None
+) -> Server:
+    """Serve the page and the API; returns once they answer.
+
+    port: instead of the settings' one. on_lost: called when only a new process can do more jobs.
+    """
     prepare_gradio(settings)
+    from fastapi.exceptions import RequestValidationError
+    from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
 
     from orfeas.picture import MAX_BYTES
     from orfeas.telemetry.metrics import Metrics
     from orfeas.web.access import Access
     from orfeas.web.bench import Bench
+    from orfeas.web.callers import Allowance, Turnstile
+    from orfeas.web.calls import Calls, explain_status, explain_validation
     from orfeas.web.handlers import Cutter
     from orfeas.web.housekeeper import Housekeeper
     from orfeas.web.limits import Gate
@@ -67,11 +81,15 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
     from orfeas.web.readiness import Readiness
     from orfeas.web.routes import build_routes
     from orfeas.web.scrape import build_scrape
+    from orfeas.web.slow import Patience, Sweeper
     from orfeas.web.theme import build_theme
     from orfeas.web.ui import build_app, page_head
+    from orfeas.web.uploads import Uploads
+    from orfeas.web.watchdog import Watchdog
 
     metrics = Metrics()
-    jobs = Jobs(studio, settings.queue_size, metrics)
+    allowance = Allowance(int(settings.limit("jobs_per_session")), int(settings.limit("jobs_per_address")))
+    jobs = Jobs(studio, settings.queue_size, metrics, allowance)
     jobs.history.read(studio.library, studio.engine)
     cutter, meshes = Cutter(studio, jobs.limit, metrics), MeshBench(jobs.limit, metrics)
     converter = Bench("files", 1, max(32, jobs.limit), metrics)  # light, and asked for by people who wait
@@ -104,8 +122,13 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
                 Middleware(Proxies, trusted=settings.trusted_proxies),
                 Middleware(Access, observer=metrics, routes=routes),
                 Middleware(Gate, jobs=jobs, benches=benches, observer=metrics),
+                Middleware(Turnstile, per_minute=settings.limit("requests_per_minute"), observer=metrics),
+                Middleware(Patience),
                 Middleware(Here, demo=demo),
+                Middleware(Uploads, demo=demo),
+                Middleware(Calls, demo=demo),
             ],
+            "exception_handlers": {RequestValidationError: explain_validation, HTTPException: explain_status},
             "docs_url": None,
             "redoc_url": None,
             "openapi_url": None,
@@ -113,12 +136,21 @@ def start(studio: Studio, settings: Settings, port: int | None = None) -> Server
     )
     adopt_loggers()
     readiness.load()
-    return Server(demo, jobs, url, (cutter, meshes, converter), Housekeeper(studio.library))
+    watchdog = Watchdog(jobs, settings.stall_seconds, on_lost)
+    keepers = (Housekeeper(studio.library), Sweeper(demo.server), watchdog)
+    return Server(demo, jobs, url, (cutter, meshes, converter), keepers)
 
 
 def serve(studio: Studio, settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; the running job may finish. A second signal stops at once. Returns 0 or 1."""
-    stopping, twice = threading.Event(), threading.Event()
+    """Serve until SIGTERM or SIGINT; the running job may finish. A second signal stops at once. Returns 0 or 1.
+
+    Where the engine hangs and only a new process helps, the exit status is `LOST_STATUS`: a supervisor starts it again.
+    """
+    stopping, twice, lost = threading.Event(), threading.Event(), threading.Event()
+
+    def on_lost():
+        lost.set()
+        stopping.set()
 
     def on_signal(number, frame):
         if stopping.is_set():
@@ -132,11 +164,13 @@ def serve(studio: Studio, settings: Settings) -> int:
     studio.library.open()
     for job in studio.library.clean():
         log.warning("job_lost", job=short(job.token), kept="nothing")
-    server = start(studio, settings)
+    server = start(studio, settings, on_lost=on_lost)
     log.info("serving", url=settings.public_url or server.url, engine=studio.engine.title, reason=studio.engine.reason)
     stopping.wait()
     log.info("draining", jobs=len(server.jobs.active()), seconds=settings.drain_seconds)
     finished = server.close(settings.drain_seconds)
+    if lost.is_set():
+        os._exit(LOST_STATUS)  # not by a return: the interpreter's end may wait for the engine that hangs
     studio.close()
     return 0 if finished else 1
 
@@ -164,4 +198,11 @@ def prepare_gradio(settings: Settings) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["FORWARDED_ALLOW_IPS"] = ""  # uvicorn believes no proxy: `orfeas.web.proxies` decides that
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("GRADIO_TEMP_DIR", str(settings.data_dir.expanduser().absolute() / "gradio"))
+    data_dir = settings.data_dir.expanduser().absolute()
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(data_dir / "gradio"))
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:  # a read-only system: Gradio asks for this folder whenever it hands out a file
+        folder = data_dir / "tmp"
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.tempdir = str(folder)

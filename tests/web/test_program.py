@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -15,17 +16,24 @@ from tests.web.conftest import file_data, free_port, upload, wait_until
 
 
 class Program:
-    """``python app.py`` with the sketch engine, and plain HTTP to it."""
+    """``python app.py`` with the sketch engine, and plain HTTP to it.
 
-    def __init__(self, folder: Path):
+    command: what runs it, in place of Python itself.
+    """
+
+    def __init__(self, folder: Path, command: Sequence[str] = (), **variables: str):
         port = free_port()
         self.log = folder / "log.txt"
+        inherited = {name: value for name, value in os.environ.items() if name != "GRADIO_TEMP_DIR"}
         environment = {
-            **os.environ, "ORFEAS_DATA_DIR": str(folder / "data"), "ORFEAS_ENGINE": "sketch", "ORFEAS_PORT": str(port),
+            **inherited, "ORFEAS_DATA_DIR": str(folder / "data"), "ORFEAS_ENGINE": "sketch", "ORFEAS_PORT": str(port),
+            **variables,
         }  # fmt: skip
         app = Path(__file__).parents[2] / "app.py"
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([sys.executable, str(app)], env=environment, cwd=folder, stderr=log)
+            self.process = subprocess.Popen(
+                [*command, sys.executable, str(app)], env=environment, cwd=folder, stderr=log
+            )
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
 
     def health(self) -> dict | None:

@@ -1,0 +1,267 @@
+"""What Gradio is handed: calls of endpoints that there are, with as many values as they take, and uploads as files.
+
+Gradio 6.31 answers 500 to an endpoint's wrong name or number and to unknown arguments, an empty error to values of the
+wrong kind, and opens or fetches whatever path or address a file is said to have. Whoever sends such a thing gets one
+sentence instead, and what Gradio cannot explain has one as well.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+from starlette.responses import JSONResponse
+
+from orfeas.errors import DISK_FULL
+from orfeas.telemetry import log, report_bug
+
+if TYPE_CHECKING:
+    import gradio as gr
+    from gradio.block_function import BlockFunction
+    from starlette.requests import Request
+
+# Gradio's routes for parts that this page has not got: reloading, streams, deep links, code written by a model, and
+# a route that hands the cookie of a login, which no script should see, to scripts.
+_CLOSED = re.compile(
+    r"/custom_component/|(/gradio_api)?/(custom_component/|component_server|deep_link|dev/|process_recording|profiling"
+    r"|run-history|runs|stream/|token|undo-vibe|vibe)"
+)
+_CALL = re.compile(r"/gradio_api/(?:(?P<door>queue)/join|(?P<named>call/v2|call|run|api)/(?P<name>[^/]+))/?")
+_EVENTS = re.compile(r"/gradio_api/(queue/data|call/.+)")
+_DOCUMENT = "see /gradio_api/info for what each endpoint takes."
+_SENTENCES = {404: "There is no such page.", 405: "This address does not take that method."}
+NOT_UNDERSTOOD = f"This request could not be understood: reload the page, or {_DOCUMENT}"
+_UNEXPLAINED = re.compile(rb'"error": ?null')
+_EXPLAINED = b'"error": ' + json.dumps(NOT_UNDERSTOOD).encode()
+_INTEGER = TypeAdapter(int)
+
+
+class Refused(Exception):
+    """An answer: a status of HTTP and a sentence."""
+
+    def __init__(self, status: int, sentence: str):
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
+
+
+class Calls:
+    """ASGI middleware before Gradio's application: 4xx and a sentence for what Gradio has no good answer to."""
+
+    def __init__(self, app: Any, demo: gr.Blocks):
+        self.app = app
+        self.demo = demo
+        self._endpoints: dict[str, Any] = {}
+
+    @property
+    def endpoints(self) -> Mapping[str, Any]:
+        """What Gradio documents of each named endpoint, by "/name"."""
+        self._endpoints = self._endpoints or self.demo.get_api_info()["named_endpoints"]
+        return self._endpoints
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        answer = _Answer(send, explains=bool(_EVENTS.fullmatch(path)))
+        try:
+            if _CLOSED.match(path):
+                raise Refused(404, "There is no such page.")
+            call = _CALL.fullmatch(path) if scope["method"] == "POST" else None
+            if call:
+                scope, receive = await self._judge(call, scope, receive)
+            await self.app(scope, receive, answer.send)
+        except Refused as refused:
+            await _say(refused.status, refused.sentence)(scope, receive, send)
+        except Exception as bug:
+            if answer.began:
+                raise
+            if getattr(bug, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                log.error("disk_full", path=path)
+                return await _say(503, DISK_FULL)(scope, receive, send)
+            await _say(500, report_bug(bug))(scope, receive, send)
+        return None
+
+    async def _judge(self, call: re.Match, scope, receive):
+        """The scope and what is received, its files replaced. Raises `Refused`."""
+        document = _parse(await _read(receive))
+        if call["named"] == "call/v2":
+            if f"/{call['name']}" not in self.endpoints:
+                raise self._unknown(call["name"])
+            self._judge_named(self._find(call["name"]), document)
+        else:
+            self._judge_listed(call, document)
+        body = json.dumps(document).encode()
+        fields = [field for field in scope["headers"] if field[0] not in (b"content-length", b"transfer-encoding")]
+        return {**scope, "headers": [*fields, (b"content-length", str(len(body)).encode())]}, _replay(body, receive)
+
+    def _judge_named(self, function: BlockFunction, document: dict[str, Any]) -> None:
+        parameters = self.endpoints[f"/{function.api_name}"]["parameters"]
+        names = [parameter["parameter_name"] for parameter in parameters]
+        for name in document:
+            if name not in names:
+                takes = f"takes {', '.join(names)}" if names else "takes nothing"
+                raise Refused(422, f"/{function.api_name} has no argument {name[:40]!r}: it {takes}.")
+        for parameter in parameters:
+            if not parameter["parameter_has_default"] and parameter["parameter_name"] not in document:
+                raise Refused(422, f"/{function.api_name} needs {parameter['parameter_name']}: {_DOCUMENT}")
+        components = dict(zip(names, _seen(function), strict=True))
+        for name, value in document.items():
+            document[name] = self._hand_on(components[name], value)
+
+    def _judge_listed(self, call: re.Match, document: dict[str, Any]) -> None:
+        number, data = document.get("fn_index"), document.get("data")
+        if call["door"] and number is None:
+            raise Refused(422, f"This request names no endpoint: {_DOCUMENT}")
+        function = self._find(call["name"]) if number is None else self._find_number(number)
+        if document.get("batched"):
+            raise Refused(422, "Batches are not taken: send one request each.")
+        if function is None or not isinstance(data, list):
+            return  # FastAPI says what is wrong with it
+        components = function.inputs
+        if call["named"] == "call" and len(data) == len(_seen(function)):
+            components = _seen(function)
+        if len(data) != len(components) and not function.cancels:
+            name = f"/{function.api_name}" if function.api_name else f"Endpoint {function._id}"
+            raise Refused(422, f"{name} takes {len(components)} values, not {len(data)}: {_DOCUMENT}")
+        document["data"] = [self._hand_on(component, value) for component, value in zip(components, data, strict=False)]
+
+    def _find(self, name: str) -> BlockFunction:
+        for function in self.demo.fns.values():
+            if function.api_name == name:
+                return function
+        raise self._unknown(name)
+
+    def _unknown(self, name: str) -> Refused:
+        return Refused(404, f"There is no endpoint /{name[:40]}: there are {', '.join(self.endpoints)}.")
+
+    def _find_number(self, number: Any) -> BlockFunction | None:
+        try:
+            found = self.demo.fns.get(_INTEGER.validate_python(number))
+        except ValidationError:
+            return None
+        if found is None:
+            raise Refused(404, f"There is no endpoint {str(number)[:20]}: {_DOCUMENT}")
+        return found
+
+    def _hand_on(self, component: Any, value: Any) -> Any:
+        """``value`` as the component is given it: of a file nothing but its path, and only where it was uploaded."""
+        if getattr(component, "takes_uploads", False) and value is not None:
+            path = value.get("path") if isinstance(value, Mapping) else None
+            return {"path": path, **_META} if _is_below(path, component.GRADIO_CACHE) else {"path": None}
+        return value
+
+
+_META = {"meta": {"_type": "gradio.FileData"}}
+
+
+class _Answer:
+    """What Gradio answers, on its way to the caller: the errors that it does not explain get a sentence."""
+
+    def __init__(self, send, explains: bool):
+        self._send = send
+        self._explains = explains
+        self._failure: dict[str, Any] | None = None
+        self._body = b""
+        self.began = False
+
+    async def send(self, message):
+        if message["type"] == "http.response.start" and message["status"] == 500:
+            self._failure = message
+        elif self._failure is not None:
+            self._body += message.get("body", b"")
+            if not message.get("more_body"):
+                await self._explain()
+        else:
+            self.began = True
+            if self._explains and b'"error"' in message.get("body", b""):
+                message = {**message, "body": _UNEXPLAINED.sub(_EXPLAINED, message["body"])}
+            await self._send(message)
+
+    async def _explain(self) -> None:
+        """Gradio's 500 is an endpoint's own sentence, or a value that its component could not take."""
+        try:
+            sentence = json.loads(self._body).get("error") or NOT_UNDERSTOOD
+        except (ValueError, AttributeError):
+            log.error("unexplained", body=self._body[:200].decode(errors="replace"))
+            sentence = NOT_UNDERSTOOD
+        self.began = True
+        await _say(422, sentence)({"type": "http"}, None, self._send)
+
+
+async def explain_validation(request: Request, error: Any) -> JSONResponse:
+    """FastAPI's handler for bodies and parameters that do not fit: what is wrong with the first, in one sentence."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")[:80]
+    if first["type"] == "json_invalid":
+        return _say(422, "The request is not JSON.")
+    return _say(422, f"The request's {where or 'body'} does not fit: {first['msg'][:120].lower()}.")
+
+
+async def explain_status(request: Request, error: Any) -> JSONResponse:
+    """Starlette's handler for what it or Gradio refuses: with a sentence where there was but the status's name."""
+    sentence = _SENTENCES.get(error.status_code) if error.detail == HTTPStatus(error.status_code).phrase else None
+    if sentence is None:
+        return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
+    return JSONResponse({"detail": sentence, "error": sentence}, error.status_code, headers=error.headers)
+
+
+def _say(status: int, sentence: str) -> JSONResponse:
+    # a list where gradio_client looks through it for one
+    detail = [{"loc": [], "msg": sentence, "type": "refused"}] if status == 422 else sentence
+    return JSONResponse({"detail": detail, "error": sentence}, status)
+
+
+async def _read(receive) -> bytes:
+    """The request's whole body; `orfeas.web.limits.Gate` bounds it."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refused(400, "The request broke off.")
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
+
+
+def _replay(body: bytes, receive):
+    given = False
+
+    async def replay():
+        nonlocal given
+        if given:
+            return await receive()  # that the caller has gone
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except RecursionError:
+        raise Refused(400, "The request is nested too deeply.") from None
+    except ValueError:  # not JSON, not Unicode, or a number of more digits than Python reads
+        raise Refused(422, "The request is not JSON.") from None
+    if not isinstance(document, dict):
+        raise Refused(422, "The request is not a JSON object.")
+    return document
+
+
+def _seen(function: BlockFunction) -> list[Any]:
+    """The inputs that a caller of the API gives."""
+    return [component for component in function.inputs if not component.skip_api]
+
+
+def _is_below(path: Any, folder: str) -> bool:
+    try:
+        return isinstance(path, str) and Path(path).resolve(strict=True).is_relative_to(Path(folder).resolve())
+    except (OSError, ValueError):  # ValueError: a NUL in the path; it is not there, or there is no such name
+        return False

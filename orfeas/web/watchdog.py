@@ -1,0 +1,47 @@
+"""Sees jobs that no longer move, and gives them up, so that the others go on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from orfeas.telemetry import log
+from orfeas.telemetry.logs import short
+
+if TYPE_CHECKING:
+    from orfeas.web.jobs import Job, Jobs
+
+
+class Watchdog:
+    """A thread that gives up each job that runs and has not moved for ``seconds``; 0: none.
+
+    on_lost: called once a job cannot be given up without a new process.
+    """
+
+    def __init__(self, jobs: Jobs, seconds: float, on_lost: Callable[[], None]):
+        self._jobs = jobs
+        self._seconds = seconds
+        self._on_lost = on_lost
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="watchdog", daemon=True)
+        if seconds:
+            self._thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+
+    def _work(self) -> None:
+        while not self._closed.wait(min(5.0, self._seconds / 4)):
+            for job in self._jobs.active():
+                if self._hangs(job):
+                    log.error("stalled", job=short(job.token), stage=job.progress.stage, seconds=self._seconds)
+                    if not self._jobs.give_up(job, self._seconds):
+                        self._on_lost()
+
+    def _hangs(self, job: Job) -> bool:
+        runs = job.progress is not None and job.progress.stage != "waiting"
+        return runs and time.monotonic() - job.moved > self._seconds
