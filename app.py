@@ -6,6 +6,10 @@ import sys
 
 
 def main() -> int:
+    from orfeas.engines import zerogpu
+
+    zerogpu.prepare()  # first of all, on a Space
+
     from orfeas.errors import OrfeasError
     from orfeas.settings import load_settings
     from orfeas.studio import build_studio
@@ -18,7 +22,10 @@ def main() -> int:
         configure_logging(settings.log_level, settings.log_format)
         end_reports = start_reports(settings.sentry_dsn.get_secret_value())
         try:
-            return serve(build_studio(settings), settings)
+            studio = build_studio(settings)
+            if zerogpu.is_here():
+                studio.load()
+            return serve(studio, settings)
         finally:
             end_reports()
     except OrfeasError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orfeas.engines import zerogpu
 from orfeas.engines.gpu import explain_broken_gpu, explain_no_gpu, rule_out_gpu
 from orfeas.errors import BadWeights, EngineUnavailable
 from orfeas.telemetry import log
@@ -83,9 +84,16 @@ def _hunyuan3d(settings: Settings, forced: bool) -> Engine:
     approximations = Approximations.parse(settings.hunyuan3d_approximate)
     asked = "Hunyuan3D was asked for (ORFEAS_ENGINE=hunyuan3d)" if forced else "Hunyuan3D can run"
     reason = f"{asked}: its weights were found ({weights.found}), and {why}."
-    return Hunyuan3DEngine(
+    engine = Hunyuan3DEngine(
         weights.path, config=weights.load_config(), device=device, reason=reason, approximations=approximations
     )
+    return _on_zerogpu(engine) if device != "cpu" and zerogpu.is_here() else engine
+
+
+def _on_zerogpu(engine: Engine) -> Engine:
+    import spaces
+
+    return zerogpu.ZeroGPUEngine(engine, spaces.GPU)
 
 
 def _refuse_vain_download(settings: Settings, forced: bool) -> None:
