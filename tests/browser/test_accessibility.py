@@ -50,3 +50,41 @@ def test_no_serious_issue_in_any_state(visit, axe, engine, photo, pace, scheme):
     visit.wait_for_state("done")
     visit.wait_for_canvas()
     assert issues() == [], "done"
+    visit.page.get_by_role("link", name="Docs", exact=True).click()
+    visit.page.wait_for_selector("#docs-title")
+    assert issues() == [], "docs"
+
+
+FOCUSED = """() => {
+  const at = document.activeElement;
+  const part = at.closest("#nav, #source, #stage, #options, #right, #about, footer");
+  const ring = [at, at.closest("label")].some(one => one && getComputedStyle(one).outlineStyle !== "none");
+  return [part?.id ?? "", at.id || at.getAttribute("aria-label") || at.textContent.trim(), ring];
+}"""
+
+
+def test_a_whole_job_by_keyboard(visit):
+    visit = visit()
+    page = visit.page
+    page.wait_for_selector("#examples .gallery-item[aria-label]")
+    page.keyboard.press("Tab")
+    assert page.evaluate(FOCUSED)[1] == "Skip to the studio"
+    assert page.evaluate("getComputedStyle(document.activeElement).opacity") == "1", "it shows when it has the focus"
+    parts = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        part, name, ring = page.evaluate(FOCUSED)
+        assert ring, f"{name} shows that it has the focus"
+        parts.append(part)
+        if name == "Example: mug":
+            page.keyboard.press("Enter")
+            page.wait_for_selector("#cutout-view img", timeout=30_000)
+        if name == "generate":
+            break
+    assert list(dict.fromkeys(parts)) == ["nav", "source", "stage", "options"], "the order in which one works"
+    page.keyboard.press("Enter")
+    visit.wait_for_state("done")
+    visit.wait_for_canvas()
+    page.locator("a.download.first").focus()
+    with page.expect_download():
+        page.keyboard.press("Enter")
