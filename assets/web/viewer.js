@@ -147,7 +147,7 @@
   function asLines(mesh) { // in one tone, lit: where lines crowd, light and shade still tell the shape
     const material = plainOf(mesh, "lines");
     mesh.useVertexColors = false;
-    material.albedoColor.set(0.2, 0.5, 0.48);
+    material.albedoColor.set(0.04, 0.15, 0.14);
     return material;
   }
 
