@@ -1,0 +1,203 @@
+"""Many clients at once, and many jobs one after the other, through the real server; only the geometry is left out."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import threading
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from orfeas.errors import OrfeasError
+from orfeas.library import Library
+from orfeas.picture import load_picture
+from orfeas.request import GenerationRequest
+from orfeas.result import Result
+from orfeas.settings import Settings
+from orfeas.studio import Progress, Studio
+from orfeas.telemetry import Observer
+from orfeas.web.callers import KEPT_ADDRESSES, Allowance, Caller, Rate, Turnstile
+from orfeas.web.jobs import Jobs
+from orfeas.web.proxies import Proxies
+from orfeas.web.serve import start
+from tests.conftest import PacedEngine
+from tests.web.conftest import file_data, free_port, wait_until
+
+CLIENTS = 50
+SOAKED = 40
+
+
+class QuickStudio(Studio):
+    """The real lane and library; a job writes down which picture it saw and what was asked."""
+
+    def _make(self, request, kept, draw, owner):
+        yield Progress("picture", 0.1, "Reading the picture")
+        seen = {"sha256": load_picture(request.picture).sha256, "size_mm": request.size_mm}
+        result_id = self.library.new_id()
+        with self.library.write(result_id, owner) as folder:
+            (folder / "model.stl").write_text(json.dumps(seen))
+            (folder / "recipe.json").write_text("{}")
+        folder = self.library.results / result_id
+        yield Result(result_id, folder, "quick", {"model": folder / "model.stl"}, request, seen, {"seconds": {}}, ())
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quick")
+    settings = Settings(_env_file=None, engine="sketch", data_dir=folder, port=free_port(), queue_size=CLIENTS)
+    server = start(QuickStudio(settings, PacedEngine(), Library(folder)), settings)
+    yield server
+    server.close()
+
+
+def draw_picture(number: int) -> bytes:
+    import io
+
+    pixels = np.full((64, 64, 3), 230, np.uint8)
+    pixels[16:48, 16:48] = (number * 5 % 256, number * 31 % 256, 40)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+async def ask(http: httpx.AsyncClient, number: int) -> dict:
+    """One job of one client: upload, call, events, download; what the model says."""
+    uploaded = await http.post("/gradio_api/upload", files={"files": (f"{number}.png", draw_picture(number))})
+    body = {"picture": file_data(uploaded.json()[0]), "size_mm": 10 + number, "seed": 1}
+    answer = await http.post("/gradio_api/call/v2/generate", json=body)
+    assert answer.status_code == 200, answer.text
+    event = ""
+    async with http.stream("GET", f"/gradio_api/call/v2/generate/{answer.json()['event_id']}") as stream:
+        async for line in stream.aiter_lines():
+            if line.startswith("event: "):
+                event = line[7:]
+            elif line.startswith("data: ") and event in ("complete", "error"):
+                assert event == "complete", line
+                file = json.loads(line[6:])[0]["path"]
+                return (await http.get(f"/gradio_api/file={file}")).json()
+    raise AssertionError("the stream ended without a result")
+
+
+async def ask_all(url: str, numbers) -> list[dict]:
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as http:
+        return await asyncio.gather(*(ask(http, number) for number in numbers))
+
+
+def test_each_of_many_clients_gets_its_own_result(quick):
+    import hashlib
+
+    seen = asyncio.run(ask_all(quick.url, range(CLIENTS)))
+    expected = [
+        {"sha256": hashlib.sha256(draw_picture(number)).hexdigest(), "size_mm": 10.0 + number}
+        for number in range(CLIENTS)
+    ]
+    assert seen == expected
+    assert quick.jobs.studio.health()["jobs"] == {"finished": CLIENTS, "failed": 0}
+
+
+def _used() -> dict[str, float]:
+    gc.collect()
+    lines = Path("/proc/self/status").read_text().splitlines()
+    memory = next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
+    return {"MB": memory, "threads": threading.active_count(), "handles": len(os.listdir("/proc/self/fd"))}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="Linux counts a process's handles")
+def test_many_jobs_leave_nothing_behind(quick):
+    async def soak():
+        async with httpx.AsyncClient(base_url=quick.url, timeout=120) as http:
+            for number in range(SOAKED):
+                await ask(http, number)
+
+    asyncio.run(soak())  # what is made once is there now
+    before = _used()
+    asyncio.run(soak())
+    wait_until(lambda: not quick.jobs.active(), "the last job has ended")
+    wait_until(lambda: _used()["threads"] <= before["threads"] + 2, "the threads of the jobs have ended")
+    after = _used()
+    assert after["handles"] <= before["handles"] + 5, (before, after)
+    assert after["MB"] < before["MB"] + 15, (before, after)
+    assert not list(quick.jobs.studio.library.staging.glob("*"))
+
+
+def test_one_caller_cannot_take_the_whole_queue(make_studio, photo):
+    pace = threading.Semaphore(0)
+    jobs = Jobs(make_studio(PacedEngine(pace=pace)), 20, allowance=Allowance(per_session=2, per_address=3))
+
+    def start(session: str, address: str = "1.1.1.1", once: bool = False):
+        return jobs.start(GenerationRequest(photo), session=session, caller=Caller(session, address, once))
+
+    started = [start("a"), start("a"), start("b")]
+    with pytest.raises(OrfeasError, match="2 of your jobs run or wait already") as refused:
+        start("a", "2.2.2.2")
+    assert refused.value.code == "too_many_jobs"
+    with pytest.raises(OrfeasError, match="3 jobs from your address"):
+        start("c")
+    started += [start("x", "3.3.3.3", once=True), start("y", "3.3.3.3", once=True)]
+    with pytest.raises(OrfeasError, match="2 of your jobs"):  # plain HTTP has no session: its address is the party
+        start("z", "3.3.3.3", once=True)
+    for job in started:
+        jobs.stop(job)
+    pace.release(100)
+    assert {job.future.result(60).state for job in started} == {"cancelled"}
+    jobs.stop(start("a"))
+
+
+def test_a_rate_lets_half_a_minute_s_through_at_once_and_recovers():
+    now = [0.0]
+    rate = Rate(60, clock=lambda: now[0])
+    assert [rate.take("a") for _ in range(30)] == [0.0] * 30
+    assert 0 < rate.take("a") <= 1.0
+    assert rate.take("b") == 0.0
+    now[0] += 2.5
+    assert [bool(rate.take("a")) for _ in range(3)] == [False, False, True]
+    for number in range(KEPT_ADDRESSES + 10):
+        rate.take(str(number))
+    assert len(rate._levels) == KEPT_ADDRESSES
+
+
+def test_an_address_that_sends_too_much_is_told_when_to_come_again():
+    async def well(request):
+        return PlainTextResponse("well")
+
+    paths = ["/gradio_api/upload", "/gradio_api/queue/join", "/login", "/gradio_api/cancel", "/health"]
+    app = Starlette(
+        routes=[Route(path, well, methods=["GET", "POST"]) for path in paths],
+        middleware=[
+            Middleware(Proxies, trusted="10.0.0.1"),
+            Middleware(Turnstile, per_minute=20, observer=Observer()),
+        ],
+    )
+
+    async def send(path: str, times: int, address: str, method: str = "POST", **headers) -> list[int]:
+        transport = httpx.ASGITransport(app, client=(address, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as http:
+            answers = [await http.request(method, path, headers=headers) for _ in range(times)]
+        for answer in answers:
+            if answer.status_code == 429:
+                assert int(answer.headers["retry-after"]) >= 1
+                assert "too many requests" in answer.json()["error"].lower()
+        return [answer.status_code for answer in answers]
+
+    async def check():
+        assert await send("/gradio_api/queue/join", 12, "1.1.1.1") == [200] * 10 + [429] * 2
+        # who is not a trusted proxy does not become another by saying so
+        assert await send("/gradio_api/upload", 1, "1.1.1.1", **{"X-Forwarded-For": "6.6.6.6"}) == [429]
+        assert await send("/gradio_api/upload", 2, "10.0.0.1", **{"X-Forwarded-For": "2.2.2.2"}) == [200] * 2
+        assert await send("/gradio_api/upload", 1, "10.0.0.1", **{"X-Forwarded-For": "1.1.1.1"}) == [429]
+        for path, method in (("/gradio_api/cancel", "POST"), ("/health", "GET"), ("/gradio_api/upload", "GET")):
+            assert await send(path, 3, "1.1.1.1", method) == [200] * 3
+        assert await send("/login", 6, "7.7.7.7") == [200] * 5 + [429]
+
+    asyncio.run(check())
