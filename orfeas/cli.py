@@ -77,6 +77,12 @@ def _add_download(commands) -> None:
     add_download_parser(commands)
 
 
+def _add_hash_password(commands) -> None:
+    from orfeas.accounts import add_hash_password_parser
+
+    add_hash_password_parser(commands)
+
+
 def _add_doctor(commands) -> None:
     from orfeas.doctor import add_doctor_parser
 
@@ -106,6 +112,7 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "repair": _add_repair,
     "download": _add_download,
     "doctor": _add_doctor,
+    "hash-password": _add_hash_password,
     "backup": _add_backup,
     "restore": _add_restore,
     "verify": _add_verify,
@@ -119,8 +126,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m orfeas",
         allow_abbrev=False,
         description="Turn photos into solid, printable 3D models.",
-        epilog="Other commands: inspect MESH..., repair MESH -o OUT, download, doctor, backup, restore, verify; "
-        "each has --help. Exit status: 0 all went well, 1 some pictures failed, 2 wrong use.",
+        epilog="Other commands: hash-password NAME, inspect MESH..., repair MESH -o OUT, download, doctor, backup, "
+        "restore, verify; each has --help. Exit status: 0 all went well, 1 some pictures failed, 2 wrong use.",
     )
     parser.add_argument("pictures", nargs="*", type=Path, metavar="PHOTO", help="JPEG, PNG or WebP files, or folders")
     parser.add_argument(

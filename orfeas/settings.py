@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from orfeas.accounts import Accounts
 from orfeas.errors import BadRequest
 
 PUBLIC_LIMITS: Mapping[str, float] = {"jobs_per_session": 10, "jobs_per_address": 20, "requests_per_minute": 120}
@@ -90,6 +91,12 @@ class Settings(BaseSettings):
         ge=0,
         description="uploads and calls a minute of one address, half of them at once; 0: no limit",
     )
+    auth: str = Field(
+        "",
+        repr=False,
+        description="accounts, name:hash with commas between them, as `python -m orfeas hash-password NAME` prints"
+        " them; empty: everybody may use the app",
+    )
     stall_seconds: float = Field(
         600.0, ge=0, description="a job that runs and makes no progress for so long is given up; 0: never"
     )
@@ -133,6 +140,12 @@ class Settings(BaseSettings):
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/")
+
+    @field_validator("auth")
+    @classmethod
+    def _check_auth(cls, value: str) -> str:
+        Accounts(value)  # raises ValueError with a sentence
+        return value
 
     @field_validator("root_path")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -67,12 +68,14 @@ def start(
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
 
+    from orfeas.accounts import Accounts
     from orfeas.picture import MAX_BYTES
     from orfeas.telemetry.metrics import Metrics
     from orfeas.web.access import Access
     from orfeas.web.bench import Bench
     from orfeas.web.callers import Allowance, Turnstile
     from orfeas.web.calls import Calls, explain_status, explain_validation
+    from orfeas.web.door import Door
     from orfeas.web.handlers import Cutter
     from orfeas.web.housekeeper import Housekeeper
     from orfeas.web.limits import Gate
@@ -98,6 +101,11 @@ def start(
     routes = [*build_routes(jobs, converter, readiness), build_scrape(metrics, readiness, workers, settings)]
     demo = build_app(jobs, cutter, meshes)
     benches = {"cutout": cutter, "inspect": meshes, "repair": meshes}
+    accounts = Accounts(settings.auth)
+
+    async def may_log_in(name: str, password: str) -> bool:
+        return await asyncio.to_thread(accounts.check, name, password)
+
     port = port or settings.port
     _check_port(settings.host, port)
     _, url, _ = demo.launch(
@@ -107,6 +115,7 @@ def start(
         quiet=True,
         share=False,
         root_path=settings.root_path,
+        auth=may_log_in if settings.auth else None,
         inbrowser=False,
         show_error=False,
         ssr_mode=False,
@@ -124,6 +133,7 @@ def start(
                 Middleware(Gate, jobs=jobs, benches=benches, observer=metrics),
                 Middleware(Turnstile, per_minute=settings.limit("requests_per_minute"), observer=metrics),
                 Middleware(Patience),
+                *([Middleware(Door, accounts=accounts, demo=demo)] if settings.auth else []),
                 Middleware(Here, demo=demo),
                 Middleware(Uploads, demo=demo),
                 Middleware(Calls, demo=demo),

@@ -1,0 +1,92 @@
+"""The door where there are accounts: who has not logged in sees the page of the login and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import re
+import secrets
+from collections import OrderedDict
+from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import JSONResponse
+
+from orfeas.web.callers import LOGINS_PER_MINUTE, Rate
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from orfeas.accounts import Accounts
+
+KEPT_CREDENTIALS = 1000
+# Probes, and metrics, which judge themselves who may read them; results, whose addresses are secrets that their owners
+# may share; the login itself and what its page is made of. Gradio asks for its own cookie at "/".
+_OPEN = re.compile(
+    r"/|/(health|ready|metrics|favicon\.ico|robots\.txt|manifest\.json|theme\.css)|/(r|assets|static|svelte|pwa_icon)/.*"
+    r"|/(login|logout)/?|/gradio_api/(login_check|app_id|startup-events|theme\.css)/?"
+)
+SENTENCE = "This app has accounts: log in on its page, or send name and password with the request (HTTP Basic)."
+_SLOW_DOWN = "Too many wrong passwords came from your address: try again in {} seconds."
+
+
+class Door:
+    """ASGI middleware: 401 for whoever has neither the login's cookie nor, as curl sends them, name and password."""
+
+    def __init__(self, app: Any, accounts: Accounts, demo: gr.Blocks):
+        self.app = app
+        self.accounts = accounts
+        self.demo = demo
+        self._tokens: OrderedDict[bytes, str] = OrderedDict()  # Gradio's, by what was sent to get them
+        self._guesses = Rate(LOGINS_PER_MINUTE)
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http" or _OPEN.fullmatch(scope["path"].removeprefix(scope.get("root_path", ""))):
+            return await self.app(scope, receive, send)
+        headers = dict(scope["headers"])
+        if self._is_known(headers.get(b"cookie", b"")):
+            return await self.app(scope, receive, send)
+        given = headers.get(b"authorization", b"")
+        if given[:6].lower() == b"basic ":
+            digest = hashlib.sha256(given).digest()
+            if digest not in self._tokens:
+                if wait := self._guesses.take((scope.get("client") or ("",))[0]):
+                    seconds = round(wait + 1)
+                    return await _refuse(429, _SLOW_DOWN.format(seconds), {"Retry-After": str(seconds)})(
+                        scope, receive, send
+                    )
+                await self._admit(digest, given[6:])
+            if token := self._tokens.get(digest):
+                cookie = f"{self._cookies()[0]}={token}".encode()
+                fields = [field for field in scope["headers"] if field[0] not in (b"cookie", b"authorization")]
+                return await self.app({**scope, "headers": [*fields, (b"cookie", cookie)]}, receive, send)
+        return await _refuse(401, SENTENCE)(scope, receive, send)
+
+    def _cookies(self) -> tuple[str, str]:
+        """The names of the cookies in which Gradio looks for its token."""
+        return f"access-token-{self.demo.app.cookie_id}", f"access-token-unsecure-{self.demo.app.cookie_id}"
+
+    def _is_known(self, field: bytes) -> bool:
+        try:
+            cookies = SimpleCookie(field.decode("latin-1"))
+        except CookieError:
+            return False
+        return any(name in cookies and cookies[name].value in self.demo.app.tokens for name in self._cookies())
+
+    async def _admit(self, digest: bytes, encoded: bytes) -> None:
+        try:
+            name, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return
+        if await asyncio.to_thread(self.accounts.check, name, password):
+            token = secrets.token_urlsafe(16)
+            self.demo.app.tokens[token] = name
+            self._tokens[digest] = token
+            while len(self._tokens) > KEPT_CREDENTIALS:
+                self.demo.app.tokens.pop(self._tokens.popitem(last=False)[1], None)
+
+
+def _refuse(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"detail": sentence, "error": sentence}, status, headers=headers)
