@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import ConvexHull, QhullError
 
 from orfeas.mesh import Mesh, face_cross, vertex_normals
 
@@ -39,7 +40,8 @@ SHADING = ("lit", "normals")
 class Subject:
     """A mesh ready to be drawn. vertices: (n, 3) float32 about the middle of the bounds; corner_values: (m, 3, c)
     float32, per corner of a face: normal (3), ambient light (1) and colour (linear RGB) or texture position (u, v);
-    texture: (h, w, 3) uint8 sRGB or None.
+    texture: (h, w, 3) uint8 sRGB or None. outline: (k, 3) float32, the corners of the convex hull, which are what a
+    camera has to see of it.
     """
 
     vertices: np.ndarray
@@ -48,6 +50,7 @@ class Subject:
     shadow: GroundShadow
     texture: np.ndarray | None
     shading: str
+    outline: np.ndarray
 
 
 def prepare(mesh: Mesh, *, shading: str = "lit", texture_limit: int = 2048) -> Subject:
@@ -93,7 +96,9 @@ def prepare(mesh: Mesh, *, shading: str = "lit", texture_limit: int = 2048) -> S
         colors = np.broadcast_to(_to_linear()[np.array(CLAY)], (len(faces), 3, 3))
     values = np.concatenate([corner_normals, ambient[faces][:, :, None], colors], axis=2)
     ground = bake_shadow(points, float(vertices[faces, 1].min()))
-    return Subject(vertices, faces, np.ascontiguousarray(values, np.float32), ground, texture, shading)
+    return Subject(
+        vertices, faces, np.ascontiguousarray(values, np.float32), ground, texture, shading, _outline(vertices, faces)
+    )
 
 
 def render_still(
@@ -240,10 +245,18 @@ def _check(size: int, largest: int, supersample: int) -> None:
 
 
 def _frame(subject: Subject, azimuths: Sequence[float], elevation_degrees: float) -> list[Camera]:
-    """Cameras on the points that are drawn: a stray vertex without a face takes no room."""
-    used = np.zeros(len(subject.vertices), bool)
-    used[subject.faces.ravel()] = True
-    return frame_points(subject.vertices[used], list(azimuths), elevation_degrees)
+    return frame_points(subject.outline, list(azimuths), elevation_degrees)
+
+
+def _outline(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """The points that can be outermost in a picture; a stray vertex without a face is not drawn and takes no room."""
+    used = np.zeros(len(vertices), bool)
+    used[faces.ravel()] = True
+    drawn = vertices[used]
+    try:
+        return drawn[ConvexHull(drawn).vertices]
+    except QhullError:  # flat, so it has no hull of three dimensions
+        return drawn
 
 
 def _reduce(image: np.ndarray, limit: int) -> np.ndarray:

@@ -46,6 +46,8 @@ def test_the_docs_show_every_setting_every_endpoint_and_the_licence(visit, url, 
     for snippet in page.locator("code[data-snippet]").all():
         programs[snippet.get_attribute("data-snippet")] = snippet.inner_text()
     assert len(programs) == 4
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") == 390, "no sideways scroll on a phone"
     visit.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.locator(".snippet").first.get_by_role("button", name="Copy").click()
     page.wait_for_function("document.querySelector('.snippet button').textContent === 'Copied'")
