@@ -55,6 +55,8 @@ class Metrics(Observer):
             ("code", "fault"),
             **to,
         )
+        for code in ("internal", "stalled"):  # from 0 on: an increase is only seen of a series that was there before
+            self._failures.labels(code, "server")
         self._stages = Histogram(
             "orfeas_stage_seconds",
             "seconds of each finished stage",

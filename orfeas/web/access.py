@@ -28,7 +28,9 @@ _FREQUENT = re.compile(
 
 
 class Access:
-    """ASGI middleware, the outermost. The id goes on in the request's headers: Gradio hands those to its handlers.
+    """ASGI middleware. The id goes on in the request's headers: Gradio hands those to its handlers.
+
+    Whatever stands between it and Gradio has to hand on the same scope, for it is there that the route is named.
 
     routes: ours, whose endpoints are known by their paths' templates; Gradio's name themselves.
     """

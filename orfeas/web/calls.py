@@ -99,7 +99,8 @@ class Calls:
             self._judge_listed(call, document)
         body = json.dumps(document).encode()
         fields = [field for field in scope["headers"] if field[0] not in (b"content-length", b"transfer-encoding")]
-        return {**scope, "headers": [*fields, (b"content-length", str(len(body)).encode())]}, _replay(body, receive)
+        scope["headers"] = [*fields, (b"content-length", str(len(body)).encode())]  # in place: see `orfeas.web.access`
+        return scope, _replay(body, receive)
 
     def _judge_named(self, function: BlockFunction, document: dict[str, Any]) -> None:
         parameters = self.endpoints[f"/{function.api_name}"]["parameters"]

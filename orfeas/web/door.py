@@ -29,6 +29,8 @@ _OPEN = re.compile(
     r"|/(login|logout)/?|/gradio_api/(login_check|app_id|startup-events|theme\.css)/?"
 )
 SENTENCE = "This app has accounts: log in on its page, or send name and password with the request (HTTP Basic)."
+# Gradio's cookie goes with requests from any page, and its answers may be read by any page (CORS).
+_ELSEWHERE = "A page of another site cannot use this app in your name: open the app itself."
 _SLOW_DOWN = "Too many wrong passwords came from your address: try again in {} seconds."
 
 
@@ -47,6 +49,8 @@ class Door:
             return await self.app(scope, receive, send)
         headers = dict(scope["headers"])
         if self._is_known(headers.get(b"cookie", b"")):
+            if headers.get(b"sec-fetch-site", b"same-origin") in (b"cross-site", b"same-site"):
+                return await _refuse(403, _ELSEWHERE)(scope, receive, send)
             return await self.app(scope, receive, send)
         given = headers.get(b"authorization", b"")
         if given[:6].lower() == b"basic ":
@@ -61,7 +65,8 @@ class Door:
             if token := self._tokens.get(digest):
                 cookie = f"{self._cookies()[0]}={token}".encode()
                 fields = [field for field in scope["headers"] if field[0] not in (b"cookie", b"authorization")]
-                return await self.app({**scope, "headers": [*fields, (b"cookie", cookie)]}, receive, send)
+                scope["headers"] = [*fields, (b"cookie", cookie)]
+                return await self.app(scope, receive, send)
         return await _refuse(401, SENTENCE)(scope, receive, send)
 
     def _cookies(self) -> tuple[str, str]:

@@ -96,6 +96,13 @@ def test_with_one_everything_works_in_browser_client_and_curl(guarded, photo):
         assert http.post("/login", data={"username": "ada", "password": PASSWORD}).status_code == 200
         assert http.get("/config").status_code == 200
         assert "scrypt" not in http.get("/config").text
+        for site in ("cross-site", "same-site"):  # a page elsewhere, with the cookie that the browser adds
+            from_there = {"Sec-Fetch-Site": site, "Origin": "https://evil.example.org"}
+            answer = http.post("/gradio_api/call/v2/cutout", json={}, headers=from_there)
+            assert (answer.status_code, answer.json()["error"][:6]) == (403, "A page")
+            assert http.get("/gradio_api/info", headers=from_there).status_code == 403
+        for site in ("same-origin", "none"):
+            assert http.get("/gradio_api/info", headers={"Sec-Fetch-Site": site}).status_code == 200
 
 
 def test_who_guesses_passwords_is_slowed_down(guarded):
