@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -177,6 +178,24 @@ def test_jobs_in_flight_survive_a_new_deployment(cluster, engine, cutout):
     assert [len(steps) for steps, _ in ended] == [SLOW.steps, SLOW.steps]
     old = {steps[0].facts["pid"] for steps, _ in ended}
     assert run(engine, cutout, QUICK)[0][0].facts["pid"] not in old
+
+
+def test_a_worker_whose_engine_hangs_says_so(engine, cutout):
+    from orfeas.engines.cluster.worker import Plan, Worker
+
+    worker = Worker(Plan(factory=TIMED, stall_seconds=1))
+
+    async def hang():
+        job = worker.shape(cutout, Quality(1500, 1, 2000), 7)
+        await anext(job)
+        worker.check_health()
+        await asyncio.sleep(1.2)
+        with pytest.raises(RuntimeError, match="no step for 1 s"):
+            worker.check_health()
+        await job.aclose()
+
+    asyncio.run(hang())
+    worker.check_health()  # it came back after all
 
 
 def test_a_cluster_that_is_not_there_is_a_sentence(settings):

@@ -29,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     deploy.add_argument("--gpus", type=float, default=1.0, help="of each worker, 0 for none (default: %(default)s)")
     deploy.add_argument("--cpus", type=float, default=1.0, help="of each worker (default: %(default)s)")
     deploy.add_argument("--queue", type=int, default=20, help="jobs that may wait for one (default: %(default)s)")
+    deploy.add_argument("--stall-seconds", type=float, default=600.0, help="without a step, for a worker that hangs")
     deploy.add_argument("--drain-seconds", type=float, default=600.0, help="for jobs of workers that are replaced")
     for command in (deploy, commands.add_parser("remove", help="end the workers, once their jobs have ended")):
         command.add_argument("--address", default="auto", help="of the cluster (default: the one of this machine)")
@@ -50,6 +51,7 @@ def read_plan(arguments: argparse.Namespace, environment=os.environ):
             gpus=arguments.gpus,
             cpus=arguments.cpus,
             queue=arguments.queue,
+            stall_seconds=arguments.stall_seconds,
             drain_seconds=arguments.drain_seconds,
             environment={"PYTHONPATH": str(ROOT), **passed},
         )
@@ -74,8 +76,9 @@ def main(words: list[str] | None = None) -> int:
             ray.init(address=arguments.address, log_to_driver=False)
         except (ConnectionError, ValueError) as error:
             raise EngineUnavailable(
-                f"There is no Ray cluster at {arguments.address}: start one with `ray start --head`, or let this"
-                " machine join one with `ray start --address=HOST:6379`."
+                f"There is no Ray cluster at {arguments.address} that lets us in: start one with `ray start --head`, or"
+                " let this machine join one with `ray start --address=HOST:6379`; where it has a token, set"
+                " RAY_AUTH_MODE=token."
             ) from error
         if arguments.command == "remove":
             serve.delete(arguments.app)

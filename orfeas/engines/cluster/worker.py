@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ class Plan(BaseModel):
     gpus: float = Field(1.0, ge=0, le=8, description="of each worker; a half lets two share one; 0 for none")
     cpus: float = Field(1.0, ge=0, le=128, description="of each worker")
     queue: int = Field(20, ge=1, le=1000, description="jobs of one app that may wait for a worker; one more is refused")
+    stall_seconds: float = Field(600.0, ge=1, description="without a step, after which a worker is replaced")
     drain_seconds: float = Field(600.0, ge=1, le=7200, description="how long a worker that is replaced may go on")
     environment: dict[str, str] = Field({}, description="variables of the workers, such as ORFEAS_HUNYUAN3D_PATH")
     factory: str = Field("orfeas.engines.cluster.worker:choose_here", description="module:function, makes the engine")
@@ -95,6 +97,8 @@ class Worker:
         self._engine = getattr(importlib.import_module(module), function)(plan)
         self._thread.submit(self._engine.load).result()
         context = ray.get_runtime_context()
+        self._stall_seconds = plan.stall_seconds
+        self._stepped: float | None = None  # when the job that runs made its last step
         self._name = f"{context.get_node_id()[:8]}-{os.getpid()}"
 
     async def describe(self) -> dict[str, Any]:
@@ -105,8 +109,11 @@ class Worker:
         return {**described, "remeshes": hasattr(engine, "remesh"), "orfeas": __version__}
 
     def check_health(self) -> None:
-        """Serve replaces a worker whose engine cannot say how it is."""
+        """Serve replaces a worker whose engine hangs, or cannot say how it is."""
         self._engine.health()
+        since = self._stepped
+        if since is not None and time.monotonic() - since > self._stall_seconds:
+            raise RuntimeError(f"the engine made no step for {self._stall_seconds:g} s")
 
     async def shape(self, cutout: "Cutout", quality: "Quality", seed: int) -> "AsyncIterator[Step | Mesh | Failure]":
         """`Engine.shape`, its failures as values. Cancelling stops the engine at its next step."""
@@ -124,13 +131,16 @@ class Worker:
 
         def work() -> None:
             making = send(start())
+            self._stepped = time.monotonic()
             try:
                 for event in making:
+                    self._stepped = time.monotonic()
                     if stop.is_set():
                         break
                     loop.call_soon_threadsafe(events.put_nowait, event)
             finally:
                 making.close()
+                self._stepped = None
                 loop.call_soon_threadsafe(events.put_nowait, None)
 
         ended = asyncio.wrap_future(self._thread.submit(work))
