@@ -87,7 +87,13 @@ def measure() -> dict:
         return time.perf_counter() - began
 
     began = time.perf_counter()
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, _node_ip_address="127.0.0.1")
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _node_ip_address="127.0.0.1",
+    )
     serve.start(proxy_location="Disabled")
     found = {"start_seconds": round(time.perf_counter() - began, 2)}
     for workers in (1, 2):

@@ -35,6 +35,7 @@ def cluster(tmp_path_factory):
         from orfeas.engines.cluster.worker import Plan, build
 
         ray.init(
+            address="local",  # not one that somebody runs on this machine
             num_cpus=4,
             num_gpus=2,
             include_dashboard=False,

@@ -98,6 +98,7 @@ def _deploy(application: str, plan) -> None:
     from orfeas.engines.cluster.worker import build
 
     try:
+        serve.start(proxy_location="Disabled")  # the app calls the workers itself: no HTTP
         serve.run(build(plan), name=application, route_prefix=None)
     except RuntimeError as error:
         raise EngineUnavailable(f"The workers did not start: {str(error).strip().splitlines()[-1]}") from error

@@ -75,8 +75,8 @@ def connect(settings: Settings) -> ClusterEngine:
         why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:160]
         raise EngineUnavailable(
             f"The workers of the cluster cannot be reached (ORFEAS_RAY_ADDRESS={address}, {why}): start Ray on this"
-            " machine as a node of it, and the workers with `python -m orfeas.engines.cluster deploy`; where the cluster"
-            " has a token, set RAY_AUTH_MODE=token.",
+            " machine as a node of it, and the workers with `python -m orfeas.engines.cluster deploy`; where it has a"
+            " token, set RAY_AUTH_MODE=token.",
             "no_cluster",
         ) from error
     return engine
