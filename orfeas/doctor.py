@@ -30,9 +30,12 @@ REQUIRED = {
     "manifold3d": "solid meshes",
     "fast-simplification": "fewer triangles",
     "pydantic-settings": "settings",
+    "structlog": "logs",
 }
 OPTIONAL = {
     "gradio": "the page and its API",
+    "prometheus-client": "the server's metrics",
+    "nvidia-ml-py": "the GPU's readings in the metrics",
     "rich": "the command line's progress bar",
     "torch": "Hunyuan3D",
     "safetensors": "Hunyuan3D's weights",
@@ -45,6 +48,8 @@ MODULES = {
     "fast-simplification": "fast_simplification",
     "pydantic-settings": "pydantic_settings",
     "huggingface-hub": "huggingface_hub",
+    "prometheus-client": "prometheus_client",
+    "nvidia-ml-py": "pynvml",
 }
 MIN_FREE_GB = 1.0  # of disk for results
 
