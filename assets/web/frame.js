@@ -150,7 +150,7 @@
     for (const empty of document.querySelectorAll(".empty[aria-label]:not([role])")) empty.setAttribute("role", "img");
     for (const canvas of document.querySelectorAll("#viewer canvas:not([role])")) {
       canvas.tabIndex = 0;
-      canvas.setAttribute("aria-label", "The model: drag to turn, scroll to come closer");
+      canvas.setAttribute("aria-label", "The model: drag or arrow keys to turn, scroll to come closer");
       canvas.setAttribute("role", "img");
     }
   }

@@ -45,11 +45,14 @@
     draw({ state: "waiting", message: "Sending", fraction: 0, seconds: 0 });
     const stage = $("stage");
     const place = stage && stage.getBoundingClientRect();
-    if (place && (place.top > window.innerHeight * 0.5 || place.bottom < window.innerHeight * 0.5)) {
-      stage.scrollIntoView({ behavior: "smooth", block: "start" });
-    }
+    if (place && (place.top > window.innerHeight * 0.5 || place.bottom < window.innerHeight * 0.5)) reveal("start");
     watch();
     return token;
+  }
+
+  function reveal(block) { // on a phone the stage may be out of sight
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    $("stage").scrollIntoView({ behavior: calm ? "auto" : "smooth", block });
   }
 
   function resume() { // the page was loaded: was there a job? Not if Generate was pressed already
@@ -142,6 +145,7 @@
       $("bar").setAttribute("aria-valuenow", percent);
       $("bar").firstElementChild.style.width = `${Math.max(percent, 1)}%`;
     }
+    document.title = job.state === "running" ? `${percent} % · ORFEAS` : "ORFEAS"; // for who reads something else
     if (job.message && $("message") && $("message").textContent !== job.message) $("message").textContent = job.message;
     if ($("clock")) $("clock").textContent = clockOf(job);
     if (job.ahead && $("ahead")) $("ahead").textContent = job.ahead;
@@ -157,12 +161,12 @@
     const parts = job.seconds > 1 ? [`${Math.floor(job.seconds)} s`] : [];
     if (job.left) {
       const jobs = job.left.jobs === 1 ? "the last job here" : `the last ${job.left.jobs} jobs here`;
-      parts.push(job.left.seconds >= 1 ? `about ${nice(job.left.seconds)} left, from ${jobs}` : `longer than ${jobs}`);
+      parts.push(job.left.seconds > 0 ? `about ${nice(job.left.seconds)} left, from ${jobs}` : `longer than ${jobs}`);
     }
     return parts.join(" · ");
   }
 
-  const nice = (seconds) => (seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`);
+  const nice = (seconds) => (seconds < 90 ? `${Math.max(1, Math.round(seconds))} s` : `${Math.round(seconds / 60)} min`);
 
   // --- picture and cutout ------------------------------------------------------------------------------------------
 
@@ -177,6 +181,7 @@
       cutoutBefore = cut;
       root.dataset.cutout = chosen ? "working" : "no";
       show(chosen ? "cutout" : "model");
+      if (chosen && matchMedia("(max-width: 760px)").matches) reveal("nearest");
     } else if (root.dataset.cutout === "working" && cut && cut !== cutoutBefore) {
       root.dataset.cutout = "yes";
     }

@@ -219,6 +219,7 @@
 
   performance.setResourceTimingBufferSize(2000); // the viewer alone asks for 200 files, the default is 250
   root.classList.add(hasWebGL() ? "has-webgl" : "no-webgl");
+  root.classList.toggle("no-fullscreen", !document.fullscreenEnabled); // as on iPhones
   Object.assign(root.dataset, { model: "no", canvas: "no" });
   new MutationObserver(() => {
     const card = document.querySelector(".result[data-result]");

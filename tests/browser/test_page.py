@@ -193,6 +193,7 @@ def test_on_a_phone(visit, photo):
     page = visit.page
     visit.choose(photo)
     assert page.evaluate("document.documentElement.scrollWidth") == 390, "no sideways scroll"
+    page.wait_for_function("document.querySelector('#stage').getBoundingClientRect().bottom <= innerHeight + 1")
     visit.generate()
     visit.wait_for_state("done")
     visit.wait_for_canvas()

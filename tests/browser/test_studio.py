@@ -89,6 +89,10 @@ def test_nothing_jumps_while_a_job_runs_and_the_views_are_real(visit, engine, ph
     page.get_by_role("button", name="Reset the view").click()
     page.wait_for_timeout(300)
     assert page.evaluate(CAMERA) == pytest.approx(start, abs=0.01)
+    page.focus("#viewer canvas")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(300)
+    assert page.evaluate(CAMERA)[0] != pytest.approx(start[0], abs=0.005), "arrow keys turn it too"
 
     page.get_by_role("button", name="Full screen").click()
     page.wait_for_function("document.fullscreenElement?.id === 'stage'")
@@ -134,6 +138,7 @@ def test_the_same_once_more_the_time_it_takes_and_the_docs_meanwhile(visit, serv
     clock = page.inner_text("#clock")
     assert " s left, from the last" in clock
     assert "here" in clock
+    assert page.title().endswith("% · ORFEAS")
 
     # the docs are read while it runs, and while its model arrives
     page.get_by_role("link", name="Docs", exact=True).click()
@@ -153,6 +158,8 @@ def test_the_same_once_more_the_time_it_takes_and_the_docs_meanwhile(visit, serv
 
     page.get_by_role("button", name="High quality").click()
     page.wait_for_function("second => document.querySelector('.result').dataset.result !== second", arg=second)
+    visit.wait_for_state("done")
+    assert page.title() == "ORFEAS"
     report = page.inner_text(".result dl").splitlines()
     assert (
         report[report.index("Quality") + 1] == "high"
