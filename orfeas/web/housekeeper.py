@@ -1,4 +1,4 @@
-"""Removes results that have been kept long enough, now and then, while the server runs."""
+"""Removes results and uploads that have been kept long enough, now and then, while the server runs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from orfeas.telemetry import log
 
 if TYPE_CHECKING:
     from orfeas.library import Library
+    from orfeas.web.leftovers import Leftovers
 
 EVERY_SECONDS = 600.0
 
 
 class Housekeeper:
-    """A thread that calls `Library.expire` at once and every ``seconds`` until it is closed."""
+    """A thread that calls `Library.expire` and `Leftovers.expire` at once and every ``seconds`` until it is closed."""
 
-    def __init__(self, library: Library, seconds: float = EVERY_SECONDS):
+    def __init__(self, library: Library, uploads: Leftovers | None = None, seconds: float = EVERY_SECONDS):
         self._library = library
+        self._uploads = uploads
         self._seconds = seconds
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="housekeeper", daemon=True)
@@ -34,6 +36,8 @@ class Housekeeper:
             try:
                 if removed := self._library.expire():
                     log.info("results_expired", count=len(removed))
+                if self._uploads and (count := self._uploads.expire()):
+                    log.info("uploads_expired", count=count)
             except (OrfeasError, OSError, sqlite3.Error) as trouble:
                 log.warning("results_not_removed", error=str(trouble))
             if self._closed.wait(self._seconds):

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orfeas.errors import BadRequest
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     from orfeas.studio import Studio
     from orfeas.web.bench import Bench
     from orfeas.web.housekeeper import Housekeeper
+    from orfeas.web.leftovers import Leftovers
     from orfeas.web.slow import Sweeper
     from orfeas.web.watchdog import Watchdog
 
 LOST_STATUS = 3
-FETCH_SECONDS = 2.0  # after the last job, for its caller to fetch the file
+FETCH_SECONDS = 2.0  # after the last event was read, for its caller to fetch the file
+DELIVER_SECONDS = 10.0  # for the events of jobs to be read, which a script may do late
 
 
 @dataclass
@@ -44,9 +47,12 @@ class Server:
 
     def close(self, drain_seconds: float = 0.0) -> bool:
         """Refuse new jobs, wait for those there are, then stop; True if none had to be stopped."""
-        had_jobs = bool(self.jobs.active())
+        has_readers = bool(self.jobs.active()) or self._has_unread()
         finished = self.jobs.drain(drain_seconds)
-        if had_jobs and finished:
+        if has_readers and finished:
+            deadline = time.monotonic() + DELIVER_SECONDS
+            while self._has_unread() and time.monotonic() < deadline:
+                time.sleep(0.05)
             time.sleep(FETCH_SECONDS)
         for bench in self.benches:
             bench.close()
@@ -54,6 +60,10 @@ class Server:
             keeper.close()
         self.demo.close(verbose=False)
         return finished
+
+    def _has_unread(self) -> bool:
+        """Whether somebody has yet to read how their job ended."""
+        return any(list(self.demo._queue.pending_event_ids_session.values()))
 
 
 def start(
@@ -147,8 +157,16 @@ def start(
     adopt_loggers()
     readiness.load()
     watchdog = Watchdog(jobs, settings.stall_seconds, on_lost)
-    keepers = (Housekeeper(studio.library), Sweeper(demo.server), watchdog)
+    keepers = (Housekeeper(studio.library, _leftovers(demo, settings)), Sweeper(demo.server), watchdog)
     return Server(demo, jobs, url, (cutter, meshes, converter), keepers)
+
+
+def _leftovers(demo: gr.Blocks, settings: Settings) -> Leftovers | None:
+    """Gradio's files, if they are below our data folder: another folder is the business of whoever chose it."""
+    from orfeas.web.leftovers import Leftovers
+
+    folder = Path(os.environ["GRADIO_TEMP_DIR"])
+    return Leftovers(demo, folder) if folder.is_relative_to(settings.data_dir.expanduser().absolute()) else None
 
 
 def serve(studio: Studio, settings: Settings) -> int:

@@ -60,7 +60,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench) -> gr.Bloc
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     light = {**quiet, "queue": False}  # answered at once, also while the queue is full
 
-    with gr.Blocks(title="ORFEAS", analytics_enabled=False, delete_cache=(3600, 86400)) as demo:
+    with gr.Blocks(title="ORFEAS", analytics_enabled=False) as demo:
         gr.HTML(frame.nav(), elem_id="nav")
         gr.HTML(frame.hero(studio.engine), elem_id="header")
         token = gr.Textbox(visible=False)  # filled in by studio.js: the page names its job
