@@ -74,7 +74,7 @@ class Caddy:
         """Of one host name, which the certificate is checked against."""
         context = ssl.create_default_context(cafile=str(authority or self.root_certificate))
         headers = {"host": f"{host}:{self.port}", **options.pop("headers", {})}
-        client = httpx.Client(base_url=self.url, verify=context, headers=headers, timeout=60, **options)
+        client = httpx.Client(base_url=self.url, verify=context, headers=headers, **{"timeout": 60, **options})
         client.event_hooks["request"] = [lambda request: request.extensions.update(sni_hostname=host)]
         return client
 

@@ -150,8 +150,7 @@ def test_one_host_name_is_enough(tmp_path):
 
 
 def test_the_files_that_are_mounted_are_here(compose):
-    for name in ("app", "caddy", "models"):
-        service = compose["services"][name]
+    for name, service in compose["services"].items():
         for volume in service.get("volumes", []):
             source = str(volume).split(":")[0]
             if source.startswith("./") and source != "./deploy/certificates":

@@ -1,0 +1,152 @@
+"""How a version is started and stopped: as a container by Docker Compose, or as a plain process."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from operate.config import Config, Failed
+
+COMPOSE_FILE = "docker-compose.production.yml"
+_ASK_READY = (
+    "import http.client as h, sys; c = h.HTTPConnection('127.0.0.1', 7860, timeout=4); c.request('GET', '/ready');"
+    "sys.exit(c.getresponse().status != 200)"
+)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A version that runs. address: host:port by which the proxy reaches it. handle: a container's or process's id."""
+
+    tag: str
+    address: str
+    handle: str
+
+
+class Driver(Protocol):
+    """What `operate.switch` needs of the machine."""
+
+    def running(self) -> list[Running]: ...
+
+    def has(self, tag: str) -> bool:
+        """Whether that version is there to be started."""
+
+    def build(self, tag: str) -> None:
+        """Make it from the checkout."""
+
+    def start(self, tag: str) -> Running:
+        """Start one more; returns before it is ready."""
+
+    def is_ready(self, running: Running) -> bool:
+        """Raises `Failed`, with the end of its log, if it has ended."""
+
+    def stop(self, running: Running) -> None:
+        """Tell it to end, and wait until it has: it refuses new jobs and finishes the one that runs."""
+
+    def run(self, tag: str, words: Sequence[str], stdin: IO | None = None, stdout: IO | None = None) -> None:
+        """``python -m orfeas WORDS`` of that version on the data folder. Raises `Failed`."""
+
+    def at_rest(self, running: Running) -> str:
+        """The address for the proxy while this is the only version."""
+
+    def reload_proxy(self) -> None: ...
+
+    @property
+    def upstreams(self) -> Path:
+        """The folder with upstreams.caddy, as this program sees it."""
+
+
+def read_upstreams(folder: Path) -> str:
+    """What upstreams.caddy says, or ""."""
+    path = folder / "upstreams.caddy"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def choose_driver(config: Config) -> Driver:
+    kind = config.get("ORFEAS_DRIVER", "compose")
+    if kind == "compose":
+        return ComposeDriver(config)
+    if kind == "process":
+        from operate.processes import ProcessDriver
+
+        return ProcessDriver(config)
+    raise Failed(f"ORFEAS_DRIVER is {kind!r} in .env: it can be compose or process.")
+
+
+class ComposeDriver:
+    """Versions are containers of the service ``app``; two of them while one takes over from the other.
+
+    The service's name is an alias of all its containers, so that ``app:7860`` is right whenever only one runs: also
+    after a reboot, or ``docker compose up``. During a switch each is addressed by its container's name.
+    """
+
+    def __init__(self, config: Config):
+        if not shutil.which("docker"):
+            raise Failed("docker is not installed: install Docker Engine with its compose plugin.")
+        self._config = config
+        self._image = config.get("ORFEAS_IMAGE", "orfeas")
+        self.upstreams = config.root / "deploy" / "upstreams"
+
+    def _docker(self, *words: str, check: bool = True, tag: str = "", **options) -> subprocess.CompletedProcess:
+        environment = self._config.all()
+        if tag:
+            environment["ORFEAS_TAG"] = tag
+        if "stdout" not in options:
+            options["stdout"] = subprocess.PIPE
+        done = subprocess.run(
+            ["docker", *words], cwd=self._config.root, env=environment, stderr=subprocess.PIPE, **options
+        )
+        if check and done.returncode:
+            said = done.stderr.decode(errors="replace").strip()
+            raise Failed(f"docker {' '.join(words[:6])} failed: {said[-600:]}")
+        return done
+
+    def _compose(self, *words: str, **options) -> subprocess.CompletedProcess:
+        return self._docker("compose", "-f", COMPOSE_FILE, *words, **options)
+
+    def running(self) -> list[Running]:
+        found = []
+        for container in self._compose("ps", "--quiet", "app").stdout.decode().split():
+            told = self._docker("inspect", "--format", "{{.Name}} {{.Config.Image}}", container).stdout.decode()
+            name, image = told.split()
+            found.append(Running(image.rsplit(":", 1)[1], f"{name.lstrip('/')}:7860", container))
+        return found
+
+    def has(self, tag: str) -> bool:
+        return self._docker("image", "inspect", f"{self._image}:{tag}", check=False).returncode == 0
+
+    def build(self, tag: str) -> None:
+        self._compose("build", "app", tag=tag, stdout=None)
+
+    def start(self, tag: str) -> Running:
+        before = {running.handle for running in self.running()}
+        scale = f"app={len(before) + 1}"
+        self._compose("up", "--detach", "--no-deps", "--no-recreate", "--no-build", "--scale", scale, "app", tag=tag)
+        (new,) = [running for running in self.running() if running.handle not in before]
+        return new
+
+    def is_ready(self, running: Running) -> bool:
+        state = self._docker("inspect", "--format", "{{.State.Running}}", running.handle).stdout.decode().strip()
+        if state != "true":
+            told = self._docker("logs", "--tail", "20", running.handle, check=False)
+            raise Failed(f"{running.tag} has ended:\n{(told.stdout + told.stderr).decode(errors='replace')}")
+        return self._docker("exec", running.handle, "python", "-c", _ASK_READY, check=False).returncode == 0
+
+    def stop(self, running: Running) -> None:
+        grace = self._config.number("ORFEAS_DRAIN_SECONDS", 110) + 20
+        self._docker("stop", "-t", str(grace), running.handle)
+        self._docker("rm", running.handle)
+
+    def run(self, tag: str, words: Sequence[str], stdin: IO | None = None, stdout: IO | None = None) -> None:
+        options = {"stdin": stdin or subprocess.DEVNULL, "stdout": stdout or subprocess.PIPE}
+        self._compose("run", "--rm", "--no-deps", "-T", "app", "-m", "orfeas", *words, tag=tag, **options)
+
+    def at_rest(self, running: Running) -> str:
+        return "app:7860"
+
+    def reload_proxy(self) -> None:
+        self._compose("exec", "-T", "caddy", "caddy", "reload", "--config", "/etc/caddy/Caddyfile")

@@ -1,0 +1,125 @@
+"""What Docker is told in a release: no engine runs here, a stand-in for its command line writes everything down."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.deploy.caddy import ROOT
+
+
+class Docker:
+    """The scripts of deploy/ with the stand-in first in PATH."""
+
+    def __init__(self, folder):
+        self.folder, self.root = folder, folder / "checkout"
+        (self.root / "deploy" / "upstreams").mkdir(parents=True)
+        (self.root / ".env").write_text("ORFEAS_TAG=v0\nORFEAS_DRAIN_SECONDS=90\nORFEAS_BESIDE_MB=1\n")
+        program = folder / "docker"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/deploy/docker_stand_in.py "$@"\n')
+        program.chmod(0o755)
+
+    def operate(self, *words: str) -> subprocess.CompletedProcess:
+        environment = {**os.environ, "STAND_IN": str(self.folder), "PATH": f"{self.folder}:{os.environ['PATH']}"}
+        command = [sys.executable, ROOT / "deploy" / words[0], *words[1:], "--root", self.root]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+    def told(self) -> list[list[str]]:
+        """Every command since last asked: ORFEAS_TAG, then the words, without -f FILE."""
+        file = self.folder / "told.jsonl"
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        file.unlink()
+        return [
+            [word for word in line if word not in ("compose", "-f", "docker-compose.production.yml")] for line in lines
+        ]
+
+    def upstreams(self) -> str:
+        return (self.root / "deploy" / "upstreams" / "upstreams.caddy").read_text()
+
+    def containers(self) -> list[tuple[str, str]]:
+        state = json.loads((self.folder / "state.json").read_text())
+        return [(entry["name"], entry["tag"]) for entry in state["containers"]]
+
+
+@pytest.fixture
+def docker(tmp_path):
+    docker = Docker(tmp_path)
+    for tag in ("v1", "v2", "broken"):
+        (tmp_path / tag).touch()  # these images are there
+    done = docker.operate("release", "v1")
+    assert done.returncode == 0, done.stderr
+    docker.told()
+    return docker
+
+
+def steps(told: list[list[str]]) -> list[str]:
+    """The first words of what changes something, with the tag that it was told for."""
+    changing = ("up", "stop", "rm", "run", "exec")
+    return [f"{tag} {' '.join(words)}" for tag, *words in told if words[0] in changing and "-c" not in words]
+
+
+def test_beside(docker):
+    done = docker.operate("release", "v2", "--beside")
+    assert done.returncode == 0, done.stderr
+    caddy = "exec -T caddy caddy reload --config /etc/caddy/Caddyfile"
+    assert steps(docker.told()) == [
+        "v1 run --rm --no-deps -T app -m orfeas backup -",
+        "v2 up --detach --no-deps --no-recreate --no-build --scale app=2 app",
+        f"v0 {caddy}".replace("v0", "v1"),
+        "v1 stop -t 110 c1",
+        "v1 rm c1",
+        f"v1 {caddy}",
+    ]
+    assert docker.containers() == [("orfeas-app-2", "v2")]
+    at_rest = (ROOT / "deploy" / "upstreams" / "upstreams.caddy").read_text()
+    assert docker.upstreams() == at_rest, "at rest the file is what the repository has"
+    assert (docker.root / ".env").read_text().splitlines()[-1] == "ORFEAS_TAG=v2"
+    assert next((docker.root / "backups").glob("before-v2-*.tar")).read_text() == "an archive\n"
+
+
+def test_after_and_back_with_the_data(docker):
+    assert docker.operate("release", "v2", "--after").returncode == 0
+    order = [step.split(" ", 1)[1].split(" ")[0] for step in steps(docker.told())]
+    assert order == ["run", "stop", "rm", "up"], "the proxy tries the same name all the time"
+    done = docker.operate("rollback", "--data")
+    assert done.returncode == 0, done.stderr
+    told = steps(docker.told())
+    assert [step.split(" ")[1] for step in told] == ["stop", "rm", "run", "run", "up"]
+    assert told[2] == "v1 run --rm --no-deps -T app -m orfeas restore -"
+    assert told[3] == "v1 run --rm --no-deps -T app -m orfeas verify"
+    assert docker.containers() == [("orfeas-app-3", "v1")]
+
+
+def test_a_version_that_ends_is_removed_and_the_old_one_stays(docker):
+    before = docker.upstreams()
+    done = docker.operate("release", "broken", "--beside")
+    assert done.returncode == 1
+    assert "broken has ended" in done.stderr
+    assert "out of luck" in done.stderr
+    assert docker.containers() == [("orfeas-app-1", "v1")]
+    assert docker.upstreams() == before
+    assert "ORFEAS_TAG=v1" in (docker.root / ".env").read_text()
+
+
+def test_too_little_memory_starts_the_new_one_after_the_old(docker):
+    text = (docker.root / ".env").read_text()
+    (docker.root / ".env").write_text(text.replace("ORFEAS_BESIDE_MB=1", "ORFEAS_BESIDE_MB=100000000"))
+    done = docker.operate("release", "v2")
+    assert "after the old version" in done.stderr
+    assert "ORFEAS_BESIDE_MB" in done.stderr
+    order = [step.split(" ")[1] for step in steps(docker.told())]
+    assert order.index("stop") < order.index("up")
+
+
+def test_one_operator_at_a_time(docker):
+    import fcntl
+
+    with (docker.root / "backups" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = docker.operate("release", "v2")
+    assert done.returncode == 1
+    assert "under way" in done.stderr
