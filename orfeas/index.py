@@ -1,4 +1,6 @@
-"""The index of a library: which results and jobs there are, in SQLite. The folders are the truth; this can be rebuilt.
+"""The index of a library: which results, jobs and groups of jobs there are, in SQLite.
+
+Of the results, the folders are the truth; this can be rebuilt.
 
 Several processes may use one index, as the old and the new version do while one takes over from the other: it is in
 write-ahead mode, and no transaction of ours outlasts a statement or two.
@@ -47,6 +49,17 @@ MIGRATIONS = (
     CREATE INDEX jobs_by_state ON jobs (state);
     CREATE INDEX jobs_by_age ON jobs (created);
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN picture TEXT NOT NULL DEFAULT '';
+    CREATE TABLE groups (
+        token TEXT PRIMARY KEY,
+        kind TEXT NOT NULL,
+        created REAL NOT NULL,
+        members TEXT NOT NULL,
+        note TEXT NOT NULL
+    );
+    CREATE INDEX groups_by_age ON groups (created);
+    """,
 )
 _OVER = ("done", "failed", "cancelled", "lost")
 
@@ -66,7 +79,10 @@ class StoredResult:
 
 @dataclass(frozen=True)
 class StoredJob:
-    """A row of jobs. state: as `orfeas.web.jobs.Job` has it, or "lost"; result: the id of one, or ""."""
+    """A row of jobs. state: as `orfeas.web.jobs.Job` has it, or "lost"; result: the id of one, or "".
+
+    picture: the path of what was uploaded, or ""; it may be gone.
+    """
 
     token: str
     instance: str
@@ -78,10 +94,25 @@ class StoredJob:
     result: str = ""
     error: str = ""
     code: str = ""
+    picture: str = ""
 
     @property
     def is_over(self) -> bool:
         return self.state in _OVER
+
+
+@dataclass(frozen=True)
+class StoredGroup:
+    """A row of groups: jobs that were asked for at once. kind: "batch" or "best_of".
+
+    members: a mapping each, with the "token" of its job and whatever else belongs to it; JSON values. note: a sentence.
+    """
+
+    token: str
+    kind: str
+    created: float
+    members: tuple[Mapping[str, Any], ...]
+    note: str = ""
 
 
 class Index:
@@ -138,7 +169,7 @@ class Index:
         """Add it, or replace what was there of the same token."""
         options = json.dumps(dict(job.options))
         row = (job.token, job.instance, job.state, job.name, options, job.created, job.seconds, job.result, job.error)
-        self._run("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, job.code))
+        self._run("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, job.code, job.picture))
 
     def find_job(self, token: str) -> StoredJob | None:
         return next(self._jobs("WHERE token = ?", (token,)), None)
@@ -166,13 +197,30 @@ class Index:
         self._run("DELETE FROM jobs WHERE token = ?", (token,))
 
     def remove_jobs_before(self, created: float) -> None:
-        """Finished ones without a result that began before then."""
+        """Finished ones without a result, and groups, that began before then."""
         marks = ", ".join("?" * len(_OVER))
         self._run(
             f"DELETE FROM jobs WHERE created < ? AND state IN ({marks})"
             " AND result NOT IN (SELECT id FROM results WHERE id = jobs.result)",
             (created, *_OVER),
         )
+        self._run("DELETE FROM groups WHERE created < ?", (created,))
+
+    # --- groups --------------------------------------------------------------------------------------------------
+
+    def put_group(self, group: StoredGroup) -> None:
+        """Add it, or replace what was there of the same token."""
+        members = json.dumps([dict(member) for member in group.members])
+        row = (group.token, group.kind, group.created, members, group.note)
+        self._run("INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?, ?)", row)
+
+    def find_group(self, token: str) -> StoredGroup | None:
+        for *row, members, note in self._run("SELECT * FROM groups WHERE token = ?", (token,)):
+            return StoredGroup(*row, tuple(json.loads(members)), note)
+        return None
+
+    def remove_group(self, token: str) -> None:
+        self._run("DELETE FROM groups WHERE token = ?", (token,))
 
     # --- within --------------------------------------------------------------------------------------------------
 
@@ -209,7 +257,7 @@ class Index:
             yield StoredResult(*row)
 
     def _jobs(self, where: str, values: Iterable[Any]) -> Iterator[StoredJob]:
-        columns = "token, instance, state, name, created, options, seconds, result, error, code"
+        columns = "token, instance, state, name, created, options, seconds, result, error, code, picture"
         for token, instance, state, name, created, options, *rest in self._run(
             f"SELECT {columns} FROM jobs {where}", values
         ):

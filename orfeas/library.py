@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 
 from orfeas.errors import OrfeasError
@@ -152,26 +152,6 @@ class Library:
                 shutil.rmtree(self.results / result_id, ignore_errors=True)
                 raise
 
-    def copy(self, result_id: str, owner: str, note: str) -> Path:
-        """The same result once more, for another owner, made now; returns its folder. ``note`` is added to its recipe.
-
-        Files that do not change are shared on disk. Raises `FileNotFoundError` if the result is no longer there,
-        `OrfeasError` as `write` does.
-        """
-        source, copy_id = self.results / result_id, self.new_id()
-        with self.write(copy_id, owner) as folder:
-            for file in source.iterdir():
-                if file.name not in (OWNER, "recipe.json"):
-                    try:
-                        os.link(file, folder / file.name)
-                    except PermissionError:  # a disk that has no links
-                        shutil.copyfile(file, folder / file.name)
-            recipe = json.loads((source / "recipe.json").read_text(encoding="utf-8"))
-            created = datetime.fromtimestamp(self.clock(), timezone.utc).isoformat(timespec="seconds")
-            recipe |= {"created": created, "notes": [*recipe["notes"], note]}
-            (folder / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
-        return self.results / copy_id
-
     @contextlib.contextmanager
     def add(self, result_id: str, name: str) -> Iterator[Path]:
         """A path to write one more file of a finished result to; on leaving it is renamed to ``name`` in its folder.
@@ -182,6 +162,10 @@ class Library:
             yield folder / name
             os.replace(folder / name, self.results / result_id / name)
             self.index.touch_result(result_id, self.clock(), _bytes_in(self.results / result_id))
+
+    def scratch(self) -> contextlib.AbstractContextManager[Path]:
+        """A folder on the library's volume for a while; it is removed on leaving. Raises `OrfeasError` as `write`."""
+        return self._aside(self.new_id())
 
     @contextlib.contextmanager
     def _aside(self, name: str) -> Iterator[Path]:
@@ -249,7 +233,8 @@ class Library:
                 removed.append(result.id)
                 total -= result.bytes
         if by_age:
-            self.index.remove_jobs_before(oldest)
+            # for as long again, a job says that its result has expired
+            self.index.remove_jobs_before(oldest - self.retention.days * 86400.0)
         return removed
 
     def _clock_was_set(self, now: float) -> bool:

@@ -64,6 +64,15 @@
     return resumed;
   }
 
+  function open(value) { // a job of the list is to be shown: it is found as after a reload
+    token = resumed = value;
+    remember(value);
+    failures = 0;
+    stopping = false;
+    watch();
+    return value;
+  }
+
   function watch() {
     clearTimeout(timer);
     timer = setTimeout(ask, POLL_MS);
@@ -207,5 +216,5 @@
     wanted = { result: button.dataset.result, quality: button.dataset.quality ?? "" };
     $("again").click();
   };
-  Object.assign(window.orfeas, { begin, again: () => [wanted.result, wanted.quality], resume, settle, settleResumed, stop, show, token: () => token ?? "" });
+  Object.assign(window.orfeas, { begin, again: () => [wanted.result, wanted.quality], resume, open, settle, settleResumed, stop, show, token: () => token ?? "" });
 })();

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from orfeas.bundle import describe_result
 from orfeas.errors import OrfeasError
 from orfeas.request import (
     BACKGROUNDS,
@@ -23,14 +24,11 @@ from orfeas.request import (
     TEXTURES,
 )
 from orfeas.telemetry import report_bug
-from orfeas.web.handlers import ask, finish, in_cache, to_cache
+from orfeas.web.handlers import ask, finish, in_cache, start, to_cache
 from orfeas.web.inputs import Amount, Choice, Picture, default_of, refusal
-from orfeas.web.jobs import Job
-from orfeas.web.repeats import start_or_join
 
 if TYPE_CHECKING:
     from orfeas.cutout import Cutout
-    from orfeas.studio import Result
     from orfeas.web.handlers import Cutter
     from orfeas.web.jobs import Jobs
 
@@ -49,6 +47,8 @@ MEANINGS: Mapping[str, str] = {
     "max_faces": f"At most so many triangles, {MAX_FACES[0]} to {MAX_FACES[1]:,}. Without it, what the quality allows.",
 }
 
+OPTIONS = ("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces")
+
 
 def add_api(jobs: Jobs, cutter: Cutter) -> None:
     """Add both endpoints to the Blocks being built. Their components are never drawn: they carry the types."""
@@ -63,13 +63,19 @@ def add_api(jobs: Jobs, cutter: Cutter) -> None:
         }  # fmt: skip
         try:
             asked = ask(picture, options)
-            made = start_or_join(jobs, asked, options, request)
         except OrfeasError as error:
             jobs.observer.refused(error.code)
             raise refusal(error) from None
-        result = await wait_for(jobs, made, progress) if isinstance(made, Job) else made
+        job = start(jobs, asked, request)
         try:
-            return to_cache(result.files["model"]), result_report(result)
+            result = await finish(job, progress)
+        except asyncio.CancelledError:  # job.cancel() of a client, POST /gradio_api/cancel, or the server closing
+            jobs.stop(job)
+            raise
+        if result is None:
+            raise refusal(job.error)
+        try:
+            return to_cache(result.files["model"]), describe_result(result)
         except OrfeasError as error:
             raise refusal(error) from None
 
@@ -97,20 +103,11 @@ def add_api(jobs: Jobs, cutter: Cutter) -> None:
     )
     with gr.Row(visible=False):
         picture = explain(Picture(label="picture"))
-        background = _choice("background", BACKGROUNDS)
+        options = option_inputs()
+        background = options[OPTIONS.index("background")]
         gr.Button().click(
             generate,
-            [
-                picture,
-                _choice("quality", QUALITY_NAMES),
-                _choice("format", FORMATS),
-                _amount("size_mm", SIZE_MM),
-                _amount("seed", SEED, precision=0),
-                background,
-                _choice("texture", TEXTURES),
-                _choice("base", BASES),
-                _amount("max_faces", MAX_FACES, precision=0),
-            ],
+            [picture, *options],
             [gr.File(label="file"), gr.JSON(label="report")],
             api_name="generate",
             concurrency_limit=None,
@@ -124,33 +121,6 @@ def add_api(jobs: Jobs, cutter: Cutter) -> None:
         )
 
 
-async def wait_for(jobs: Jobs, job: Job, progress: gr.Progress) -> Result:
-    """The job's result. Raises `gr.Error` if it fails or is stopped; the last caller that goes away stops it."""
-    job.callers += 1
-    try:
-        result = await finish(job, progress)
-    except asyncio.CancelledError:  # job.cancel() of a client, POST /gradio_api/cancel, or the server closing
-        job.callers -= 1
-        if not job.callers:
-            jobs.stop(job)
-        raise
-    if result is None:
-        raise refusal(job.error)
-    return result
-
-
-def result_report(result: Result) -> dict[str, Any]:
-    """What an API caller gets beside the file: the request as it was run (with its seed), numbers, facts, notes."""
-    return {
-        "id": result.id,
-        "name": result.name,
-        "request": result.request.options(),
-        "report": dict(result.report),
-        "facts": dict(result.facts),
-        "notes": list(result.notes),
-    }
-
-
 def cutout_report(cutout: Cutout) -> dict[str, Any]:
     return {
         "method": cutout.method,
@@ -160,11 +130,25 @@ def cutout_report(cutout: Cutout) -> dict[str, Any]:
     }
 
 
-def _choice(name: str, choices: tuple[str, ...]) -> Choice:
+def option_inputs() -> list[gr.components.Component]:
+    """A component for each of `OPTIONS`."""
+    return [
+        choice("quality", QUALITY_NAMES),
+        choice("format", FORMATS),
+        amount("size_mm", SIZE_MM),
+        amount("seed", SEED, precision=0),
+        choice("background", BACKGROUNDS),
+        choice("texture", TEXTURES),
+        choice("base", BASES),
+        amount("max_faces", MAX_FACES, precision=0),
+    ]
+
+
+def choice(name: str, choices: tuple[str, ...]) -> Choice:
     return explain(Choice(list(choices), value=default_of(name), label=name))
 
 
-def _amount(name: str, bounds: tuple[float, float], precision: int | None = None) -> Amount:
+def amount(name: str, bounds: tuple[float, float], precision: int | None = None) -> Amount:
     return explain(Amount(default_of(name), label=name, minimum=bounds[0], maximum=bounds[1], precision=precision))
 
 

@@ -154,6 +154,8 @@ class Calls:
     def _hand_on(self, component: Any, value: Any) -> Any:
         """``value`` as the component is given it: of a file nothing but its path, and only where it was uploaded."""
         if getattr(component, "takes_uploads", False) and value is not None:
+            if isinstance(value, list) and getattr(component, "file_count", "single") == "multiple":
+                return [self._hand_on(component, one if isinstance(one, Mapping) else {}) for one in value]
             path = value.get("path") if isinstance(value, Mapping) else None
             return {"path": path, **_META} if _is_below(path, component.GRADIO_CACHE) else {"path": None}
         return value

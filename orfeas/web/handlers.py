@@ -101,8 +101,9 @@ class Handlers:
 
     # --- picture and cutout --------------------------------------------------------------------------------------
 
-    async def take_picture(self, picture: str | None, background: str):
-        return await self._show(picture, background, Corrections(picture))
+    async def take_picture(self, picture: str | None, background: str, corrections: Corrections = Corrections()):
+        """corrections: those of a result that is opened again come with its picture; any other's are dropped."""
+        return await self._show(picture, background, corrections.of(picture))
 
     async def change_background(self, picture: str | None, background: str, corrections: Corrections):
         return await self._show(picture, background, corrections.of(picture))
@@ -213,23 +214,16 @@ class Handlers:
 
 
 def start(
-    jobs: Jobs,
-    asked: GenerationRequest,
-    request: gr.Request,
-    token: str = "",
-    latent: KeptLatent | None = None,
-    outlives_page: bool | None = None,
-    reuse: bool = False,
+    jobs: Jobs, asked: GenerationRequest, request: gr.Request, token: str = "", latent: KeptLatent | None = None
 ) -> Job:
     """A job of the caller's session; a page gives it a ``token``, and may be reloaded meanwhile.
 
     Raises `gr.Error` when it is not admitted.
     """
     follow()
-    outlives = bool(token) if outlives_page is None else outlives_page
     try:
         return jobs.start(
-            asked, token, request.session_hash, outlives, latent=latent, caller=Caller.of(request), reuse=reuse
+            asked, token, request.session_hash, outlives_page=bool(token), latent=latent, caller=Caller.of(request)
         )
     except OrfeasError as error:
         raise refusal(error) from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.data_classes import ImageData
+from gradio.data_classes import GradioRootModel, ImageData
 
 from orfeas.errors import BadMesh, BadPicture, OrfeasError
 from orfeas.request import GenerationRequest
@@ -79,6 +79,36 @@ class MeshFile(gr.File, metaclass=_WritesNoStub):
         if payload is None:
             return None
         return str(uploaded_file(payload.path, self.GRADIO_CACHE, BadMesh, "mesh"))
+
+
+class _Files(GradioRootModel):
+    root: list[ImageData]
+
+
+class Pictures(gr.File, metaclass=_WritesNoStub):
+    """Pictures that were uploaded, as the paths of their files, undecoded; guarded as `Picture` is."""
+
+    is_template = True
+    takes_uploads = True
+    meaning = ""
+
+    @functools.wraps(gr.File.__init__)  # Gradio reads the signature
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options, file_count="multiple")
+        self.data_model = _Files  # as `MeshFile` does
+
+    def api_info(self) -> dict[str, Any]:
+        return _explained(super().api_info(), self.meaning)
+
+    def example_payload(self) -> Any:
+        return [{"path": "photo.jpg", "url": "photo.jpg", "meta": {"_type": "gradio.FileData"}}]
+
+    example_value = example_payload
+
+    def preprocess(self, payload: Any) -> list[str] | None:
+        if payload is None:
+            return None
+        return [str(uploaded_file(file.path, self.GRADIO_CACHE)) for file in payload.root]
 
 
 def default_of(option: str) -> Any:

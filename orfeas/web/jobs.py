@@ -15,6 +15,7 @@ import time
 from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orfeas.errors import BadRequest, Cancelled, OrfeasError
@@ -26,7 +27,7 @@ from orfeas.web.callers import Allowance, Caller
 from orfeas.web.eta import History
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from orfeas.recipe import KeptLatent
     from orfeas.request import GenerationRequest
@@ -38,22 +39,23 @@ KEPT_JOBS = 500  # finished jobs that can still be asked for; their files are th
 KEPT_REFUSALS = 100  # jobs that never ran: they cost their sender nothing, and must not push out those that did
 RELOAD_GRACE_SECONDS = 15.0  # how long a job goes on after its page has gone, in case the page was only reloaded
 RESTARTING = "This server is about to restart: try again in a minute."
+STOPPED = "Stopped: nothing was kept of this job."
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass
 class Job:
-    """One job. ``state``: waiting, running, stopping, then done, failed or cancelled."""
+    """One job. ``state``: waiting, running, stopping, then done, failed, cancelled or lost."""
 
     token: str
     session: str = ""
     caller: Caller = field(default_factory=Caller)
-    callers: int = 0  # how many wait for it: one request may be sent twice
-    reuse: bool = False
     name: str = ""
+    picture: str = ""  # the path of what was uploaded
     options: dict[str, Any] = field(default_factory=dict)  # as asked, and the engine's name
     created: float = 0.0  # seconds since 1970, by the library's clock
     outlives_page: bool = False  # a page that is reloaded finds it again; a script that ends does not come back
+    held: bool = False  # of a group, before its turn: it takes no place in the queue
     ran: bool = False
     stored: bool = False  # in the library's index
     state: str = "waiting"
@@ -113,7 +115,6 @@ class Jobs:
         outlives_page: bool = False,
         latent: KeptLatent | None = None,
         caller: Caller | None = None,
-        reuse: bool = False,
     ) -> Job:
         """Run ``request`` in a thread, from ``latent`` where it fits.
 
@@ -121,11 +122,10 @@ class Jobs:
 
         token: the page's name for the job, 32 hexadecimal digits; anything else is replaced by a new one.
         caller: who is counted for it and takes turns with others; by default the session.
-        reuse: whether a result that is the same will do, see `Studio.run`.
         """
         job = self._add(token, session, outlives_page)
-        job.caller, job.reuse = caller or Caller(session), reuse
-        job.name, job.options = request.name, {**request.options(), "engine": self.studio.engine.name}
+        job.caller = caller or Caller(session)
+        self._describe(job, request)
         try:
             self._admit(job)
             self._store(job)
@@ -134,6 +134,43 @@ class Jobs:
             self._end(job, "failed", error)
             raise
         return job
+
+    # --- jobs of a group: one thread takes them in turn --------------------------------------------------------------
+
+    def hold(
+        self, requests: Sequence[GenerationRequest], session: str, outlives_page: bool, caller: Caller | None = None
+    ) -> list[Job]:
+        """A job for each of ``requests``: `run_held` does it. All of them take one place in the queue.
+
+        Raises `OrfeasError` as `start` does; then there are none.
+        """
+        jobs = [self._add("", session, outlives_page, held=True) for _ in requests]
+        try:
+            for job, request in zip(jobs, requests, strict=True):
+                job.caller = caller or Caller(session)
+                self._describe(job, request)
+            jobs[0].held = False
+            self._admit(jobs[0])
+            for job in jobs:
+                self._store(job)
+        except OrfeasError as error:
+            for job in jobs:
+                self._end(job, "failed", error)
+            raise
+        return jobs
+
+    def run_held(self, job: Job, request: GenerationRequest) -> None:
+        """Do it, unless it was stopped meanwhile, and return once it is over."""
+        with self._lock:
+            begins = not job.stop.is_set()
+            if begins:
+                job.held, job.started = False, time.monotonic()
+        if begins:
+            try:
+                self._thread(job, request, None)
+            except OrfeasError as error:
+                self._end(job, "failed", error)
+        job.future.result()
 
     def refuse(self, token: str, error: OrfeasError) -> None:
         """Remember that the job a page calls ``token`` could not start, so that the page can say why."""
@@ -168,6 +205,15 @@ class Jobs:
         folder = self.studio.library.find(result_id)
         return load_result(folder) if folder else None
 
+    def find_request(self, token: str) -> tuple[Path | None, dict[str, Any]] | None:
+        """The picture of a job, where it is still there, and its options; None if there is no such job."""
+        job = self.get(token) or self._find_stored(token)
+        if job is None:
+            return None
+        result = self.find_result(token)
+        picture = result.files["picture"] if result else Path(job.picture) if job.picture else None
+        return picture if picture and picture.is_file() else None, dict(job.options)
+
     def remove(self, token: str) -> bool:
         """Forget a job and remove its result, as only who knows the token may ask; one that runs is stopped first.
 
@@ -188,12 +234,19 @@ class Jobs:
             self._jobs.pop(token, None)
         return True
 
-    def stop(self, job: Job) -> None:
-        """Ask the job to end; it does at its next step, and the lane is free."""
+    def stop(self, job: Job, sentence: str = STOPPED, code: str = "cancelled") -> None:
+        """Ask the job to end; it does at its next step, and the lane is free. One that is held ends now.
+
+        sentence, code ("cancelled" or "lost"): what one that is held ends with.
+        """
         with self._lock:
-            if not job.is_over:
-                job.stop.set()
-                job.state = "stopping"
+            if job.is_over:
+                return
+            never_ran = job.held and not job.stop.is_set()  # and never will: `run_held` begins none that is stopped
+            job.stop.set()
+            job.state = "stopping"
+        if never_ran:
+            self._end(job, code, OrfeasError(sentence, code))
 
     def give_up(self, job: Job, seconds: float) -> bool:
         """End a job that has not moved for ``seconds``, and free the lane; False if that takes a new process.
@@ -205,6 +258,7 @@ class Jobs:
         if self.studio.give_up(job.token):
             return True
         self.draining = True
+        self._lose_held()
         for other in self.active():
             if other.progress is None or other.progress.stage == "waiting":
                 self._abandon(other, OrfeasError(RESTARTING, "draining"))
@@ -216,8 +270,8 @@ class Jobs:
         self._end(job, "failed", error)
 
     def active(self) -> list[Job]:
-        with self._lock:
-            return [job for job in self._jobs.values() if not job.is_over]
+        """Those that run, or have a place in the queue."""
+        return [job for job in self._unfinished() if not job.held]
 
     def _wait_for(self, job: Job) -> dict[str, Any]:
         """Of a job that is not over ``ahead`` (jobs before it) and ``left`` (an `Estimate`, those jobs included).
@@ -248,8 +302,8 @@ class Jobs:
 
     def leave(self, session: str) -> None:
         """The page or client ``session`` has gone: stop its jobs; a page's only if no page asks for them soon."""
-        for job in self.active():
-            if job.session == session and job.callers < 2:
+        for job in self._unfinished():
+            if job.session == session:
                 if job.outlives_page:
                     self._watch_orphan(job, session)
                 else:
@@ -258,6 +312,7 @@ class Jobs:
     def drain(self, seconds: float) -> bool:
         """Take no more jobs, wait up to ``seconds`` for those there are, stop the rest; True if none was stopped."""
         self.draining = True
+        self._lose_held()
         deadline = time.monotonic() + seconds
         while (active := self.active()) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -267,13 +322,26 @@ class Jobs:
 
     # --- within --------------------------------------------------------------------------------------------------
 
-    def _add(self, token: str, session: str = "", outlives_page: bool = False) -> Job:
+    def _unfinished(self) -> list[Job]:
+        with self._lock:
+            return [job for job in self._jobs.values() if not job.is_over]
+
+    def _lose_held(self) -> None:
+        for job in self._unfinished():
+            if job.held:
+                self.stop(job, "The server ended before this one's turn came: start it again.", "lost")
+
+    def _describe(self, job: Job, request: GenerationRequest) -> None:
+        job.name, job.options = request.name, {**request.options(), "engine": self.studio.engine.name}
+        job.picture = str(request.picture) if isinstance(request.picture, Path) else ""
+
+    def _add(self, token: str, session: str = "", outlives_page: bool = False, held: bool = False) -> Job:
         if not _TOKEN.fullmatch(token):
             token = secrets.token_hex(16)
         with self._lock:
             if token in self._jobs or self._find_stored(token):
                 raise BadRequest("This job was started already: reload the page and try again.", "job_exists")
-            job = self._jobs[token] = Job(token, session, outlives_page=outlives_page)
+            job = self._jobs[token] = Job(token, session, outlives_page=outlives_page, held=held)
         job.created = self.studio.library.clock()
         return job
 
@@ -298,7 +366,7 @@ class Jobs:
             library.index.put_job(
                 StoredJob(
                     job.token, library.instance.name, job.state, job.name, job.created, job.options, seconds,
-                    result_id, job.error, job.code,
+                    result_id, job.error, job.code, job.picture,
                 )
             )  # fmt: skip
 
@@ -339,7 +407,7 @@ class Jobs:
             self.observer.job_started(job, request)
             # closed, which frees the lane, before anyone hears that the job is over
             with contextlib.closing(
-                self.studio.run(request, latent, owner=job.token, party=job.caller.party, reuse=job.reuse)
+                self.studio.run(request, latent, owner=job.token, party=job.caller.party)
             ) as events:
                 self._follow(job, events)
             self.history.add(job.options.get("quality", ""), getattr(job.result, "facts", {}))
@@ -362,7 +430,7 @@ class Jobs:
             else:
                 job.result = event
             if job.stop.is_set() and not job.result:
-                raise Cancelled("Stopped: nothing was kept of this job.")
+                raise Cancelled(STOPPED)
 
     def _note(self, job: Job, progress: Progress) -> None:
         with self._lock:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 UPLOAD_BYTES = MAX_BYTES + (64 << 10)  # a picture and its multipart frame
 JSON_BYTES = 1_000_000
 _UPLOAD = re.compile(r"^(/gradio_api)?/upload/?$")
-_STARTS_JOB = re.compile(r"^/gradio_api/(call|run|api)/(v2/)?generate/?$")
+_STARTS_JOB = re.compile(r"^/gradio_api/(call|run|api)/(v2/)?(generate|batch|best_of)/?$")
 _STARTS_WORK = re.compile(r"^/gradio_api/(?:call|run|api)/(?:v2/)?(\w+)/?$")  # and its endpoint's name
 _STARTS_ANY = re.compile(r"^/gradio_api/(upload|queue/join|(call|run|api)/.*)$")
 

@@ -86,7 +86,9 @@ def start(
     from orfeas.web.callers import Allowance, Turnstile
     from orfeas.web.calls import Calls, explain_status, explain_validation
     from orfeas.web.door import Door
+    from orfeas.web.groups import Groups
     from orfeas.web.handlers import Cutter
+    from orfeas.web.history_routes import build_history_routes
     from orfeas.web.housekeeper import Housekeeper
     from orfeas.web.limits import Gate
     from orfeas.web.mesh_api import MeshBench
@@ -108,8 +110,13 @@ def start(
     converter = Bench("files", 1, max(32, jobs.limit), metrics)  # light, and asked for by people who wait
     readiness = Readiness(jobs, settings.min_free_mb * 1_000_000)
     workers = {"cutouts": cutter, "meshes": meshes, "files": converter}
-    routes = [*build_routes(jobs, converter, readiness), build_scrape(metrics, readiness, workers, settings)]
-    demo = build_app(jobs, cutter, meshes)
+    groups = Groups(jobs)
+    routes = [
+        *build_history_routes(jobs, groups),
+        *build_routes(jobs, converter, readiness),
+        build_scrape(metrics, readiness, workers, settings),
+    ]
+    demo = build_app(jobs, cutter, meshes, groups)
     benches = {"cutout": cutter, "inspect": meshes, "repair": meshes}
     accounts = Accounts(settings.auth)
 

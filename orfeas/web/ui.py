@@ -20,18 +20,21 @@ from orfeas.request import (
 from orfeas.web import frame, handlers, panels
 from orfeas.web.api import add_api
 from orfeas.web.docs import docs
+from orfeas.web.group_api import add_group_api
+from orfeas.web.history import History, add_history, best_of_button, results_panel, several_button
 from orfeas.web.inputs import Amount, Choice, Picture, default_of
 from orfeas.web.mesh_api import add_mesh_api
 
 if TYPE_CHECKING:
+    from orfeas.web.groups import Groups
     from orfeas.web.jobs import Jobs
     from orfeas.web.mesh_api import MeshBench
 
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
 EXAMPLES = _ASSETS / "examples"
 WEB_ASSETS = _ASSETS / "web"
-STYLES = ("frame.css", "studio.css")
-SCRIPTS = ("frame.js", "viewer.js", "studio.js")
+STYLES = ("frame.css", "studio.css", "history.css")
+SCRIPTS = ("frame.js", "viewer.js", "studio.js", "history.js")
 PICTURE_TYPES = (".jpg", ".jpeg", ".png", ".webp")
 _BACKGROUND_TITLES = {"auto": "Automatic", "keep": "Use as is", "remove": "Remove it"}
 _BASE_TITLES = {"none": "As it is", "cut": "Cut flat", "plinth": "On a plate"}
@@ -53,7 +56,7 @@ def example_pictures() -> list[Path]:
     return sorted(path for path in EXAMPLES.glob("*") if path.suffix.lower() in PICTURE_TYPES)
 
 
-def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench) -> gr.Blocks:
+def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Groups) -> gr.Blocks:
     """The page and the API as Blocks, not launched yet: `orfeas.web.serve` does that."""
     studio = jobs.studio
     page = handlers.Handlers(jobs, cutter)
@@ -72,6 +75,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench) -> gr.Bloc
         with gr.Row(elem_id="studio", equal_height=False):  # a grid, whose areas assets/web/studio.css lays out
             with gr.Column(elem_id="source", elem_classes="card", min_width=300):
                 picture = _source()
+                gr.HTML(several_button(), elem_id="several-button")
             with gr.Column(elem_id="stage", min_width=300):
                 gr.HTML(panels.stage_bar(), elem_id="stage-bar")
                 viewer = gr.Model3D(
@@ -115,15 +119,17 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench) -> gr.Bloc
                 gr.HTML(panels.overlay(), elem_id="overlay-holder")
             with gr.Column(elem_id="options", elem_classes="card", min_width=300):
                 options = _options(studio.engine.name)
+                gr.HTML(best_of_button(), elem_id="best-of")
                 generate = gr.Button("Generate", variant="primary", size="lg", elem_id="generate")
                 stop = gr.Button("Stop", variant="secondary", size="lg", elem_id="stop")
             with gr.Column(elem_id="right", min_width=280):
                 result = gr.HTML(panels.empty_result(), elem_id="result")
+        gr.HTML(results_panel(), elem_id="history")
         gr.HTML(frame.about(), elem_id="about")
         docs_page = gr.HTML(elem_id="docs")
 
         seen = [cutout_panel, cutout_view, explanation, corrections]
-        picture.change(page.take_picture, [picture, background], seen, **light)
+        picture.change(page.take_picture, [picture, background, corrections], seen, **light)
         background.input(page.change_background, [picture, background, corrections], seen, **light)
         cutout_view.select(page.tap, [picture, background, corrections, tap_mode], seen, **light)
         reset.click(page.reset, [picture, background, corrections], seen, **light)
@@ -164,8 +170,21 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench) -> gr.Bloc
         )
         demo.unload(page.leave)
 
+        history = History(jobs, groups, page)
+        opener = add_history(history, picture, asked[3:], seen)
+        opened = opener.click(
+            page.resume,
+            [token, draws],
+            shown,
+            js="() => [window.orfeas.open(window.orfeas.history.wanted()), window.orfeas.draws()]",
+            concurrency_limit=None,
+            **quiet,
+        )
+        opened.then(None, js="() => window.orfeas.settleResumed()", **quiet)
+
         add_api(jobs, cutter)
         add_mesh_api(meshes)
+        add_group_api(groups)
     docs_page.value = docs(studio.engine, studio.qualities, demo.get_api_info())  # once every endpoint is there
     return demo.queue(max_size=None, default_concurrency_limit=None)
 

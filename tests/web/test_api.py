@@ -15,7 +15,7 @@ from PIL import Image
 from orfeas.request import GenerationRequest
 from tests.web.conftest import call, endpoint_index, file_data, upload, wait_until, write_photo
 
-ENDPOINTS = {"/generate", "/cutout", "/inspect", "/repair"}
+ENDPOINTS = {"/generate", "/cutout", "/inspect", "/repair", "/batch", "/best_of"}
 BAD_OPTIONS = [
     ({"quality": "ultra"}, "quality cannot be 'ultra': use draft, standard or high."),
     ({"format": "exe"}, "format cannot be 'exe': use stl, glb, obj, ply or 3mf."),

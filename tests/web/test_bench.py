@@ -57,7 +57,7 @@ def test_too_many_cutouts_are_refused_with_a_sentence(server, client, http, phot
             client.predict(handle_file(photo), api_name="/cutout")
         config = http.get("/config").json()["dependencies"]
         taking = next(d["id"] for d in config if d["api_name"] == "take_picture")
-        body = {"fn_index": taking, "session_hash": "someone", "data": [file_data(path), "auto"]}
+        body = {"fn_index": taking, "session_hash": "someone", "data": [file_data(path), "auto", None]}
         assert sentence in str(http.post("/gradio_api/run/predict", json=body).json()["data"])
         assert slow.begun == CUTOUT_THREADS
     finally:
@@ -75,7 +75,7 @@ def test_stopping_the_server_drops_the_cutouts_that_wait(photo, tmp_path):
     with httpx.Client(base_url=server.url.rstrip("/"), timeout=60) as http:
         config = http.get("/config").json()["dependencies"]
         taking = next(d["id"] for d in config if d["api_name"] == "take_picture")
-        body = {"fn_index": taking, "session_hash": "someone", "data": [file_data(upload(http, photo)), "auto"]}
+        body = {"fn_index": taking, "session_hash": "someone", "data": [file_data(upload(http, photo)), "auto", None]}
         with ThreadPoolExecutor(8) as pages:
             answers = [pages.submit(http.post, "/gradio_api/run/predict", json=body) for _ in range(8)]
             wait_until(lambda: len(cutter._there) == 8, "all are begun or wait")

@@ -136,7 +136,11 @@ def test_the_page_s_own_events_are_closed_in_the_same_way(http, server, tmp_path
     assert tried >= 5
     taking = next(d["id"] for d in config["dependencies"] if d["api_name"] == "take_picture")
     for path in _foreign_files(tmp_path):
-        body = {"fn_index": taking, "session_hash": "mallory", "data": [{"path": path, "orig_name": "x.svg"}, "auto"]}
+        body = {
+            "fn_index": taking,
+            "session_hash": "mallory",
+            "data": [{"path": path, "orig_name": "x.svg"}, "auto", None],
+        }
         answer = http.post("/gradio_api/run/predict", json=body)
         assert answer.status_code == 422
         assert "must be uploaded" in answer.json()["error"]

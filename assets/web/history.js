@@ -1,0 +1,507 @@
+// The results of this browser. It remembers the tokens of its jobs, newest first, and nothing else; everything shown
+// comes from the server, to which a token is the key. Also: several pictures at once, and several seeds of one.
+(() => {
+  "use strict";
+  const KEY = "orfeas-history";
+  const MOST = 100;
+  const POLL_MS = 900;
+  const FRESH_MS = 20000; // for so long a job that was just asked for may be unknown to the server
+  const OVER = ["done", "failed", "cancelled", "lost"];
+  const born = new Map(); // token -> when this page made it
+  const states = new Map(); // token -> what the server said
+  let tokens = [];
+  let timer = 0;
+  let passed = {}; // to the event that is about to be asked for: token, again, spec
+  let chosen = []; // several pictures: { file, address, error }
+  const opened = new Set(); // groups whose best was shown when they ended, or that were over before
+
+  const $ = (id) => document.getElementById(id);
+  const post = (address) => fetch(address, { method: "POST" });
+  const isOver = (state) => (state.members ? state.over : OVER.includes(state.state));
+
+  // --- what this browser remembers ---------------------------------------------------------------------------------
+
+  function recall() {
+    try {
+      const found = JSON.parse(localStorage.getItem(KEY) || "[]");
+      return Array.isArray(found) ? found.filter((token) => /^[0-9a-f]{32}$/.test(token)) : [];
+    } catch {
+      return tokens; // storage may be blocked: then the list lasts as long as the page
+    }
+  }
+
+  function remember(list) {
+    tokens = list.slice(0, MOST);
+    try { localStorage.setItem(KEY, JSON.stringify(tokens)); } catch { /* as above */ }
+  }
+
+  function add(token) {
+    born.set(token, performance.now());
+    remember([token, ...recall().filter((one) => one !== token)]);
+    ask();
+  }
+
+  function forget(token) {
+    states.delete(token);
+    remember(recall().filter((one) => one !== token));
+    draw();
+  }
+
+  function newToken() {
+    const bytes = crypto.getRandomValues(new Uint8Array(16));
+    return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  }
+
+  // --- asking ------------------------------------------------------------------------------------------------------
+
+  async function ask() {
+    clearTimeout(timer);
+    const wanted = tokens.filter((token) => !states.has(token) || !isOver(states.get(token)));
+    if (wanted.length) {
+      try {
+        const answer = await fetch("jobs/look", { method: "POST", body: JSON.stringify({ tokens: wanted }), cache: "no-store" });
+        if (answer.ok) take(await answer.json());
+      } catch { /* the connection is lost: the next time */ }
+    }
+    draw();
+    clearTimeout(timer);
+    if (tokens.some((token) => !states.has(token) || !isOver(states.get(token)))) timer = setTimeout(ask, POLL_MS);
+  }
+
+  function take(answer) {
+    for (const [token, state] of Object.entries(answer)) {
+      const before = states.get(token);
+      if (!state) { // never admitted, or forgotten
+        if (performance.now() - (born.get(token) ?? -FRESH_MS) >= FRESH_MS) forget(token);
+        continue;
+      }
+      states.set(token, state);
+      if (!isOver(state)) continue;
+      if (!state.members && (state.state === "cancelled" || (state.state === "failed" && !state.name))) forget(token);
+      else if (before) say(state, token);
+    }
+  }
+
+  function say(state, token) {
+    $("history-said").textContent = state.members ? `${titleOf(state)}: ${countOf(state)}` : `${state.name}: ${state.error ?? "done"}`;
+    const best = state.kind === "best_of" && ranked(state).find((one) => one.result);
+    const isBusy = ["waiting", "queued", "running", "stopping"].includes(document.documentElement.dataset.job);
+    if (best && !opened.has(token) && !isBusy) {
+      passed = { token: best.token };
+      $("history-open").click();
+    }
+    opened.add(token);
+  }
+
+  // --- drawing -----------------------------------------------------------------------------------------------------
+
+  const element = (name, options = {}, ...children) => {
+    const { data = {}, ...rest } = options;
+    const made = Object.assign(document.createElement(name), rest);
+    Object.assign(made.dataset, data);
+    made.append(...children.filter((child) => child !== null));
+    return made;
+  };
+  const act = (what, token, label, about, more = {}) =>
+    element("button", { type: "button", textContent: label, ariaLabel: about ? `${label}: ${about}` : null, data: { history: what, token }, ...more });
+
+  function draw() {
+    const list = $("history-list");
+    if (!list) return;
+    const shown = tokens.filter((token) => states.has(token));
+    $("history-empty").hidden = shown.length > 0;
+    $("history-count").textContent = shown.length ? `${shown.length} in this browser` : "";
+    place(list, shown.map((token) => [token, states.get(token)]));
+    drawCompare();
+  }
+
+  function place(list, entries) { // each card stays the same element while what it says stays the same
+    const there = new Map(Array.from(list.children, (item) => [item.dataset.token, item]));
+    entries.forEach(([token, state], index) => {
+      const { kind, state: now, error, expired, rank, files, over, note } = state;
+      const signature = JSON.stringify([kind, now, error, expired, rank, files, over, note]);
+      let item = there.get(token);
+      there.delete(token);
+      if (!item || item.signature !== signature) {
+        const focused = item?.contains(document.activeElement) ? document.activeElement.dataset.history : null;
+        const made = state.members ? drawGroup(token, state) : drawCard(token, state);
+        made.signature = signature;
+        if (item) item.replaceWith(made);
+        if (focused) (made.querySelector(`[data-history="${focused}"]`) ?? made.querySelector("button"))?.focus();
+        item = made;
+      }
+      if (list.children[index] !== item) list.insertBefore(item, list.children[index] ?? null);
+      update(item, state);
+    });
+    there.forEach((item) => item.remove());
+  }
+
+  function update(item, state) {
+    if (state.members) {
+      item.querySelector(".history-state").textContent = countOf(state);
+      place(item.querySelector("ul"), (state.kind === "best_of" ? ranked(state) : state.members).map((one) => [one.token, one]));
+      return;
+    }
+    const when = item.querySelector("time");
+    if (when) when.textContent = ago(state.created);
+    const bar = item.querySelector("progress");
+    if (!bar) return;
+    if (state.fraction) bar.value = state.fraction;
+    item.querySelector(".history-state").textContent = state.message || (state.state === "stopping" ? "Stopping" : "Waiting for its turn");
+  }
+
+  function drawCard(token, state) {
+    const name = state.name || state.picture || "model";
+    const isThere = state.state === "done" && !state.expired;
+    const about = `${name}, ${detailsOf(state)}`;
+    const thumb = isThere
+      ? element("button", { type: "button", className: "history-thumb", ariaLabel: `Open ${about}`, data: { history: "open", token } },
+        element("img", { src: `r/${state.result}/poster.webp`, alt: "", loading: "lazy", width: 96, height: 96 }))
+      : element("div", { className: "history-thumb" });
+    const words = element("div", { className: "history-words" },
+      element("h4", { textContent: name }),
+      state.rank ? element("p", { className: "history-rank", textContent: rankOf(state) }) : null,
+      element("p", { className: "quiet", textContent: detailsOf(state) }),
+      element("time", { className: "quiet", dateTime: new Date(1000 * (state.created || 0)).toISOString() }));
+    const acts = element("div", { className: "history-acts" });
+    if (isThere) {
+      acts.append(act("open", token, "Open", about), act("compare", token, "Compare", about, { ariaPressed: "false" }));
+      const pills = state.files.map(([title, address]) => element("a", { href: address, download: "", textContent: title }));
+      acts.append(element("details", {}, element("summary", { textContent: "Download", ariaLabel: `Download ${about}` }), element("div", {}, ...pills)));
+    } else if (!OVER.includes(state.state)) {
+      words.append(element("progress", { max: 1, ariaLabel: `Progress of ${name}` }), element("p", { className: "history-state quiet" }));
+      if (state.stage || !("rank" in state)) acts.append(act("open", token, "Show", name));
+      acts.append(act("stop", token, "Stop", name));
+    } else if (state.state !== "cancelled") {
+      words.append(element("p", { className: "history-error", textContent: state.expired ? "It has expired: results are not kept for ever." : state.error }));
+      if (!state.expired) acts.append(act("again", token, "Start again", name));
+    } else words.append(element("p", { className: "quiet", textContent: "Stopped" }));
+    if (OVER.includes(state.state)) acts.append(act("delete", token, isThere ? "Delete" : "Remove", about));
+    return element("li", { className: "history-card", data: { token, state: state.expired ? "expired" : state.state } }, thumb, words, acts);
+  }
+
+  function drawGroup(token, state) {
+    const title = titleOf(state);
+    const acts = element("div", { className: "history-acts" });
+    if (!state.over) acts.append(act("stop-group", token, "Stop all", title));
+    else {
+      if (state.members.some((one) => one.result && !one.expired)) {
+        acts.append(element("a", { href: `groups/${token}/models.zip`, download: "models.zip", className: "strong", textContent: "Download all (ZIP)" }));
+      }
+      acts.append(act("delete-group", token, "Delete all", title));
+    }
+    return element("li", { className: "history-group", data: { token, state: state.over ? "over" : "running" } },
+      element("div", { className: "history-head" }, element("h3", { textContent: title }), element("p", { className: "history-state quiet" }), acts),
+      state.note ? element("p", { className: "quiet", textContent: state.note }) : null,
+      element("ul", {}));
+  }
+
+  const titleOf = (group) => (group.kind === "best_of" ? `Best of ${group.members.length} seeds: ${group.members[0].name}` : `${group.members.length} pictures`);
+  const ranked = (group) => [...group.members].sort((a, b) => (a.rank ?? 99) - (b.rank ?? 99));
+  const rankOf = (one) => `${one.rank === 1 ? "Best" : `No. ${one.rank}`} · its outline agrees ${Math.round(100 * one.agreement)} %`;
+
+  function countOf(group) {
+    const counts = new Map();
+    for (const one of group.members) {
+      const state = OVER.includes(one.state) ? one.state : one.state === "waiting" ? "waiting" : "running";
+      counts.set(state, (counts.get(state) ?? 0) + 1);
+    }
+    return ["done", "running", "waiting", "failed", "cancelled", "lost"].filter((name) => counts.has(name))
+      .map((name) => `${counts.get(name)} ${name === "cancelled" ? "stopped" : name}`).join(", ");
+  }
+
+  function detailsOf({ options = {} }) {
+    if (!options.quality) return "";
+    return `${options.size_mm} mm · ${options.quality} · ${options.format.toUpperCase()} · seed ${options.seed}`;
+  }
+
+  function ago(created) {
+    const minutes = Math.round((Date.now() / 1000 - created) / 60);
+    if (!created) return "";
+    if (minutes < 1) return "just now";
+    if (minutes < 60) return `${minutes} min ago`;
+    if (minutes < 24 * 60) return `${Math.round(minutes / 60)} h ago`;
+    return new Date(1000 * created).toLocaleDateString();
+  }
+
+  // --- opening, starting again, deleting -----------------------------------------------------------------------------
+
+  function open(token) { // on the stage, and the picture and the options as they were
+    passed = { token };
+    $("history-restore").click();
+    $("history-open").click();
+    $("stage").scrollIntoView({ behavior: "smooth", block: "nearest" });
+  }
+
+  function again(token) {
+    passed = { token, again: true };
+    $("history-restore").click();
+  }
+
+  const settled = () => new Promise((resolve) => setTimeout(resolve, 700)); // the picture is drawn after its event
+
+  async function restored(picture) {
+    const { again: startIt, token } = passed;
+    const gone = $("history-gone");
+    gone.textContent = picture ? "" : gone.dataset.sentence;
+    await settled();
+    if (startIt && picture) {
+      await window.orfeas.history.drop(token);
+      $("generate").click();
+    } else if (!startIt) window.orfeas.show("model");
+    else $("studio").scrollIntoView({ behavior: "smooth" });
+  }
+
+  async function drop(token, kind = "jobs") {
+    try {
+      const answer = await fetch(`${kind}/${token}`, { method: "DELETE" });
+      if (!answer.ok && answer.status !== 404) throw new Error((await answer.json()).error);
+    } catch (error) {
+      $("history-said").textContent = `It could not be deleted: ${error.message}`;
+      return;
+    }
+    compared.delete(token);
+    if (tokens.includes(token)) forget(token);
+    else refreshGroups();
+  }
+
+  function refreshGroups() { // a member was deleted: ask after all groups anew
+    for (const [token, state] of states) if (state.members) states.delete(token);
+    ask();
+  }
+
+  function confirmed(button) { // deleting takes two presses
+    if (button.dataset.sure) return true;
+    const label = button.textContent;
+    button.dataset.sure = "yes";
+    button.textContent = "Really delete?";
+    const back = () => { delete button.dataset.sure; button.textContent = label; };
+    button.addEventListener("blur", back, { once: true });
+    setTimeout(back, 5000);
+    return false;
+  }
+
+  // --- several at once -----------------------------------------------------------------------------------------------
+
+  function choose(files) {
+    const input = $("several-input");
+    const { most, bytes } = input.dataset;
+    for (const file of files) {
+      const error = file.size > bytes ? `It is larger than ${bytes >> 20} MiB: reduce it.` : "";
+      chosen.push({ file, address: URL.createObjectURL(file), error });
+    }
+    input.value = "";
+    if (chosen.length > most) {
+      chosen.splice(most).forEach((one) => URL.revokeObjectURL(one.address));
+      complain(`Up to ${most} pictures are taken at once: these are the first.`);
+    } else complain("");
+    drawSeveral();
+    $("several").scrollIntoView({ behavior: "smooth", block: "nearest" });
+  }
+
+  function complain(sentence, where = "#several .history-error") {
+    document.querySelector(where).textContent = sentence;
+  }
+
+  function drawSeveral() {
+    const several = $("several");
+    const good = chosen.filter((one) => !one.error).length;
+    several.hidden = !chosen.length;
+    $("several-title").textContent = chosen.length === 1 ? "1 picture" : `${chosen.length} pictures`;
+    const make = several.querySelector('[data-history="make-several"]');
+    make.textContent = good === 1 ? "Make 1 model" : `Make ${good} models`;
+    make.disabled = !good;
+    several.querySelector("ul").replaceChildren(...chosen.map((one, index) => element("li", { title: one.file.name },
+      element("img", { src: one.address, alt: "" }),
+      element("span", { textContent: one.file.name }),
+      one.error ? element("em", { textContent: one.error }) : null,
+      element("button", { type: "button", textContent: "×", ariaLabel: `Leave out ${one.file.name}`, data: { history: "leave-out", index } }))));
+  }
+
+  async function send(form) { // a public server takes so many uploads a minute, and says when it takes the next
+    for (;;) {
+      const answer = await fetch("gradio_api/upload", { method: "POST", body: form });
+      if (answer.status !== 429) return answer;
+      await new Promise((resolve) => setTimeout(resolve, 1000 * (Number(answer.headers.get("Retry-After")) || 5)));
+    }
+  }
+
+  async function makeSeveral(button) {
+    button.disabled = true;
+    const paths = [];
+    for (const one of chosen.filter((each) => !each.error)) {
+      button.textContent = `Sending ${paths.length + 1}`;
+      const form = new FormData();
+      form.append("files", one.file, one.file.name);
+      try {
+        const answer = await send(form);
+        const body = await answer.json();
+        if (answer.ok) paths.push(body[0]);
+        else one.error = body.error || body.detail || "The server refused it.";
+      } catch {
+        one.error = "It could not be sent: the connection is lost.";
+      }
+    }
+    const failed = chosen.filter((one) => one.error);
+    if (!paths.length) { drawSeveral(); return; }
+    chosen.filter((one) => !one.error).forEach((one) => URL.revokeObjectURL(one.address));
+    const sent = chosen;
+    chosen = failed;
+    passed = { spec: { token: newToken(), pictures: paths }, refused: (sentence) => { chosen = sent; complain(sentence); drawSeveral(); } };
+    $("history-start").click();
+    drawSeveral();
+  }
+
+  function bestOf() {
+    complain("", "#best-of-error");
+    passed = { spec: { token: newToken(), best_of: Number($("best-of-count").value) }, refused: (sentence) => complain(sentence, "#best-of-error") };
+    $("history-start").click();
+  }
+
+  function started(answer) {
+    const { error } = JSON.parse(answer);
+    if (error) { passed.refused?.(error); return; }
+    add(passed.spec.token);
+    $("history").scrollIntoView({ behavior: "smooth", block: "start" });
+  }
+
+  document.addEventListener("drop", (event) => { // several pictures, dropped anywhere
+    const files = Array.from(event.dataTransfer?.files ?? []).filter((file) => /^image\/(jpeg|png|webp)$/.test(file.type));
+    if (files.length < 2) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    choose(files);
+  }, true);
+
+  // --- compare: two turned together ------------------------------------------------------------------------------------
+
+  const compared = new Set();
+
+  function findState(token) {
+    if (states.has(token)) return states.get(token);
+    for (const state of states.values()) {
+      const found = state.members?.find((one) => one.token === token);
+      if (found) return found;
+    }
+    return null;
+  }
+
+  function compare(button) {
+    const { token } = button.dataset;
+    if (!compared.delete(token)) compared.add(token);
+    if (compared.size > 2) compared.delete(compared.values().next().value);
+    drawCompare();
+    if (compared.size === 2) showCompare([...compared]);
+    else $("history-said").textContent = compared.size ? "Choose a second one to compare it with." : "";
+  }
+
+  function drawCompare() {
+    for (const button of document.querySelectorAll('[data-history="compare"]')) {
+      button.ariaPressed = String(compared.has(button.dataset.token));
+    }
+  }
+
+  async function showCompare(pair) {
+    const dialog = $("compare");
+    const both = pair.map(findState);
+    const recipes = await Promise.all(both.map((one) => fetch(`r/${one.result}/recipe.json`).then((answer) => answer.json())));
+    dialog.querySelectorAll("figure").forEach((figure, side) => {
+      const turn = element("div", { className: "compare-still", role: "img", ariaLabel: `${both[side].name}, ${detailsOf(both[side])}` });
+      turn.style.backgroundImage = `url("r/${both[side].result}/turntable.webp")`;
+      figure.replaceChildren(turn, element("figcaption", { textContent: `${both[side].name} · ${detailsOf(both[side])}` }));
+    });
+    const rows = [
+      ["Faces", ({ report }) => report.faces.toLocaleString("en")],
+      ["Size, mm", ({ report }) => report.extents_mm.map((side) => side.toFixed(1)).join(" × ")],
+      ["Volume, cm³", ({ report }) => report.volume_cm3.toFixed(1)],
+      ["Verdict", ({ report }) => report.verdict],
+      ["Made in", ({ facts }) => `${facts.seconds.total.toFixed(1)} s`],
+      ["Quality", ({ request }) => request.quality],
+      ["Seed", ({ request }) => String(request.seed)],
+    ];
+    dialog.querySelector("table").replaceChildren(element("caption", { className: "hidden-text", textContent: "What differs" }),
+      element("tbody", {}, ...rows.map(([name, read]) => {
+        const cells = recipes.map(read);
+        return element("tr", { className: cells[0] === cells[1] ? "" : "differs" },
+          element("th", { scope: "row", textContent: name }), ...cells.map((text) => element("td", { textContent: text })));
+      })));
+    turnBoth(0);
+    if (!dialog.open) dialog.showModal();
+    dialog.onclose = () => { compared.clear(); drawCompare(); };
+  }
+
+  function turnBoth(frame) {
+    const slider = $("compare-turn");
+    const frames = Number(slider.max) + 1;
+    const at = ((Math.round(frame) % frames) + frames) % frames;
+    slider.value = at;
+    slider.setAttribute("aria-valuetext", `${Math.round((360 * at) / frames)} degrees`);
+    for (const still of document.querySelectorAll(".compare-still")) {
+      still.style.backgroundPosition = `${(100 * at) / (frames - 1)}% 0`;
+    }
+  }
+
+  function watchTurning() {
+    const dialog = $("compare");
+    let from = null;
+    $("compare-turn").addEventListener("input", (event) => turnBoth(Number(event.target.value)));
+    dialog.addEventListener("pointerdown", (event) => {
+      const still = event.target.closest(".compare-still");
+      if (!still) return;
+      from = { x: event.clientX, frame: Number($("compare-turn").value), width: still.clientWidth };
+      still.setPointerCapture(event.pointerId);
+    });
+    dialog.addEventListener("pointermove", (event) => {
+      if (from) turnBoth(from.frame + ((event.clientX - from.x) / from.width) * 24);
+    });
+    for (const end of ["pointerup", "pointercancel"]) dialog.addEventListener(end, () => { from = null; });
+  }
+
+  // --- start -------------------------------------------------------------------------------------------------------
+
+  const actions = {
+    open: (button) => open(button.dataset.token),
+    again: (button) => again(button.dataset.token),
+    compare,
+    stop: (button) => post(`jobs/${button.dataset.token}/stop`).then(ask, () => {}),
+    "stop-group": (button) => post(`groups/${button.dataset.token}/stop`).then(ask, () => {}),
+    delete: (button) => { if (confirmed(button)) drop(button.dataset.token); },
+    "delete-group": (button) => { if (confirmed(button)) drop(button.dataset.token, "groups"); },
+    "more-pictures": () => $("several-input").click(),
+    "make-several": makeSeveral,
+    "drop-several": () => { chosen.forEach((one) => URL.revokeObjectURL(one.address)); chosen = []; complain(""); drawSeveral(); },
+    "leave-out": (button) => { chosen.splice(Number(button.dataset.index), 1); drawSeveral(); },
+    "best-of": bestOf,
+  };
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("[data-history]");
+    if (button) actions[button.dataset.history]?.(button);
+  });
+  document.addEventListener("change", (event) => {
+    if (event.target.id === "several-input") choose(event.target.files);
+    if (event.target.id === "best-of-count") document.querySelector('[data-history="best-of"] span').textContent = event.target.value;
+  });
+  window.addEventListener("storage", (event) => {
+    if (event.key === KEY) { tokens = recall(); ask(); }
+  });
+
+  tokens = recall();
+  const { begin } = window.orfeas;
+  window.orfeas.begin = () => { // whatever the studio starts is in the list
+    const token = begin();
+    add(token);
+    return token;
+  };
+  window.orfeas.history = {
+    wanted: () => passed.token,
+    spec: () => JSON.stringify(passed.spec),
+    restored, started, drop,
+  };
+  const waiting = new MutationObserver(() => {
+    if (!$("history-list") || !$("compare-turn")) return;
+    waiting.disconnect();
+    watchTurning();
+    ask();
+  });
+  waiting.observe(document.documentElement, { childList: true, subtree: true });
+})();

@@ -1,0 +1,282 @@
+"""Jobs that were asked for at once: several pictures (a batch), or one picture with several seeds (best of).
+
+A group takes one place in the queue, and its jobs run one after the other, so that other people's come in between.
+Each job is a job like any other, with a token and a result of its own; one that fails does not stop the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orfeas.bundle import Entry, write_bundle
+from orfeas.errors import BadRequest, OrfeasError
+from orfeas.index import StoredGroup
+from orfeas.rank import Ranked, explain_ranking, rank
+from orfeas.request import GenerationRequest, draw_seed
+from orfeas.result import load_result
+from orfeas.telemetry import log, report_bug
+from orfeas.telemetry.logs import carrying_ids, short
+
+if TYPE_CHECKING:
+    from orfeas.result import Result
+    from orfeas.web.callers import Caller
+    from orfeas.web.jobs import Job, Jobs
+
+MAX_PICTURES = 50
+MAX_BATCH_BYTES = 200_000_000
+BEST_OF = (2, 8)  # how many seeds
+KEPT_GROUPS = 200
+_TOKEN = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass
+class Group:
+    """A group of this server's life. ``jobs`` in the order asked for; ``future`` is done when all of them are over."""
+
+    token: str
+    kind: str
+    created: float
+    jobs: list[Job]
+    members: list[dict[str, Any]]
+    note: str = ""
+    future: Future = field(default_factory=Future)
+
+    @property
+    def is_over(self) -> bool:
+        return self.future.done()
+
+    @property
+    def fraction(self) -> float:
+        """Of the whole, 0 to 1."""
+        done = [1.0 if job.is_over else job.progress.fraction if job.progress else 0.0 for job in self.jobs]
+        return sum(done) / len(done)
+
+    @property
+    def message(self) -> str:
+        at = next((at for at, job in enumerate(self.jobs) if not job.is_over), len(self.jobs) - 1)
+        job = self.jobs[at]
+        said = job.progress.message if job.progress else "Waiting"
+        return f"{at + 1} of {len(self.jobs)}, {job.name}: {said}"
+
+
+class Groups:
+    """Starts groups of jobs, and finds them again by their token, which only who started one knows."""
+
+    def __init__(self, jobs: Jobs):
+        self.jobs = jobs
+        self._lock = threading.Lock()
+        self._groups: dict[str, Group] = {}
+
+    # --- starting ------------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        kind: str,
+        requests: Sequence[GenerationRequest],
+        token: str = "",
+        session: str = "",
+        caller: Caller | None = None,
+    ) -> Group:
+        """Run ``requests`` one after the other in a thread. kind: "batch" or "best_of".
+
+        token: the page's name for the group, or "" for a script's, whose jobs end with it.
+        caller: as of `Jobs.start`, whose errors are raised.
+        """
+        is_page = bool(_TOKEN.fullmatch(token))
+        token = token if is_page else secrets.token_hex(16)
+        if self._find(token):
+            raise BadRequest("This was started already: reload the page and try again.", "job_exists")
+        jobs = self.jobs.hold(requests, session, is_page, caller)
+        names = [_name_of(request) for request in requests]
+        members = [{"token": job.token, "picture": name} for job, name in zip(jobs, names, strict=True)]
+        group = Group(token, kind, jobs[0].created, jobs, members)
+        with self._lock:
+            self._groups[token] = group
+            over = [key for key, one in self._groups.items() if one.is_over]
+            for key in over[:-KEPT_GROUPS]:
+                del self._groups[key]
+        self._store(group)
+        work = carrying_ids(self._work)
+        thread = threading.Thread(target=work, args=(group, requests), name=f"group-{short(token)}", daemon=True)
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as error:  # RuntimeError: the system gives no more threads
+            self.stop(token)
+            sentence = "This machine has no room for another job now: try again in a few minutes."
+            raise OrfeasError(sentence, "no_thread") from error
+        return group
+
+    def _work(self, group: Group, requests: Sequence[GenerationRequest]) -> None:
+        try:
+            for job, request in zip(group.jobs, requests, strict=True):
+                self.jobs.run_held(job, request)
+            if group.kind == "best_of":
+                self._rank(group)
+        except BaseException as bug:  # whatever happened: who waits for the group must hear of its end
+            report_bug(bug)
+        finally:
+            self._store(group)
+            group.future.set_result(group)
+
+    def _rank(self, group: Group) -> None:
+        ranked = self.ranked(group)
+        places = {one.result.id: (place, one.agreement) for place, one in enumerate(ranked, start=1)}
+        for job, member in zip(group.jobs, group.members, strict=True):
+            if job.result and job.result.id in places:
+                place, agreement = places[job.result.id]
+                member |= {"rank": place, "agreement": round(agreement, 4)}
+        if len(ranked) > 1:
+            group.note = explain_ranking(ranked)
+
+    def ranked(self, group: Group) -> list[Ranked]:
+        """The results of a group that is over, the best first."""
+        return rank([job.result for job in group.jobs if job.result])
+
+    # --- asking --------------------------------------------------------------------------------------------------
+
+    def look(self, token: str) -> dict[str, Any] | None:
+        """What a page needs to draw the group, also one of an earlier run of this server; JSON values.
+
+        "members" in the order asked for, each with what `Jobs.look` says of its job.
+        """
+        found = self._find(token)
+        if found is None:
+            return None
+        states = [(member, self.jobs.look(member["token"])) for member in found.members]
+        members = [{**member, **state} for member, state in states if state]  # without those that were deleted
+        if not members:
+            return None
+        live = self._groups.get(token)
+        return {
+            "kind": found.kind,
+            "created": round(found.created, 3),
+            "over": live.is_over if live else True,
+            "note": found.note,
+            "members": members,
+        }
+
+    def stop(self, token: str) -> bool:
+        """Stop all of its jobs; False if there is no such group running."""
+        group = self._groups.get(token)
+        if group is None:
+            return False
+        for job in reversed(group.jobs):  # those that wait first, or the next would begin
+            self.jobs.stop(job)
+        return True
+
+    def remove(self, token: str) -> bool:
+        """Stop it, and remove its jobs and their results; False if there is no such group."""
+        found = self._find(token)
+        if found is None:
+            return False
+        self.stop(token)
+        with self._lock:
+            live = self._groups.pop(token, None)
+        if live:
+            live.future.result()
+        for member in found.members:
+            self.jobs.remove(member["token"])
+        self.jobs.studio.library.index.remove_group(token)
+        return True
+
+    # --- one file ------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def bundle(self, token: str) -> Iterator[tuple[Path, dict[str, Any]] | None]:
+        """A ZIP of what is there of a group now, and its manifest; removed on leaving. None if there is no such group.
+
+        Raises `OrfeasError` if the data folder cannot take it.
+        """
+        state = self.look(token)
+        if state is None:
+            yield None
+            return
+        library = self.jobs.studio.library
+        entries = [self._entry(member) for member in state["members"]]
+        with library.scratch() as folder:
+            file = folder / "models.zip"
+            yield file, write_bundle(file, entries)
+
+    def _entry(self, member: Mapping[str, Any]) -> Entry:
+        library = self.jobs.studio.library
+        folder = library.find(member.get("result", ""))
+        result: Result | None = load_result(folder) if folder else None
+        facts = {key: member[key] for key in ("rank", "agreement") if key in member}
+        error = member.get("error") or ("It has expired." if member.get("expired") else "It is not finished.")
+        return Entry(member["picture"], result, "" if result else error, member.get("code", ""), facts)
+
+    # --- within --------------------------------------------------------------------------------------------------
+
+    def _find(self, token: str) -> Group | StoredGroup | None:
+        library = self.jobs.studio.library
+        if group := self._groups.get(token):
+            return group
+        if not _TOKEN.fullmatch(token) or not library.root.is_dir():
+            return None
+        try:
+            return library.index.find_group(token)
+        except (OrfeasError, sqlite3.Error) as error:
+            log.warning("index_unreadable", error=str(error))
+            return None
+
+    def _store(self, group: Group) -> None:
+        try:
+            self.jobs.studio.library.index.put_group(
+                StoredGroup(group.token, group.kind, group.created, tuple(group.members), group.note)
+            )
+        except (OrfeasError, OSError, sqlite3.Error) as trouble:  # the jobs have their own rows
+            log.warning("group_not_entered", error=str(trouble))
+
+
+def ask_batch(pictures: Sequence[str] | None, options: Mapping[str, Any]) -> list[GenerationRequest]:
+    """A request for each picture, named apart. Raises `BadRequest`."""
+    if not pictures:
+        raise BadRequest("No pictures were given: choose some JPEG, PNG or WebP files.", "no_picture")
+    if len(pictures) > MAX_PICTURES:
+        raise BadRequest(f"{len(pictures)} pictures are too many: give up to {MAX_PICTURES} at once.", "out_of_range")
+    files = [Path(picture) for picture in pictures]
+    total = sum(file.stat().st_size for file in files if file.is_file())
+    if total > MAX_BATCH_BYTES:
+        raise BadRequest(
+            f"The pictures have {total / 1e6:.0f} MB together: give up to {MAX_BATCH_BYTES / 1e6:.0f} MB at once.",
+            "too_large",
+        )
+    requests, taken = [], set()
+    for file in files:
+        one = GenerationRequest.from_options(file, dict(options))
+        number, name = 2, one.name
+        while name in taken:
+            name, number = f"{one.name}-{number}", number + 1
+        taken.add(name)
+        requests.append(replace(one, name=name))
+    return requests
+
+
+def ask_best_of(request: GenerationRequest, count: Any) -> list[GenerationRequest]:
+    """The request with ``count`` seeds, the first its own. Raises `BadRequest`."""
+    low, high = BEST_OF
+    try:
+        whole = int(count) if float(count) == int(count) and not isinstance(count, bool) else 0
+    except (TypeError, ValueError, OverflowError):
+        whole = 0
+    if not low <= whole <= high:
+        raise BadRequest(
+            f"best_of cannot be {repr(count)[:40]}: use a whole number from {low} to {high}.", "out_of_range"
+        )
+    seeds = {request.seed: None}
+    while len(seeds) < whole:
+        seeds[draw_seed()] = None
+    return [replace(request, seed=seed) for seed in seeds]
+
+
+def _name_of(request: GenerationRequest) -> str:
+    return request.picture.name if isinstance(request.picture, Path) else request.name

@@ -1,0 +1,102 @@
+"""What the list of results asks the server: how its jobs are, a group's ZIP, stop and delete. A token is the key."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from orfeas.errors import OrfeasError
+from orfeas.export import file_name
+from orfeas.formats import writable_formats
+from orfeas.web.history import MAX_TOKENS
+from orfeas.web.panels import FORMAT_TITLES
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.routing import BaseRoute
+
+    from orfeas.web.groups import Groups
+    from orfeas.web.jobs import Jobs
+
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+def build_history_routes(jobs: Jobs, groups: Groups) -> list[BaseRoute]:
+    """Routes for Gradio's own application."""
+
+    def look(token: str) -> dict[str, Any] | None:
+        if state := jobs.look(token):
+            return _with_files(state)
+        if group := groups.look(token):
+            group["members"] = [_with_files(member) for member in group["members"]]
+        return group
+
+    async def look_at_all(request: Request) -> Response:
+        try:
+            tokens = json.loads(await request.body())["tokens"]
+            if not isinstance(tokens, list) or len(tokens) > MAX_TOKENS:
+                raise ValueError
+        except (ValueError, TypeError, KeyError):
+            sentence = f'Send {{"tokens": [...]}} with up to {MAX_TOKENS} tokens.'
+            return JSONResponse({"error": sentence}, 400, headers=_NO_STORE)
+        states = await asyncio.to_thread(lambda: {str(token): look(str(token)) for token in tokens})
+        return JSONResponse(states, headers=_NO_STORE)
+
+    async def stop_group(request: Request) -> Response:
+        stopped = groups.stop(request.path_params["token"])
+        return JSONResponse({"stopped": stopped}, 200 if stopped else 404, headers=_NO_STORE)
+
+    async def remove_group(request: Request) -> Response:
+        try:
+            removed = await asyncio.to_thread(groups.remove, request.path_params["token"])
+        except (OrfeasError, sqlite3.Error) as error:
+            return JSONResponse({"error": str(error)}, 503, headers=_NO_STORE)
+        return JSONResponse({"removed": removed}, 200 if removed else 404, headers=_NO_STORE)
+
+    async def group_zip(request: Request) -> Response:
+        bundle = groups.bundle(request.path_params["token"])
+        try:
+            written = await asyncio.to_thread(bundle.__enter__)
+        except OrfeasError as error:
+            return JSONResponse({"error": str(error)}, 503, headers=_NO_STORE)
+        if written is None:
+            bundle.__exit__(None, None, None)
+            return JSONResponse({"error": "There is no such group of models here."}, 404, headers=_NO_STORE)
+        return _FileOnce(written[0], bundle)
+
+    return [
+        Route("/jobs/look", look_at_all, methods=["POST"]),
+        Route("/groups/{token}", remove_group, methods=["DELETE"]),
+        Route("/groups/{token}/stop", stop_group, methods=["POST"]),
+        Route("/groups/{token}/models.zip", group_zip),
+    ]
+
+
+class _FileOnce(FileResponse):
+    """A file that is removed when it was sent, or its reader has gone."""
+
+    def __init__(self, file, bundle):
+        super().__init__(file, media_type="application/zip", filename="models.zip", headers=_NO_STORE)
+        self._bundle = bundle
+
+    async def __call__(self, scope, receive, send):
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await asyncio.to_thread(self._bundle.__exit__, None, None, None)
+
+
+def _with_files(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of a job and, if its result is there, the address of each format: [title, address]."""
+    if "result" not in state or state.get("expired"):
+        return state
+    options = state["options"]
+    formats = [key for key in writable_formats() if key != "obj_zip" or options.get("texture") != "none"]
+    formats.sort(key=lambda key: key != options.get("format"))
+    names = [(FORMAT_TITLES[key], file_name(state["name"], options["size_mm"], key)) for key in formats]
+    return {**state, "files": [[title, f"r/{state['result']}/{name}"] for title, name in names]}

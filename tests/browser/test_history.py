@@ -1,0 +1,220 @@
+"""The list of this browser's results: found again, opened as they were, deleted, several at once, compared."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import pytest
+import trimesh
+
+from orfeas.index import StoredJob
+from orfeas.library import LOST, Library
+from orfeas.request import GenerationRequest
+from orfeas.settings import Settings
+from orfeas.studio import Studio
+from orfeas.web.serve import start
+from tests.browser.test_accessibility import COUNT, axe  # noqa: F401 (a fixture)
+from tests.browser.test_page import PHONE
+from tests.conftest import PacedEngine
+from tests.web.conftest import free_port, wait_until, write_photo
+
+CARD = "#history-list > .history-card"
+GROUP = "#history-list > .history-group"
+
+
+def remembered(page) -> list[str]:
+    return page.evaluate("JSON.parse(localStorage.getItem('orfeas-history') || '[]')")
+
+
+def fetch(page, address: str) -> bytes:
+    answer = page.request.get(address)
+    assert answer.ok, address
+    return answer.body()
+
+
+def test_a_result_is_listed_opened_as_it_was_downloaded_and_deleted(visit, server, photo, tmp_path, url):
+    visit_ = visit()
+    page = visit_.page
+    assert page.is_visible("#history-empty")
+    visit_.choose(photo)
+    page.get_by_text("Draft").click()
+    page.fill("#size input", "42")
+    page.get_by_text("+ include").click()
+    box = page.locator("#cutout-view img").bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.08, box["y"] + box["height"] * 0.5)
+    page.wait_for_function("document.querySelector('#explanation').innerText.includes('1 correction')")
+    visit_.generate()
+    visit_.wait_for_state("done")
+    page.wait_for_selector(f"{CARD}[data-state=done] img")
+    (token,) = remembered(page)
+    made = server.jobs.get(token)
+    assert "42 mm · draft · STL" in page.inner_text(CARD)
+
+    page.reload()
+    page.wait_for_selector(f"{CARD}[data-state=done] img")
+    page.wait_for_function("document.querySelector('.history-thumb img').naturalWidth > 100")
+    visit_.choose(write_photo(tmp_path / "other.jpg", (200, 80, 40)))
+    page.get_by_text("High", exact=False).first.click()
+    page.fill("#size input", "99")
+    page.locator(CARD).get_by_role("button", name="Open: red-egg").click()
+    page.wait_for_function("document.querySelector('#size input').value === '42'")
+    page.wait_for_function("document.querySelector('#picture img').src.endsWith('/red-egg.png')")
+    page.wait_for_function("document.querySelector('#explanation').innerText.includes('1 correction')")
+    assert page.inner_text("#quality .selected").startswith("Draft")
+    visit_.wait_for_state("done")
+    page.wait_for_function(f"document.querySelector('.result').dataset.result === '{made.result.id}'")
+    visit_.wait_for_canvas()
+    page.wait_for_function("document.documentElement.dataset.show === 'model'")
+    visit_.generate()  # the same once more
+    visit_.wait_for_state("running", "waiting", "queued")
+    visit_.wait_for_state("done")
+    page.wait_for_selector(f"{CARD}:nth-child(2)")
+    again = server.jobs.get(remembered(page)[0])
+    assert again.options == made.options
+    assert again.result.files["model"].read_bytes() == made.result.files["model"].read_bytes()
+
+    first = page.locator(f'{CARD}[data-token="{token}"]')
+    first.locator("summary").click()
+    addresses = {a.inner_text(): a.get_attribute("href") for a in first.locator("details a").all()}
+    assert next(iter(addresses)) == "STL"
+    mesh = trimesh.load(io.BytesIO(fetch(page, f"{url}/{addresses['OBJ']}")), file_type="obj")
+    assert max(mesh.extents) == pytest.approx(42, abs=0.01)
+
+    assert visit().page.locator(CARD).count() == 0, "nobody else sees it"
+
+    delete = first.get_by_role("button", name="Delete: red-egg")
+    delete.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[data-sure]")
+    assert server.jobs.get(token), "one press deletes nothing"
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"!localStorage.getItem('orfeas-history').includes('{token}')")
+    assert first.count() == 0
+    assert not made.result.folder.exists()
+    assert page.request.get(f"{url}/jobs/{token}").json()["state"] == "unknown"
+
+
+def test_several_pictures_with_a_bad_one_survive_a_reload_and_end_in_one_zip(visit, engine, pace, tmp_path, axe):  # noqa: F811
+    pictures = [write_photo(tmp_path / f"egg {k}.jpg", (60, 70, 60 * k)) for k in range(3)]
+    pictures[1].write_text("no picture")
+    visit = visit(**PHONE)
+    page = visit.page
+    page.evaluate(axe)
+    page.set_input_files("#several-input", [str(path) for path in pictures])
+    page.wait_for_selector("#several li:nth-child(3)")
+    page.get_by_text("Draft").click()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.evaluate(COUNT) == []
+    page.get_by_role("button", name="Make 3 models").click()
+    wait_until(lambda: engine.running, "the first of them runs")
+    page.wait_for_selector(f"{GROUP} progress")
+    assert "2 waiting" in page.inner_text(GROUP)
+    assert page.evaluate(COUNT) == []
+    page.reload()
+    visit.errors.clear()  # Gradio's client complains of the streams that the old page left
+    page.wait_for_selector(f"{GROUP} progress")
+    pace.release(50)
+    page.wait_for_selector(f"{GROUP}[data-state=over]", timeout=60_000)
+    page.wait_for_function("document.querySelector('.history-group').innerText.includes('2 done, 1 failed')")
+    assert page.locator(f"{GROUP} .history-error").inner_text().endswith(".")
+    page.evaluate(axe)
+    assert page.evaluate(COUNT) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    with page.expect_download() as download:
+        page.click(f"{GROUP} a.strong")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        names = archive.namelist()
+        manifest = json.loads(archive.read("manifest.json"))
+    assert names == ["egg-0_100mm.stl", "egg-2_100mm.stl", "manifest.json"]
+    assert [failed["picture"] for failed in manifest["failed"]] == ["egg 1.jpg"]
+    assert manifest["made"][0]["request"]["quality"] == "draft"
+
+
+def test_the_best_of_several_seeds_is_shown_and_two_are_compared(visit, engine, pace, photo, axe):  # noqa: F811
+    visit = visit(color_scheme="dark")
+    page = visit.page
+    page.get_by_role("button", name="Best of 4").click()
+    page.wait_for_function("document.querySelector('#best-of-error').innerText.startsWith('No picture was given')")
+    visit.choose(photo)
+    page.get_by_text("Draft").click()
+    page.select_option("#best-of-count", "3")
+    page.get_by_role("button", name="Best of 3").click()
+    wait_until(lambda: engine.running, "the first of them runs")
+    page.wait_for_selector(f"{GROUP} progress")
+    pace.release(100)
+    page.wait_for_selector(f"{GROUP}[data-state=over]", timeout=60_000)
+    visit.wait_for_state("done")
+    best = page.locator(f"{GROUP} .history-card").first
+    assert "Best" in best.inner_text()
+    seed = best.inner_text().split("seed ")[1].split()[0]
+    page.wait_for_function(f"document.querySelector('.result dl code')?.innerText === '{seed}'")
+
+    for card in page.locator(f"{GROUP} .history-card").all()[:2]:
+        card.locator('[data-history="compare"]').click()
+    page.wait_for_selector("#compare[open] td")
+    page.evaluate(axe)
+    assert page.evaluate(COUNT) == []
+    places = "Array.from(document.querySelectorAll('.compare-still'), still => still.style.backgroundPosition)"
+    start = page.evaluate(places)
+    assert start[0] == start[1]
+    page.locator("#compare-turn").press("ArrowRight")
+    turned = page.evaluate(places)
+    assert turned[0] == turned[1] != start[0]
+    box = page.locator(".compare-still").first.bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 120, box["y"] + 60, steps=4)
+    page.mouse.up()
+    dragged = page.evaluate(places)
+    assert dragged[0] == dragged[1] != turned[0]
+    differing = page.locator("#compare tr.differs th").all_inner_texts()
+    assert "Seed" in differing
+    assert "Quality" not in differing
+    page.keyboard.press("Escape")
+    assert page.locator('[data-history="compare"][aria-pressed="true"]').count() == 0
+
+
+def test_after_a_restart_results_are_there_and_what_was_lost_or_has_expired_says_so(visit, tmp_path, photo):
+    folder = tmp_path / "data"
+    library = Library(folder)
+    studio = Studio(Settings(_env_file=None, data_dir=folder), PacedEngine(), library)
+    tokens = {name: digit * 32 for name, digit in zip(("made", "expired", "lost", "gone"), "abcd", strict=True)}
+    results = {}
+    for name in ("made", "expired"):
+        request = GenerationRequest(photo, quality="draft", size_mm=33, name=name)
+        results[name] = list(studio.run(request, owner=tokens[name]))[-1].id
+    library.remove(results["expired"])
+    upload = folder / "gradio" / "upload.jpg"
+    upload.parent.mkdir()
+    upload.write_bytes(photo.read_bytes())
+    for name, picture in (("lost", upload), ("gone", folder / "nothing.jpg")):
+        options = GenerationRequest(photo, quality="draft", size_mm=44, seed=5, name=name).options()
+        library.index.put_job(StoredJob(tokens[name], "dead", "running", name, 1.0, options, picture=str(picture)))
+    assert len(library.clean()) == 2
+    settings = Settings(_env_file=None, engine="sketch", data_dir=folder, port=free_port(), host="127.0.0.1")
+    server = start(studio, settings)
+    try:
+        page = (visit := visit(server.url)).page
+        page.evaluate("tokens => localStorage.setItem('orfeas-history', JSON.stringify(tokens))", list(tokens.values()))
+        page.reload()
+        cards = {name: page.locator(f'{CARD}[data-token="{token}"]') for name, token in tokens.items()}
+        cards["made"].locator("img").wait_for()
+        assert "expired" in cards["expired"].inner_text()
+        assert LOST in cards["lost"].inner_text()
+        cards["gone"].get_by_role("button", name="Start again: gone").click()
+        page.get_by_text("The picture of this job is no longer here: choose it again.").wait_for()
+        assert page.input_value("#size input") == "44"
+        cards["lost"].get_by_role("button", name="Start again: lost").click()
+        visit.wait_for_state("done")
+        page.wait_for_function("document.querySelector('.result dl code').innerText === '5'")
+        cards["lost"].wait_for(state="detached")
+        cards["expired"].get_by_role("button", name="Remove").click()
+        page.keyboard.press("Enter")
+        cards["expired"].wait_for(state="detached")
+        cards["made"].get_by_role("button", name="Open: made").first.click()
+        page.wait_for_function(f"document.querySelector('.result').dataset.result === '{results['made']}'")
+        assert page.input_value("#size input") == "33"
+    finally:
+        server.close()

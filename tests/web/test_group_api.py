@@ -1,0 +1,82 @@
+"""/batch and /best_of through gradio_client and HTTP, and the routes of the list of results."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+
+import pytest
+import trimesh
+from gradio_client import handle_file
+from gradio_client.exceptions import AppError
+
+from orfeas.web.history import MAX_TOKENS
+from tests.web.conftest import endpoint_index, file_data, wait_until
+
+DRAFT = {"quality": "draft", "size_mm": 40}
+
+
+def test_batch_gives_a_zip_and_its_manifest(client, photo, tmp_path):
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("no picture")
+    file, report = client.predict([handle_file(photo), handle_file(bad)], **DRAFT, api_name="/batch")
+    with zipfile.ZipFile(file) as archive:
+        assert json.loads(archive.read("manifest.json")) == report
+        (made,) = report["made"]
+        with archive.open(made["file"]) as model:
+            assert max(trimesh.load(model, file_type="stl").extents) == pytest.approx(40, abs=0.01)
+    assert made["picture"] == "red egg.jpg"
+    assert report["failed"] == [
+        {"picture": "bad.jpg", "error": report["failed"][0]["error"], "code": "unsupported_type"}
+    ]
+
+
+def test_best_of_gives_the_best_and_reports_all(client, http, photo):
+    file, report = client.predict(handle_file(photo), best_of=2, seed=7, **DRAFT, api_name="/best_of")
+    models = report["models"]
+    assert trimesh.load(file).is_watertight
+    assert {model["request"]["seed"] for model in models} > {7}
+    assert models[0]["agreement"] >= models[1]["agreement"] > 0.5
+    assert report["failed"] == []
+    for model in models:
+        assert http.get(f"/r/{model['id']}/{model['name']}_40mm.stl").status_code == 200
+    with pytest.raises(AppError, match=r"^best_of cannot be 1: use a whole number from 2 to 8\.$"):
+        client.predict(handle_file(photo), best_of=1, api_name="/best_of")
+
+
+def test_only_uploads_are_taken(http, photo):
+    index = endpoint_index(http, "batch")
+    for path in ("/etc/passwd", str(photo)):
+        for data in ({"path": path}, file_data(path), {"path": path, "orig_name": "x.svg"}, path):
+            options = ["draft", "stl", 40, 1, "auto", "none", "none", None]
+            body = {"fn_index": index, "session_hash": "mallory", "data": [[data], *options]}
+            answer = http.post("/gradio_api/run/predict", json=body)
+            assert answer.status_code == 422
+            assert "must be uploaded" in answer.json()["error"]
+
+
+def test_a_client_that_cancels_stops_the_whole_batch(client, server, engine, photo, pace):
+    job = client.submit([handle_file(photo)] * 3, **DRAFT, api_name="/batch")
+    wait_until(lambda: engine.running, "the first of them runs")
+    wait_until(lambda: (job.status().progress_data or [None])[0], "progress is told")
+    assert job.status().progress_data[0].desc.startswith("1 of 3, ")
+    assert len(server.jobs.active()) == 1
+    cancelled = engine.cancelled
+    job.cancel()
+    pace.release(50)
+    wait_until(lambda: not server.jobs._unfinished(), "all of them are over")
+    assert engine.cancelled == cancelled + 1
+
+
+def test_the_routes_of_the_list_refuse_what_is_not_theirs(http):
+    token = "5" * 32
+    for body in (b"", b"[]", b'{"tokens": 5}', json.dumps({"tokens": [token] * (MAX_TOKENS + 1)}).encode()):
+        answer = http.post("/jobs/look", content=body)
+        assert answer.status_code == 400
+        assert answer.json()["error"].endswith(".")
+    answer = http.post("/jobs/look", json={"tokens": [token, "../..", 7]})
+    assert answer.json() == {token: None, "../..": None, "7": None}
+    assert answer.headers["cache-control"] == "no-store"
+    assert http.get(f"/groups/{token}/models.zip").status_code == 404
+    assert http.post(f"/groups/{token}/stop").status_code == 404
+    assert http.delete(f"/groups/{token}").status_code == 404

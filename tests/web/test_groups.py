@@ -1,0 +1,217 @@
+"""Several jobs at once, without a server: in turn, found again, stopped, zipped, ranked, removed."""
+
+from __future__ import annotations
+
+import json
+import threading
+import zipfile
+from functools import partial
+
+import pytest
+
+from orfeas.errors import BadRequest, OrfeasError
+from orfeas.mesh import Mesh
+from orfeas.request import GenerationRequest
+from orfeas.web import groups as room
+from orfeas.web.groups import MAX_PICTURES, Groups, ask_batch, ask_best_of
+from orfeas.web.jobs import Jobs
+from tests.conftest import PacedEngine
+from tests.web.conftest import wait_until, write_photo
+
+TOKEN = "ab" * 16
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two photos of the same name, and between them a file that is none."""
+    paths = [tmp_path / folder / "egg.jpg" for folder in "abc"]
+    for path in paths:
+        path.parent.mkdir()
+        write_photo(path, (60, 70, 200))
+    paths[1].write_text("no picture")
+    return [str(path) for path in paths]
+
+
+@pytest.fixture
+def make_groups(make_studio):
+    def make(engine=None, limit=2) -> Groups:
+        studio = make_studio(engine or PacedEngine())
+        studio.run = partial(studio.run, draw=False)  # stills take most of the time, and nothing here looks at them
+        return Groups(Jobs(studio, limit))
+
+    return make
+
+
+def batch(pictures, **options):
+    return ask_batch(pictures, {"quality": "draft", **options})
+
+
+def end_of(group):
+    return group.future.result(timeout=60)
+
+
+def test_one_bad_picture_does_not_stop_the_rest_and_names_are_unique(make_groups, pictures):
+    groups = make_groups()
+    group = end_of(groups.start("batch", batch(pictures), TOKEN))
+    assert [job.state for job in group.jobs] == ["done", "failed", "done"]
+    assert group.fraction == 1.0
+    state = groups.look(TOKEN)
+    assert [member["name"] for member in state["members"]] == ["egg", "egg-2", "egg-3"]
+    assert state["members"][1]["error"].endswith(".")
+    with groups.bundle(TOKEN) as (file, manifest):
+        with zipfile.ZipFile(file) as archive:
+            assert archive.namelist() == ["egg_100mm.stl", "egg-3_100mm.stl", "manifest.json"]
+            assert json.loads(archive.read("manifest.json")) == manifest
+        assert [made["picture"] for made in manifest["made"]] == ["egg.jpg", "egg.jpg"]
+        assert manifest["failed"][0]["code"] == "unsupported_type"
+    assert not file.exists()
+    assert not list(groups.jobs.studio.library.staging.iterdir())
+    with groups.bundle("c" * 32) as nothing:
+        assert nothing is None
+
+
+def test_a_group_takes_one_place_in_the_queue_and_lets_others_in_between(make_groups, pictures):
+    pace = threading.Semaphore(0)
+    engine = PacedEngine(steps=1, pace=pace)
+    groups = make_groups(engine, limit=1)
+    jobs = groups.jobs
+    group = groups.start("batch", batch([pictures[0], pictures[2], pictures[0]]))
+    wait_until(lambda: engine.running, "the first of the group runs")
+    other = jobs.start(batch(pictures)[0])
+    assert len(jobs.active()) == 2
+    with pytest.raises(OrfeasError, match="The queue is full"):
+        groups.start("batch", batch(pictures))
+    assert len(jobs.active()) == 2
+    pace.release(2)
+    assert other.future.result(timeout=60).state == "done"
+    assert not group.is_over, "the other one came before the rest of the group"
+    pace.release(10)
+    end_of(group)
+    assert engine.most_running == 1
+
+
+def test_stop_stops_all_of_it(make_groups, pictures):
+    pace = threading.Semaphore(0)
+    engine = PacedEngine(pace=pace)
+    groups = make_groups(engine)
+    group = groups.start("batch", batch([pictures[0]] * 3), TOKEN, "page")
+    wait_until(lambda: engine.running, "the first of the group runs")
+    assert "1 of 3, egg: " in group.message
+    assert groups.stop(TOKEN)
+    assert [job.state for job in group.jobs] == ["stopping", "cancelled", "cancelled"]
+    pace.release(10)
+    end_of(group)
+    assert [job.state for job in group.jobs] == ["cancelled"] * 3
+    assert engine.loads == 1
+    assert not groups.jobs.active()
+    assert not groups.stop("c" * 32)
+
+
+def test_a_page_that_was_reloaded_keeps_its_group_and_one_that_is_gone_does_not(make_groups, pictures, monkeypatch):
+    monkeypatch.setattr("orfeas.web.jobs.RELOAD_GRACE_SECONDS", 0.3)
+    pace = threading.Semaphore(0)
+    engine = PacedEngine(pace=pace)
+    groups = make_groups(engine)
+    group = groups.start("batch", batch([pictures[0]] * 2), TOKEN, "first page")
+    wait_until(lambda: engine.running, "it runs")
+    groups.jobs.leave("first page")
+    for _ in range(8):  # whoever has the token asks, from whichever page
+        threading.Event().wait(0.1)
+        assert groups.look(TOKEN)
+    assert not any(job.stop.is_set() for job in group.jobs)
+    wait_until(lambda: all(job.stop.is_set() for job in group.jobs), "nobody asks any more")
+    pace.release(10)
+    end_of(group)
+
+
+def test_a_stopping_server_runs_no_more_of_a_group(make_groups, pictures):
+    pace = threading.Semaphore(0)
+    engine = PacedEngine(pace=pace)
+    groups = make_groups(engine)
+    group = groups.start("batch", batch([pictures[0]] * 2), TOKEN)
+    wait_until(lambda: engine.running, "it runs")
+    pace.release(10)
+    assert groups.jobs.drain(30)
+    end_of(group)
+    assert [job.state for job in group.jobs] == ["done", "lost"]
+    assert group.jobs[1].error == "The server ended before this one's turn came: start it again."
+
+
+def test_groups_outlive_the_server(make_groups, pictures):
+    groups = make_groups()
+    end_of(groups.start("batch", batch(pictures), TOKEN))
+    before = groups.look(TOKEN)
+    groups.jobs.studio.close()
+
+    later = make_groups()
+    state = later.look(TOKEN)
+    assert [member["token"] for member in state["members"]] == [member["token"] for member in before["members"]]
+    assert [member["state"] for member in state["members"]] == ["done", "failed", "done"]
+    assert state["over"]
+    with pytest.raises(OrfeasError, match="started already"):
+        later.start("batch", batch(pictures), TOKEN)
+    later.jobs.remove(state["members"][0]["token"])
+    assert later.look(TOKEN)["members"] == state["members"][1:], "what was deleted is no longer listed"
+    with later.bundle(TOKEN) as (_, manifest):
+        assert len(manifest["made"]) == 1
+    assert later.remove(TOKEN)
+    assert later.look(TOKEN) is None
+    assert not later.remove(TOKEN)
+    assert not list(later.jobs.studio.library.results.iterdir())
+
+
+def test_removing_a_group_that_runs_stops_it(make_groups, pictures):
+    pace = threading.Semaphore(1)
+    groups = make_groups(PacedEngine(pace=pace))
+    group = groups.start("best_of", ask_best_of(batch(pictures)[0], 3), TOKEN)
+    remover = threading.Thread(target=groups.remove, args=(TOKEN,))
+    remover.start()
+    assert group.jobs[0].stop.wait(30)
+    pace.release(100)
+    remover.join(30)
+    assert groups.look(TOKEN) is None
+    assert not list(groups.jobs.studio.library.results.glob("*"))
+
+
+def test_best_of_ranks_seeds_that_differ_and_keeps_them_all(make_groups, pictures):
+    class Squeezed(PacedEngine):
+        """Only the second seed that it is asked for has the egg's shape."""
+
+        def shape(self, cutout, quality, seed):
+            for step in super().shape(cutout, quality, seed):
+                narrow = 0.56 if seed == wanted else 1.0
+                yield Mesh(step.vertices * (narrow, 1, 1), step.faces) if hasattr(step, "vertices") else step
+
+    groups = make_groups(Squeezed())
+    requests = ask_best_of(GenerationRequest(pictures[0], quality="draft", seed=5), "3")
+    wanted = requests[1].seed
+    assert requests[0].seed == 5
+    assert len({request.seed for request in requests}) == 3
+    group = end_of(groups.start("best_of", requests, TOKEN))
+    state = groups.look(TOKEN)
+    best = min(state["members"], key=lambda member: member["rank"])
+    assert best["options"]["seed"] == wanted
+    assert sorted(member["rank"] for member in state["members"]) == [1, 2, 3]
+    assert best["agreement"] == max(member["agreement"] for member in state["members"]) > 0.9
+    assert all(job.result.folder.is_dir() for job in group.jobs)
+    assert state["note"].startswith("Ranked by")
+    groups.jobs.studio.close()
+    assert make_groups().look(TOKEN)["note"] == state["note"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 2.5, True, None, "many", "1e999", [3]])
+def test_best_of_takes_2_to_8(pictures, count):
+    with pytest.raises(BadRequest, match=r"use a whole number from 2 to 8\.$"):
+        ask_best_of(GenerationRequest(pictures[0]), count)
+
+
+def test_a_batch_is_bounded(pictures, monkeypatch):
+    with pytest.raises(BadRequest, match="No pictures were given"):
+        ask_batch([], {})
+    with pytest.raises(BadRequest, match=f"give up to {MAX_PICTURES} at once"):
+        ask_batch([pictures[0]] * (MAX_PICTURES + 1), {})
+    monkeypatch.setattr(room, "MAX_BATCH_BYTES", 1000)
+    with pytest.raises(BadRequest, match="MB together"):
+        ask_batch(pictures, {})
+    with pytest.raises(BadRequest, match="size_mm cannot be 5000"):
+        ask_batch(pictures[1:2], {"size_mm": 5000})
