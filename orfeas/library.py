@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 from orfeas.errors import OrfeasError
@@ -151,6 +151,26 @@ class Library:
             except BaseException:
                 shutil.rmtree(self.results / result_id, ignore_errors=True)
                 raise
+
+    def copy(self, result_id: str, owner: str, note: str) -> Path:
+        """The same result once more, for another owner, made now; returns its folder. ``note`` is added to its recipe.
+
+        Files that do not change are shared on disk. Raises `FileNotFoundError` if the result is no longer there,
+        `OrfeasError` as `write` does.
+        """
+        source, copy_id = self.results / result_id, self.new_id()
+        with self.write(copy_id, owner) as folder:
+            for file in source.iterdir():
+                if file.name not in (OWNER, "recipe.json"):
+                    try:
+                        os.link(file, folder / file.name)
+                    except PermissionError:  # a disk that has no links
+                        shutil.copyfile(file, folder / file.name)
+            recipe = json.loads((source / "recipe.json").read_text(encoding="utf-8"))
+            created = datetime.fromtimestamp(self.clock(), timezone.utc).isoformat(timespec="seconds")
+            recipe |= {"created": created, "notes": [*recipe["notes"], note]}
+            (folder / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
+        return self.results / copy_id
 
     @contextlib.contextmanager
     def add(self, result_id: str, name: str) -> Iterator[Path]:

@@ -137,6 +137,17 @@ def write_recipe(
     path.write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
 
 
+def fingerprint(picture_sha256: str, request: GenerationRequest, engine: Engine) -> str:
+    """SHA-256 of all that decides what is in a result: picture, options with seed and name, engine and versions."""
+    facts = [picture_sha256, request.options(), engine.name, engine.version, __version__]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def hash_picture(picture: Path | bytes) -> str:
+    """SHA-256 of the picture's bytes, in hex, as `orfeas.picture.Picture` has it. Raises `OSError`."""
+    return hashlib.sha256(picture if isinstance(picture, bytes) else Path(picture).read_bytes()).hexdigest()
+
+
 def hash_cutout(cutout: Cutout) -> str:
     """SHA-256 of all that an engine sees of a cutout, in hex."""
     height, width = cutout.rgba.shape[:2]

@@ -16,9 +16,9 @@ from orfeas import __version__
 from orfeas.errors import BadPicture, OutOfMemory
 from orfeas.lane import Lane, Ticket
 from orfeas.library import Library, Retention
-from orfeas.recipe import LATENT, KeptLatent, hash_cutout, write_recipe
+from orfeas.recipe import LATENT, KeptLatent, fingerprint, hash_cutout, hash_picture, write_recipe
 from orfeas.request import BASE_SHARE, QUALITIES, GenerationRequest, Quality
-from orfeas.result import Result
+from orfeas.result import Result, load_result
 from orfeas.telemetry import PeakMemory, log
 from orfeas.telemetry.logs import short
 
@@ -40,6 +40,7 @@ STAGE_SHARES: Mapping[str, Mapping[str, float]] = {
     },
 }  # fmt: skip
 STAGES = tuple(STAGE_SHARES["sketch"])
+REUSED = "The same picture and options were made before: this is that result again."
 MOST_GIVEN_UP = 3  # threads that hang cost memory, and perhaps a core each
 
 
@@ -130,6 +131,7 @@ class Studio:
         draw: bool = True,
         owner: str = "",
         party: str = "",
+        reuse: bool = False,
     ) -> Iterator[Progress | Result]:
         """Yield `Progress` as the job goes on and, last of all, its `Result`.
 
@@ -138,9 +140,15 @@ class Studio:
         draw: also draw the still and the turntable, two fifths of a sketch's time; without, the result has neither.
         owner: a token of 32 hexadecimal digits that stands for who asked: see `Library.write`.
         party: whose job it is: parties are served in turn.
+        reuse: answer with a copy of a result that is the same, if there is one: picture, options, seed and engine.
         Closing the generator cancels the job, at the latest at its next step, and frees the lane.
         Raises `OrfeasError` for whatever the user can mend.
         """
+        if reuse and (same := self._find_same(request, owner)):
+            self._count("finished")
+            yield Progress("files", 1.0, "This was made before")
+            yield same
+            return
         ticket = self._lane.enter(party)
         if owner:
             self._tickets[owner] = ticket
@@ -160,6 +168,14 @@ class Studio:
         finally:
             self._lane.leave(ticket)
             self._tickets.pop(owner, None)
+
+    def _find_same(self, request: GenerationRequest, owner: str) -> Result | None:
+        try:
+            mark = fingerprint(hash_picture(request.picture), request, self.engine)
+            same = self.library.index.find_fingerprint(mark)
+            return load_result(self.library.copy(same.id, owner, REUSED)) if same else None
+        except (OSError, ValueError, KeyError):  # the picture or the result has just gone: the job says what is wrong
+            return None
 
     def give_up(self, owner: str) -> bool:
         """Free the lane of a job whose thread does not come back, and use a new engine from now on.
@@ -325,7 +341,11 @@ class Studio:
                 names["latent"] = LATENT
             clock.stop()
             run_notes = [shape_facts.get(key, "") for key in ("rerun_note", "memory_note")]
+            memory_note = shape_facts.get("memory_note", "")
             notes = _unique([*picture.notes, *cutout.notes, shape_note, *run_notes, engine.caveat])
+            # a leaner or another way to the shape, or one without stills, is not what the request gives another time
+            usual = draw and latent is None and not memory_note
+            mark = fingerprint(picture.sha256, request, engine) if usual else ""
             facts = {
                 "engine": engine.name,
                 "engine_version": engine.version,
@@ -335,6 +355,7 @@ class Studio:
                 "cutout_explanation": cutout.explanation,
                 "cutout_sha256": hash_cutout(cutout),
                 "seed": request.seed,
+                "fingerprint": mark,
                 "seconds": {**clock.seconds, "total": round(sum(clock.seconds.values()), 3)},
                 "peak_memory_mb": memory.read_mb(),
                 "changes": [change.to_dict() for change in changes],

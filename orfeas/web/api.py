@@ -24,11 +24,14 @@ from orfeas.request import (
     TEXTURES,
 )
 from orfeas.telemetry import report_bug
-from orfeas.web.handlers import ask, finish, in_cache, start, to_cache
+from orfeas.web.handlers import ask, finish, in_cache, to_cache
 from orfeas.web.inputs import Amount, Choice, Picture, default_of, refusal
+from orfeas.web.jobs import Job
+from orfeas.web.repeats import start_or_join
 
 if TYPE_CHECKING:
     from orfeas.cutout import Cutout
+    from orfeas.result import Result
     from orfeas.web.handlers import Cutter
     from orfeas.web.jobs import Jobs
 
@@ -63,17 +66,11 @@ def add_api(jobs: Jobs, cutter: Cutter) -> None:
         }  # fmt: skip
         try:
             asked = ask(picture, options)
+            made = start_or_join(jobs, asked, options, request)
         except OrfeasError as error:
             jobs.observer.refused(error.code)
             raise refusal(error) from None
-        job = start(jobs, asked, request)
-        try:
-            result = await finish(job, progress)
-        except asyncio.CancelledError:  # job.cancel() of a client, POST /gradio_api/cancel, or the server closing
-            jobs.stop(job)
-            raise
-        if result is None:
-            raise refusal(job.error)
+        result = await wait_for(jobs, made, progress) if isinstance(made, Job) else made
         try:
             return to_cache(result.files["model"]), describe_result(result)
         except OrfeasError as error:
@@ -119,6 +116,21 @@ def add_api(jobs: Jobs, cutter: Cutter) -> None:
             api_name="cutout",
             concurrency_limit=None,
         )
+
+
+async def wait_for(jobs: Jobs, job: Job, progress: gr.Progress) -> Result:
+    """The job's result. Raises `gr.Error` if it fails or is stopped; the last caller that goes away stops it."""
+    job.callers += 1
+    try:
+        result = await finish(job, progress)
+    except asyncio.CancelledError:  # job.cancel() of a client, POST /gradio_api/cancel, or the server closing
+        job.callers -= 1
+        if not job.callers:
+            jobs.stop(job)
+        raise
+    if result is None:
+        raise refusal(job.error)
+    return result
 
 
 def cutout_report(cutout: Cutout) -> dict[str, Any]:

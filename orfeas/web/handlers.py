@@ -214,16 +214,23 @@ class Handlers:
 
 
 def start(
-    jobs: Jobs, asked: GenerationRequest, request: gr.Request, token: str = "", latent: KeptLatent | None = None
+    jobs: Jobs,
+    asked: GenerationRequest,
+    request: gr.Request,
+    token: str = "",
+    latent: KeptLatent | None = None,
+    outlives_page: bool | None = None,
+    reuse: bool = False,
 ) -> Job:
     """A job of the caller's session; a page gives it a ``token``, and may be reloaded meanwhile.
 
     Raises `gr.Error` when it is not admitted.
     """
     follow()
+    outlives = bool(token) if outlives_page is None else outlives_page
     try:
         return jobs.start(
-            asked, token, request.session_hash, outlives_page=bool(token), latent=latent, caller=Caller.of(request)
+            asked, token, request.session_hash, outlives, latent=latent, caller=Caller.of(request), reuse=reuse
         )
     except OrfeasError as error:
         raise refusal(error) from None

@@ -50,6 +50,8 @@ class Job:
     token: str
     session: str = ""
     caller: Caller = field(default_factory=Caller)
+    callers: int = 0  # how many wait for it: one request may be sent twice
+    reuse: bool = False
     name: str = ""
     picture: str = ""  # the path of what was uploaded
     options: dict[str, Any] = field(default_factory=dict)  # as asked, and the engine's name
@@ -115,6 +117,7 @@ class Jobs:
         outlives_page: bool = False,
         latent: KeptLatent | None = None,
         caller: Caller | None = None,
+        reuse: bool = False,
     ) -> Job:
         """Run ``request`` in a thread, from ``latent`` where it fits.
 
@@ -122,9 +125,10 @@ class Jobs:
 
         token: the page's name for the job, 32 hexadecimal digits; anything else is replaced by a new one.
         caller: who is counted for it and takes turns with others; by default the session.
+        reuse: whether a result that is the same will do, see `Studio.run`.
         """
         job = self._add(token, session, outlives_page)
-        job.caller = caller or Caller(session)
+        job.caller, job.reuse = caller or Caller(session), reuse
         self._describe(job, request)
         try:
             self._admit(job)
@@ -303,7 +307,7 @@ class Jobs:
     def leave(self, session: str) -> None:
         """The page or client ``session`` has gone: stop its jobs; a page's only if no page asks for them soon."""
         for job in self._unfinished():
-            if job.session == session:
+            if job.session == session and job.callers < 2:
                 if job.outlives_page:
                     self._watch_orphan(job, session)
                 else:
@@ -407,7 +411,7 @@ class Jobs:
             self.observer.job_started(job, request)
             # closed, which frees the lane, before anyone hears that the job is over
             with contextlib.closing(
-                self.studio.run(request, latent, owner=job.token, party=job.caller.party)
+                self.studio.run(request, latent, owner=job.token, party=job.caller.party, reuse=job.reuse)
             ) as events:
                 self._follow(job, events)
             self.history.add(job.options.get("quality", ""), getattr(job.result, "facts", {}))

@@ -31,7 +31,7 @@ class Steps:
     def __init__(self, make):
         self._make = make
 
-    def run(self, request, latent, owner, party):
+    def run(self, request, latent, owner, party, reuse):
         return self._make(request)
 
 

@@ -1,0 +1,104 @@
+"""The same request, sent again: once under one key, and from the library for whoever asks for that."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import httpx
+import pytest
+
+from orfeas.studio import REUSED
+from tests.web.conftest import file_data, upload, wait_until
+
+KEY = "3b241101-e2bb-4255-8caf-4136c566a962"
+
+
+@pytest.fixture
+def runs(engine, monkeypatch) -> list:
+    """One entry for each shape that the engine is asked for."""
+    asked, shape = [], engine.shape
+
+    def counted(*arguments):
+        asked.append(arguments)
+        return shape(*arguments)
+
+    monkeypatch.setattr(engine, "shape", counted)
+    return asked
+
+
+def post(http: httpx.Client, photo, headers: dict, **options) -> str:
+    """Start a job; the path of its events."""
+    body = {"picture": file_data(upload(http, photo)), "size_mm": 20, **options}
+    answer = http.post("/gradio_api/call/v2/generate", json=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return f"/gradio_api/call/v2/generate/{answer.json()['event_id']}"
+
+
+def read(http: httpx.Client, events: str) -> tuple[str, object]:
+    lines = http.get(events).text.splitlines()
+    at = next(k for k, line in enumerate(lines) if line in ("event: complete", "event: error"))
+    return lines[at][7:], json.loads(lines[at + 1][6:])
+
+
+def test_one_request_under_one_key_is_one_job(http, server, photo, runs, pace):
+    key = {"Idempotency-Key": KEY}
+    first = post(http, photo, key)
+    wait_until(lambda: runs, "the job runs")
+    again = post(http, photo, key)
+    answers = []
+    readers = [threading.Thread(target=lambda path=path: answers.append(read(http, path))) for path in (first, again)]
+    for reader in readers:
+        reader.start()
+    wait_until(lambda: [job.callers for job in server.jobs.active()] == [2], "both wait for the one job")
+    pace.release(1000)
+    for reader in readers:
+        reader.join(60)
+    assert [event for event, _ in answers] == ["complete"] * 2
+    ((_, one), (_, other)) = (answer for _, answer in answers)
+    assert one["id"] == other["id"]
+    assert len(runs) == 1
+
+    event, (_, later) = read(http, post(http, photo, key))  # when it is done, the same result again
+    assert (event, later["id"], later["request"]["seed"]) == ("complete", one["id"], one["request"]["seed"])
+    assert len(runs) == 1
+    for options, headers in (({"size_mm": 21}, key), ({}, {"Idempotency-Key": KEY[::-1]}), ({}, {})):
+        event, (_, another) = read(http, post(http, photo, headers, **options))
+        assert (event, another["id"] != one["id"]) == ("complete", True)
+    assert len(runs) == 4
+    event, answer = read(http, post(http, photo, {"Idempotency-Key": "1"}))
+    assert (event, "16 to 200 characters" in answer["error"]) == ("error", True)
+
+
+def test_a_job_that_failed_is_tried_again_under_its_key(http, engine, photo):
+    key = {"Idempotency-Key": KEY + "-again"}
+    engine.error = RuntimeError("a bug")
+    try:
+        assert read(http, post(http, photo, key))[0] == "error"
+    finally:
+        engine.error = None
+    assert read(http, post(http, photo, key))[0] == "complete"
+
+
+def test_a_result_is_reused_when_that_is_asked_for(http, server, photo, runs):
+    library = server.jobs.studio.library
+    reuse = {"ORFEAS-Reuse": "yes"}
+    _, (_, first) = read(http, post(http, photo, {}, seed=77))
+    assert len(runs) == 1
+    event, (file, same) = read(http, post(http, photo, reuse, seed=77))
+    assert (event, len(runs)) == ("complete", 1)
+    assert same["id"] != first["id"]
+    assert same["notes"] == [*first["notes"], REUSED]
+    assert same["report"] == first["report"]
+
+    owners = [(library.find(result["id"]) / ".owner").read_text() for result in (first, same)]
+    assert owners[0] != owners[1]
+    before = httpx.get(f"{http.base_url}/gradio_api/file={file['path']}").content
+    assert http.delete(f"/jobs/{owners[0]}").json() == {"removed": True}  # each has a result of their own
+    assert library.find(same["id"])
+    assert http.get(f"/r/{same['id']}/{same['name']}_20mm.stl").content == before
+    assert http.get(f"/r/{same['id']}/{same['name']}_20mm.ply").status_code == 200
+
+    for options, headers in (({"seed": 77}, {}), ({"seed": 78}, reuse), ({"seed": 77, "base": "cut"}, reuse)):
+        assert read(http, post(http, photo, headers, **options))[0] == "complete"
+    assert len(runs) == 4
