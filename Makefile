@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10 python; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-container lint format bench clean help
+.PHONY: run test test-cluster test-container lint format bench clean help
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -38,6 +38,9 @@ test: lint ## lint, then the whole test suite, browser tests included
 
 test-container: $(VENV)/.test-installed ## build the image without a container engine, start it hardened, run a job
 	$(BIN)/python tests/container/try_image.py $(CONTAINER)
+
+test-cluster: $(VENV)/.test-installed ## a machine of a Ray cluster is lost in the middle of a job: a minute
+	$(BIN)/python -m tests.engines.cluster_node_lost
 
 lint: $(VENV)/.test-installed ## ruff: lint and format check
 	$(BIN)/ruff check .
