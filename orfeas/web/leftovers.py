@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orfeas.web.uploads import MARK
+
 if TYPE_CHECKING:
     import gradio as gr
 
@@ -32,9 +34,16 @@ class Leftovers:
         oldest, removed = self._clock() - KEPT_SECONDS, 0
         for file in sorted(self.folder.rglob("*")) if self.folder.is_dir() else ():
             with contextlib.suppress(FileNotFoundError):  # another process was faster
-                if file.is_file() and str(file) not in needed and file.lstat().st_ctime < oldest:
+                if file.is_file() and str(file) not in needed and file.lstat().st_ctime < oldest and file.name != MARK:
                     file.unlink()
                     removed += 1
-                    with contextlib.suppress(OSError):  # there is more in it
-                        file.parent.rmdir()
+                    _remove_if_empty(file.parent)
         return removed
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """A mark stays as long as what it marks."""
+    if [file.name for file in folder.iterdir()] == [MARK]:
+        (folder / MARK).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # there is more in it
+        folder.rmdir()

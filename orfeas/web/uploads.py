@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     import gradio as gr
 
 SHOWN_PX = 1200  # longest side
+MARK = ".uploaded"  # beside an upload, so that another process of the same data folder knows it for one
 _PREFIX = "/gradio_api/file="
+_UPLOAD = re.compile(r"/gradio_api/upload/?")
 
 
 class Uploads:
@@ -34,10 +37,14 @@ class Uploads:
         self.demo = demo
 
     async def __call__(self, scope, receive, send):
-        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
-            path = scope["path"].removeprefix(scope.get("root_path", ""))
-            if path.startswith(_PREFIX) and (file := self._find(path.removeprefix(_PREFIX))):
-                return await (await _show(file))(scope, receive, send)
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if scope["method"] == "POST" and _UPLOAD.fullmatch(path):
+            return await self.app(scope, receive, self._mark_before(send))
+        reads = scope["method"] in ("GET", "HEAD") and path.startswith(_PREFIX)
+        if reads and (file := self._find(path.removeprefix(_PREFIX))):
+            return await (await _show(file))(scope, receive, send)
         return await self.app(scope, receive, send)
 
     def _find(self, path: str) -> str | None:
@@ -45,7 +52,25 @@ class Uploads:
             file = os.path.abspath(path)
         except ValueError:
             return None
-        return file if file in self.demo.upload_file_set else None
+        is_upload = file in self.demo.upload_file_set or os.path.exists(os.path.join(os.path.dirname(file), MARK))
+        return file if is_upload else None
+
+    def _mark_before(self, send):
+        """Nobody is told where an upload lies before it is marked."""
+
+        async def marking(message):
+            if message["type"] == "http.response.start":
+                await asyncio.to_thread(self._mark)
+            await send(message)
+
+        return marking
+
+    def _mark(self) -> None:
+        for file in list(self.demo.upload_file_set):
+            try:
+                (Path(file).parent / MARK).touch()
+            except FileNotFoundError:  # it has expired
+                self.demo.upload_file_set.discard(file)
 
 
 async def _show(file: str) -> Response:

@@ -12,6 +12,7 @@ from orfeas.settings import Settings
 from orfeas.studio import Studio
 from orfeas.web.leftovers import KEPT_SECONDS, Leftovers
 from orfeas.web.serve import start
+from orfeas.web.uploads import MARK
 from tests.conftest import PacedEngine
 from tests.web.conftest import call, file_data, free_port, upload
 
@@ -27,6 +28,9 @@ def test_an_upload_is_there_for_the_next_server(http, tmp_path, photo):
             path = upload(client, photo)
     finally:
         other.close()
+    # the picture and nothing of the file: this server never took it, and knows it for an upload all the same
+    shown = http.get(f"/gradio_api/file={path}")
+    assert (shown.status_code, shown.headers["content-type"]) == (200, "image/webp")
     event, answer = call(http, "cutout", {"picture": file_data(path)})
     assert event == "complete", answer
 
@@ -38,6 +42,7 @@ def test_only_what_is_old_goes_and_what_the_page_needs_stays(server, tmp_path):
     for file in (old, tmp_path / "bb" / "two.png", tmp_path / "bb" / "three.png"):
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(b"x")
+        (file.parent / MARK).touch()
     assert Leftovers(server.demo, tmp_path).expire() == 0
     later = lambda: time.time() + KEPT_SECONDS + 60  # noqa: E731
     assert Leftovers(server.demo, tmp_path, later).expire() == 3
