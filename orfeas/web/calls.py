@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 from pydantic import TypeAdapter, ValidationError
 from starlette.responses import JSONResponse
@@ -71,8 +72,8 @@ class Calls:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         answer = _Answer(send, explains=bool(_EVENTS.fullmatch(path)))
         try:
-            if _CLOSED.match(path):
-                raise Refused(404, "There is no such page.")
+            if _CLOSED.match(path) or not self._has_page(scope):
+                raise Refused(404, _SENTENCES[404])
             call = _CALL.fullmatch(path) if scope["method"] == "POST" else None
             if call:
                 scope, receive = await self._judge(call, scope, receive)
@@ -87,6 +88,11 @@ class Calls:
                 return await _say(503, DISK_FULL)(scope, receive, send)
             await _say(500, report_bug(bug))(scope, receive, send)
         return None
+
+    def _has_page(self, scope) -> bool:
+        """Whether there is the page that the query names: Gradio takes that from it at several addresses."""
+        asked = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("page", [])
+        return all(page in self.demo.config["page"] for page in asked)
 
     async def _judge(self, call: re.Match, scope, receive):
         """The scope and what is received, its files replaced. Raises `Refused`."""

@@ -57,6 +57,9 @@ def test_endpoints_that_are_not_there(http):
     for path in ("vibe-edit/", "process_recording", "component_server", "dev/reload", "token", "deep_link", "stream/a"):
         for method in ("GET", "POST"):
             assert sentence_of(http.request(method, f"/gradio_api/{path}")) == "There is no such page."
+    for path in ("/?page=x", "/config?page=%C3%82", "/gradio_api/info?page=/etc", "/?page=&page=x"):
+        assert sentence_of(http.get(path)) == "There is no such page.", path
+    assert http.get("/?page=").status_code == http.get("/?__theme=dark").status_code == 200
     assert http.delete("/gradio_api/upload").status_code == 405
 
 
@@ -232,8 +235,11 @@ def test_an_upload_is_never_served_or_kept_as_it_came(http, server, photo):
     assert http.get(f"/gradio_api/file={path}", headers={"Range": "bytes=0-3"}).content != both.read_bytes()[:4]
     head = http.head(f"/gradio_api/file={path}")
     assert int(head.headers["content-length"]) == len(shown.content)
-    event, (_, answer) = call(http, "generate", {"picture": file_data(path)})
+    server.demo.upload_file_set.discard(path)  # as after a restart
+    assert http.get(f"/gradio_api/file={path}").headers["content-type"] == "image/webp"
+    event, (file, answer) = call(http, "generate", {"picture": file_data(path)})
     assert event == "complete"
+    assert http.get(f"/gradio_api/file={file['path']}").headers["content-type"] == "application/octet-stream"
     for file in server.jobs.studio.library.find(answer["id"]).iterdir():
         assert b"PK\x03\x04" not in file.read_bytes(), file
     for hostile in ("html_as.png", "gif_js.gif", "eps_as.png"):
