@@ -22,6 +22,7 @@ from orfeas.errors import BadRequest, OrfeasError
 from orfeas.request import GenerationRequest
 
 if TYPE_CHECKING:
+    from orfeas.bundle import Entry
     from orfeas.recipe import KeptLatent
     from orfeas.settings import Settings
     from orfeas.studio import Studio
@@ -132,7 +133,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("pictures", nargs="*", type=Path, metavar="PHOTO", help="JPEG, PNG or WebP files, or folders")
     parser.add_argument(
         "-o", "--output", default=".", metavar="OUT",
-        help="a file such as model.stl for one photo, else a folder (default: the current folder)",
+        help="a file such as model.stl for one photo, a folder, or models.zip for all of them with a manifest.json"
+        " (default: the current folder)",
     )  # fmt: skip
     parser.add_argument("--quality", metavar="NAME", help=f"{', '.join(request.QUALITY_NAMES)} (default: standard)")
     parser.add_argument("--format", metavar="NAME", help=f"{', '.join(request.FORMATS)} (default: stl)")
@@ -146,6 +148,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--texture", metavar="NAME", help=f"{', '.join(request.TEXTURES)} (default: photo)")
     parser.add_argument("--base", metavar="NAME", help=f"{', '.join(request.BASES)} (default: none)")
     parser.add_argument("--max-faces", metavar="N", help="at most so many triangles (default: the quality's)")
+    parser.add_argument(
+        "--best-of", metavar="N",
+        help=f"make {request.BEST_OF[0]} to {request.BEST_OF[1]} models of each photo, each with another seed; the best"
+        " gets the name, the others have their seed in theirs",
+    )  # fmt: skip
     parser.add_argument(
         "--recipe", type=Path, metavar="FILE",
         help="make a result again from its recipe.json, with any other options given; Hunyuan3D re-meshes from the"
@@ -169,7 +176,9 @@ def build_parser() -> argparse.ArgumentParser:
 def run_generate(arguments: argparse.Namespace, open_studio: Callable[[Settings], Studio] | None = None) -> int:
     """Make a model of each picture; one that fails does not stop the others."""
     requests, latent = _collect_requests(arguments)
+    several = [[one] if arguments.best_of is None else request.with_seeds(one, arguments.best_of) for one in requests]
     targets = _plan_targets(arguments, requests)
+    is_zip = _names_a_zip(arguments)
 
     import tempfile
 
@@ -187,18 +196,22 @@ def run_generate(arguments: argparse.Namespace, open_studio: Callable[[Settings]
 
             configure_logging("info", settings.log_format)
         studio = (open_studio or build_studio)(settings)
-        failed = 0
+        entries: list[Entry] = []
         try:
             with _progress_bar(len(requests), quiet=arguments.json) as show:
-                for one, target in zip(requests, targets, strict=True):
-                    with bound_contextvars(job=one.name):  # the log's lines say which picture they are about
-                        failed += not _make_one(studio, one, latent, target, arguments, show)
+                for seeds, target in zip(several, targets, strict=True):
+                    with bound_contextvars(job=seeds[0].name):  # the log's lines say which picture they are about
+                        made = [_make_one(studio, one, latent, arguments, show) for one in seeds]
+                        entries += _deliver_all(made, None if is_zip else target, arguments)
+            if is_zip and any(entry.result for entry in entries):
+                _write_zip(arguments.output, entries)
         finally:
             studio.close()
-    return 1 if failed else 0
+    return 1 if any(entry.error for entry in entries) else 0
 
 
-def _make_one(studio, one: GenerationRequest, latent, target: Path, arguments, show) -> bool:
+def _make_one(studio, one: GenerationRequest, latent, arguments, show) -> Entry:
+    from orfeas.bundle import Entry
     from orfeas.studio import Progress
     from orfeas.telemetry import report_bug
 
@@ -207,28 +220,66 @@ def _make_one(studio, one: GenerationRequest, latent, target: Path, arguments, s
         for event in studio.run(one, latent, draw=arguments.keep):
             if isinstance(event, Progress):
                 show(source, event.fraction, event.message)
-            else:
-                path = _deliver(event, target, keep=arguments.keep)
-                _say_made(source, path, event, arguments.json)
-        return True
+        return Entry(source, event)
     except OrfeasError as error:
-        sentence, code = str(error), error.code
-    except BrokenPipeError:  # whoever read our output has gone: there is nobody left to tell
-        raise
+        return Entry(source, error=str(error), code=error.code)
     except Exception as error:  # one broken picture must not stop the rest
-        sentence, code = report_bug(error), "bug"
-    if arguments.json:
-        print(json.dumps({"picture": source, "error": sentence, "code": code}), flush=True)
-    print(f"orfeas: {source}: {sentence}", file=sys.stderr)
-    return False
+        return Entry(source, error=report_bug(error), code="bug")
 
 
-def _say_made(source: str, path: Path, result, as_json: bool) -> None:
+def _deliver_all(made: list[Entry], target: Path | None, arguments) -> list[Entry]:
+    """Write the models of one picture, the best first, and say what came of each. target: None for a ZIP to come."""
+    ranked = [entry for entry in made if entry.result]
+    if arguments.best_of is not None and ranked:
+        from orfeas.rank import explain_ranking, rank
+
+        order = rank([entry.result for entry in ranked])
+        facts = [{"rank": place, "agreement": round(one.agreement, 4)} for place, one in enumerate(order, start=1)]
+        source = ranked[0].picture
+        ranked = [replace(ranked[0], result=one.result, facts=fact) for one, fact in zip(order, facts, strict=True)]
+        if len(ranked) > 1 and not arguments.json:
+            print(f"{source}: {explain_ranking(order)}", file=sys.stderr)
+    delivered = []
+    for place, entry in enumerate(ranked):
+        path = target
+        if target and place:  # not the best
+            path = target.with_name(f"{target.stem}-seed-{entry.result.request.seed}{target.suffix}")
+        try:
+            if path:
+                _deliver(entry.result, path, keep=arguments.keep)
+            _say_made(entry, path or arguments.output, arguments.json)
+            delivered.append(entry)
+        except OrfeasError as error:
+            delivered.append(replace(entry, result=None, error=str(error), code=error.code))
+    entries = [*delivered, *(entry for entry in made if entry.error)]
+    for entry in entries:
+        if entry.error:
+            if arguments.json:
+                print(json.dumps({"picture": entry.picture, "error": entry.error, "code": entry.code}), flush=True)
+            print(f"orfeas: {entry.picture}: {entry.error}", file=sys.stderr)
+    return entries
+
+
+def _write_zip(output: Path, entries: list[Entry]) -> None:
+    from orfeas.bundle import write_bundle
+
+    aside = output.with_name(f".{output.name}.part")
+    try:
+        manifest = write_bundle(aside, entries)
+        aside.replace(output)
+    except OSError as error:
+        raise OrfeasError(f"{output} cannot be written: {error.strerror}.", "output") from error
+    print(f"{output}: {len(manifest['made'])} models, {len(manifest['failed'])} failed", file=sys.stderr)
+
+
+def _say_made(entry: Entry, path: Path, as_json: bool) -> None:
+    result = entry.result
     report, facts = result.report, result.facts
     if as_json:
         line = {
-            "picture": source,
+            "picture": entry.picture,
             "path": str(path),
+            **(entry.facts or {}),
             "engine": facts["engine"],
             "remeshed": facts.get("remeshed", False),
             "seconds": facts["seconds"],
@@ -290,15 +341,18 @@ def _plan_targets(arguments: argparse.Namespace, requests: list[GenerationReques
     output: Path = arguments.output
     suffix = output.suffix.lower().lstrip(".")
     is_file = suffix in request.FORMATS and not output.is_dir()
-    if suffix and not is_file and not output.is_dir() and not arguments.output_is_folder:
+    is_zip = _names_a_zip(arguments)
+    if is_zip and arguments.keep:
+        raise BadRequest("--keep writes folders, which a ZIP has no place for: give a folder as the output.")
+    if suffix and not is_file and not is_zip and not output.is_dir() and not arguments.output_is_folder:
         raise BadRequest(
-            f"The output {output} has an ending that is no format here: use .{', .'.join(request.FORMATS)}, or end a"
-            " folder's name with a slash."
+            f"The output {output} has an ending that is no format here: use .{', .'.join(request.FORMATS)} or .zip, or"
+            " end a folder's name with a slash."
         )
     several = len(requests) > 1 or any(path.is_dir() for path in arguments.pictures)
     if is_file and several:
         raise BadRequest(f"Several pictures cannot all become {output}: give a folder as the output.")
-    folder = output.parent if is_file else output
+    folder = output.parent if is_file or is_zip else output
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -312,6 +366,11 @@ def _plan_targets(arguments: argparse.Namespace, requests: list[GenerationReques
             unique, number = replace(one, name=f"{one.name}-{number}"), number + 1
         targets.append(target)
     return targets
+
+
+def _names_a_zip(arguments: argparse.Namespace) -> bool:
+    output: Path = arguments.output
+    return output.suffix.lower() == ".zip" and not output.is_dir() and not arguments.output_is_folder
 
 
 def _deliver(result, target: Path, keep: bool) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ SIZE_MM = (1.0, 1000.0)
 SEED = (0, 2**32 - 1)
 MAX_FACES = (100, 2_000_000)
 MAX_TAPS = 64
+BEST_OF = (2, 8)  # how many seeds may be tried at once
 
 BASE_SHARE = 0.02  # a flat base is cut, or a plinth made, so high; share of size_mm
 
@@ -143,6 +144,15 @@ class GenerationRequest:
         if unknown:
             raise BadRequest(f"Unknown option {unknown[0]!r}: use {_listed(known)}.", "unknown_option")
         return cls(picture, **options)
+
+
+def with_seeds(request: GenerationRequest, count: Any) -> list[GenerationRequest]:
+    """The request with ``count`` seeds, the first its own, the others drawn. Raises `BadRequest` outside `BEST_OF`."""
+    count = _integer("best_of", count, BEST_OF)
+    seeds = {request.seed: None}
+    while len(seeds) < count:
+        seeds[draw_seed()] = None
+    return [replace(request, seed=seed) for seed in seeds]
 
 
 def _choice(name: str, value: Any, allowed: Sequence[str]) -> None:

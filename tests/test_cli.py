@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,8 @@ def test_a_kept_result_can_be_made_again_from_its_recipe(photos, tmp_path):
         (["--recipe", "none.json"], "There is no file none.json"),
         (["PHOTO", "-o", "mug.usdz"], "no format here"),
         (["PHOTO", "--size-mm", "abc"], "cannot be 'abc'"),
+        (["PHOTO", "--best-of", "1"], "best_of cannot be '1': use a whole number from 2 to 8"),
+        (["PHOTO", "--keep", "-o", "a.zip"], "a ZIP has no place for"),
         (["PHOTO", "-o", "PHOTO/x/"], "cannot be made"),
         (["EMPTY"], "no JPEG, PNG or WebP"),
     ],
@@ -132,6 +135,46 @@ def test_wrong_use_is_one_sentence_and_status_2(photos, tmp_path, capsys, monkey
     assert said.err.startswith("orfeas: ")
     assert sentence in said.err
     assert said.err.count("\n") == 1
+
+
+def test_a_folder_becomes_one_zip_and_each_picture_the_best_of_two_seeds(photos, tmp_path):
+    (photos / "bad.png").write_text("not a picture")
+    (photos / "star.webp").unlink()
+    done = orfeas(
+        photos, "-o", "out/models.zip", "--quality", "draft", "--size-mm", 30, "--best-of", 2, "--seed", 7, "--json",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    lines = json_lines(done.stdout)
+    made = [line for line in lines if "error" not in line]
+    assert [(Path(line["picture"]).name, line["rank"]) for line in made] == [
+        ("blob.png", 1),
+        ("blob.png", 2),
+    ]
+    assert all(0.8 < line["agreement"] <= 1 for line in made)
+    assert sum(line["seed"] == 7 for line in made) == 1
+    with zipfile.ZipFile(tmp_path / "out" / "models.zip") as archive:
+        names = archive.namelist()
+        manifest = json.loads(archive.read("manifest.json"))
+        with archive.open("blob_30mm.stl") as model:
+            assert max(trimesh.load(model, file_type="stl").extents) == pytest.approx(30, abs=0.01)
+    assert names == ["blob_30mm.stl", "blob_30mm-2.stl", "manifest.json"]
+    assert [one["file"] for one in manifest["made"]] == names[:-1]
+    assert {Path(one["picture"]).name for one in manifest["failed"]} == {"bad.png"}
+    assert list((tmp_path / "out").iterdir()) == [tmp_path / "out" / "models.zip"]
+
+
+def test_the_best_gets_the_name_and_the_others_their_seed(photos, tmp_path):
+    done = orfeas(photos / "blob.png", "-o", "out.stl", "--quality", "draft", "--best-of", 2, "--seed", 7, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the order says little" in done.stderr, "a sketch has the picture's outline whatever its seed"
+    best, other = done.stdout.splitlines()
+    assert best.startswith("out.stl: ")
+    seed = other.split("seed ")[1].split(",")[0]
+    assert other.startswith(f"out-seed-{seed}.stl: ")
+    models = [tmp_path / "out.stl", tmp_path / f"out-seed-{seed}.stl"]
+    assert sorted(tmp_path.glob("*.stl")) == sorted(models)
+    assert models[0].read_bytes() != models[1].read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ import gradio as gr
 from orfeas.bundle import MANIFEST, describe_result
 from orfeas.errors import OrfeasError
 from orfeas.rank import explain_ranking
+from orfeas.request import BEST_OF, with_seeds
 from orfeas.web.access import follow
 from orfeas.web.api import MEANINGS, OPTIONS, docstring, explain, option_inputs
 from orfeas.web.callers import Caller
-from orfeas.web.groups import BEST_OF, MAX_BATCH_BYTES, MAX_PICTURES, ask_batch, ask_best_of
+from orfeas.web.groups import MAX_BATCH_BYTES, MAX_PICTURES, ask_batch
 from orfeas.web.handlers import POLL_SECONDS, ask, to_cache
 from orfeas.web.inputs import Amount, Picture, Pictures, refusal
 
@@ -55,7 +56,7 @@ def add_group_api(groups: Groups) -> None:
     ):  # fmt: skip
         values = (quality, format, size_mm, seed, background, texture, base, max_faces)
         try:
-            asked = ask_best_of(ask(picture, dict(zip(OPTIONS, values, strict=True))), best_of)
+            asked = with_seeds(ask(picture, dict(zip(OPTIONS, values, strict=True))), best_of)
         except OrfeasError as error:
             raise refusal(error) from None
         group = await _run(groups, "best_of", asked, request, progress)

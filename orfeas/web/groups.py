@@ -21,7 +21,7 @@ from orfeas.bundle import Entry, write_bundle
 from orfeas.errors import BadRequest, OrfeasError
 from orfeas.index import StoredGroup
 from orfeas.rank import Ranked, explain_ranking, rank
-from orfeas.request import GenerationRequest, draw_seed
+from orfeas.request import GenerationRequest
 from orfeas.result import load_result
 from orfeas.telemetry import log, report_bug
 from orfeas.telemetry.logs import carrying_ids, short
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 MAX_PICTURES = 50
 MAX_BATCH_BYTES = 200_000_000
-BEST_OF = (2, 8)  # how many seeds
 KEPT_GROUPS = 200
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
@@ -259,23 +258,6 @@ def ask_batch(pictures: Sequence[str] | None, options: Mapping[str, Any]) -> lis
         taken.add(name)
         requests.append(replace(one, name=name))
     return requests
-
-
-def ask_best_of(request: GenerationRequest, count: Any) -> list[GenerationRequest]:
-    """The request with ``count`` seeds, the first its own. Raises `BadRequest`."""
-    low, high = BEST_OF
-    try:
-        whole = int(count) if float(count) == int(count) and not isinstance(count, bool) else 0
-    except (TypeError, ValueError, OverflowError):
-        whole = 0
-    if not low <= whole <= high:
-        raise BadRequest(
-            f"best_of cannot be {repr(count)[:40]}: use a whole number from {low} to {high}.", "out_of_range"
-        )
-    seeds = {request.seed: None}
-    while len(seeds) < whole:
-        seeds[draw_seed()] = None
-    return [replace(request, seed=seed) for seed in seeds]
 
 
 def _name_of(request: GenerationRequest) -> str:

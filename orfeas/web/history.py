@@ -16,10 +16,10 @@ from gradio.utils import get_upload_folder
 
 from orfeas.errors import BadRequest, OrfeasError
 from orfeas.picture import MAX_BYTES
-from orfeas.request import Tap
+from orfeas.request import BEST_OF, Tap, with_seeds
 from orfeas.web.access import follow
 from orfeas.web.callers import Caller
-from orfeas.web.groups import BEST_OF, MAX_PICTURES, ask_batch, ask_best_of
+from orfeas.web.groups import MAX_PICTURES, ask_batch
 from orfeas.web.handlers import Corrections, ask
 from orfeas.web.inputs import default_of, uploaded_file
 
@@ -78,7 +78,7 @@ class History:
             wanted = _read(spec)
             if "best_of" in wanted:
                 asked = ask(picture, {**options, "taps": corrections.of(picture).taps})
-                kind, requests = "best_of", ask_best_of(asked, wanted["best_of"])
+                kind, requests = "best_of", with_seeds(asked, wanted["best_of"])
             else:
                 uploads = [str(uploaded_file(str(path), get_upload_folder())) for path in wanted["pictures"]]
                 kind, requests = "batch", ask_batch(uploads, options)

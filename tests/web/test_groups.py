@@ -11,9 +11,9 @@ import pytest
 
 from orfeas.errors import BadRequest, OrfeasError
 from orfeas.mesh import Mesh
-from orfeas.request import GenerationRequest
+from orfeas.request import GenerationRequest, with_seeds
 from orfeas.web import groups as room
-from orfeas.web.groups import MAX_PICTURES, Groups, ask_batch, ask_best_of
+from orfeas.web.groups import MAX_PICTURES, Groups, ask_batch
 from orfeas.web.jobs import Jobs
 from tests.conftest import PacedEngine
 from tests.web.conftest import wait_until, write_photo
@@ -163,7 +163,7 @@ def test_groups_outlive_the_server(make_groups, pictures):
 def test_removing_a_group_that_runs_stops_it(make_groups, pictures):
     pace = threading.Semaphore(1)
     groups = make_groups(PacedEngine(pace=pace))
-    group = groups.start("best_of", ask_best_of(batch(pictures)[0], 3), TOKEN)
+    group = groups.start("best_of", with_seeds(batch(pictures)[0], 3), TOKEN)
     remover = threading.Thread(target=groups.remove, args=(TOKEN,))
     remover.start()
     assert group.jobs[0].stop.wait(30)
@@ -183,7 +183,7 @@ def test_best_of_ranks_seeds_that_differ_and_keeps_them_all(make_groups, picture
                 yield Mesh(step.vertices * (narrow, 1, 1), step.faces) if hasattr(step, "vertices") else step
 
     groups = make_groups(Squeezed())
-    requests = ask_best_of(GenerationRequest(pictures[0], quality="draft", seed=5), "3")
+    requests = with_seeds(GenerationRequest(pictures[0], quality="draft", seed=5), "3")
     wanted = requests[1].seed
     assert requests[0].seed == 5
     assert len({request.seed for request in requests}) == 3
@@ -202,7 +202,7 @@ def test_best_of_ranks_seeds_that_differ_and_keeps_them_all(make_groups, picture
 @pytest.mark.parametrize("count", [0, 1, 9, 2.5, True, None, "many", "1e999", [3]])
 def test_best_of_takes_2_to_8(pictures, count):
     with pytest.raises(BadRequest, match=r"use a whole number from 2 to 8\.$"):
-        ask_best_of(GenerationRequest(pictures[0]), count)
+        with_seeds(GenerationRequest(pictures[0]), count)
 
 
 def test_a_batch_is_bounded(pictures, monkeypatch):
