@@ -74,6 +74,8 @@ class Calls:
         try:
             if _CLOSED.match(path) or not self._has_page(scope):
                 raise Refused(404, _SENTENCES[404])
+            if path.startswith("/gradio_api/proxy="):
+                raise Refused(400, "This server fetches nothing from other addresses.")
             call = _CALL.fullmatch(path) if scope["method"] == "POST" else None
             if call:
                 scope, receive = await self._judge(call, scope, receive)

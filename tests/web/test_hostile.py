@@ -217,6 +217,13 @@ def test_files_of_the_server_stay_closed(http, server, url):
         assert b"root:" not in answer.content
 
 
+def test_nothing_is_fetched_for_anybody(http, url):
+    for address in ("http://127.0.0.1:1/", f"{url}/health", "https://x.hf.space/file=a", "%F4%82%84%8A%08", "http://["):
+        answer = http.get(f"/gradio_api/proxy={address}")
+        assert answer.status_code == 400, address
+        assert "fetches nothing" in sentence_of(answer)
+
+
 def test_an_upload_is_never_served_or_kept_as_it_came(http, server, photo):
     """A file may be a picture and a program at once: what comes back has the pixels and nothing else."""
     from PIL import Image
