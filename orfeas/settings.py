@@ -170,5 +170,8 @@ def load_settings(**overrides) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         first = error.errors()[0]
-        variable = "ORFEAS_" + str(first["loc"][0]).upper()
-        raise BadRequest(f"{variable} cannot be {first['input']!r}: {first['msg']}.", "bad_setting") from error
+        name = str(first["loc"][0])
+        field = Settings.model_fields.get(name)
+        is_secret = field and (not field.repr or field.annotation is SecretStr)
+        value = "what it is" if is_secret else repr(first["input"])
+        raise BadRequest(f"ORFEAS_{name.upper()} cannot be {value}: {first['msg']}.", "bad_setting") from None

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from orfeas.errors import BadRequest, BadWeights
-from orfeas.telemetry import log, report_bug
+from orfeas.telemetry import PeakMemory, log, report_bug
 from orfeas.telemetry.gpu import GpuReadings
 from orfeas.telemetry.metrics import Metrics
 from orfeas.telemetry.sentry import start_reports
@@ -75,6 +75,18 @@ def test_what_the_real_library_says_here():
 
 
 # --- counting ---------------------------------------------------------------------------------------------------------
+
+
+def test_without_the_drivers_library_there_is_no_gpu(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    (up,) = GpuReadings().collect()
+    assert (up.name, up.samples[0].value) == ("orfeas_gpu_up", 0)
+
+
+def test_a_system_that_tells_no_memory_stops_no_job(monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError()))
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert PeakMemory().read_mb() == 0.0
 
 
 def test_a_job_without_progress_is_seen(make_studio, photo_bytes):

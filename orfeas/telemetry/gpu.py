@@ -13,7 +13,8 @@ LABELS = ("gpu",)
 
 
 class GpuReadings(Collector):
-    """Gauges of each card at the moment of the scrape; ``orfeas_gpu_up 0`` alone where there is none, or no driver.
+    """Gauges of each card at the moment of the scrape; ``orfeas_gpu_up 0`` alone where there is none, no driver, or no
+    nvidia-ml-py.
 
     A reading that a card does not have (the power of some, the utilisation of a MIG slice) is left out.
     nvml: the module `pynvml`, or one that answers like it.
@@ -34,8 +35,10 @@ class GpuReadings(Collector):
 
     def _read(self) -> list[GaugeMetricFamily]:
         if self._nvml is None:
-            import pynvml
-
+            try:
+                import pynvml
+            except ImportError:
+                return []
             self._nvml = pynvml
         nvml = self._nvml
         try:

@@ -10,7 +10,8 @@ class PeakMemory:
     """Peak resident memory of this process between `start` and `read_mb`.
 
     On Linux the kernel's high-water mark is reset at `start` (``/proc/self/clear_refs``, proc(5)); where that is not
-    possible the peak since the process began is read instead, and ``since_start`` is False.
+    possible the peak since the process began is read instead, and ``since_start`` is False. 0 where the system tells
+    neither, as Windows.
     """
 
     def __init__(self):
@@ -31,7 +32,9 @@ class PeakMemory:
                     return round(int(line.split()[1]) / 1024, 1)
         except OSError:
             pass
-        import resource
-
+        try:
+            import resource
+        except ImportError:
+            return 0.0
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux, bytes on macOS
         return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)

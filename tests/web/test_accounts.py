@@ -48,8 +48,9 @@ def test_a_password_is_kept_as_a_salted_hash(entry):
     with pytest.raises(BadRequest, match="8 characters"):
         hash_password("short")
     for wrong in ("ada", "ada:secret", "ada:scrypt.15.8.3.x.y", "a b:" + entry[4:], entry.replace(".15.", ".25.")):
-        with pytest.raises(BadRequest, match="ORFEAS_AUTH"):
+        with pytest.raises(BadRequest, match="ORFEAS_AUTH") as refused:
             load_settings(_env_file=None, auth=wrong)
+        assert "secret" not in str(refused.value)  # somebody's password, maybe
 
 
 def test_the_command_prints_an_entry(monkeypatch, capsys):
