@@ -103,6 +103,9 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         110.0, ge=0, le=3600, description="how long a stop waits for the running job before it is ended"
     )
+    mcp: Literal["auto", "on", "off"] = Field(
+        "auto", description="whether the endpoints are MCP tools as well; auto: where gradio[mcp] is installed"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="how the log is written; auto is text on a terminal and JSON elsewhere"

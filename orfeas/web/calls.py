@@ -163,12 +163,15 @@ class Calls:
         """``value`` as the component is given it: of a file nothing but its path, and only where it was uploaded."""
         if getattr(component, "takes_uploads", False) and value is not None:
             if isinstance(value, list) and getattr(component, "file_count", "single") == "multiple":
-                return [self._hand_on(component, one if isinstance(one, Mapping) else {}) for one in value]
+                return [self._hand_on(component, one if isinstance(one, Mapping) else {"path": one}) for one in value]
             path = value.get("path") if isinstance(value, Mapping) else None
+            if isinstance(path, str):  # of MCP's tools, which name an upload by the address that Gradio serves it at
+                path = _SERVED.sub("", path)
             return {"path": path, **_META} if _is_below(path, component.GRADIO_CACHE) else {"path": None}
         return value
 
 
+_SERVED = re.compile(r"^https?://[^/]+(/[^?#]*)?/gradio_api/file=")
 _META = {"meta": {"_type": "gradio.FileData"}}
 
 

@@ -98,7 +98,9 @@ class Pictures(gr.File, metaclass=_WritesNoStub):
         self.data_model = _Files  # as `MeshFile` does
 
     def api_info(self) -> dict[str, Any]:
-        return _explained(super().api_info(), self.meaning)
+        # written out: MCP's schemas cannot refer to a definition
+        files = {"type": "array", "title": "Files", "items": ImageData.model_json_schema()}
+        return _explained(files, self.meaning)
 
     def example_payload(self) -> Any:
         return [{"path": "photo.jpg", "url": "photo.jpg", "meta": {"_type": "gradio.FileData"}}]

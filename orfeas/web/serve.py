@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,6 +141,7 @@ def start(
         enable_monitoring=False,
         max_file_size=MAX_BYTES,
         footer_links=["api"],
+        mcp_server=offers_mcp(settings),
         theme=build_theme(),
         head=page_head(),
         app_kwargs={
@@ -223,6 +225,16 @@ def _check_port(host: str, port: int) -> None:
                 " ORFEAS_PORT to another.",
                 "bad_port",
             ) from error
+
+
+def offers_mcp(settings: Settings) -> bool:
+    """Whether the endpoints become MCP tools. Raises `BadRequest` where that was asked for and cannot be."""
+    there = find_spec("mcp") is not None
+    if settings.mcp == "on" and not there:
+        raise BadRequest(
+            'ORFEAS_MCP=on needs the package mcp: pip install "gradio[mcp]", or set ORFEAS_MCP=auto.', "bad_setting"
+        )
+    return there and settings.mcp != "off"
 
 
 def prepare_gradio(settings: Settings) -> None:
