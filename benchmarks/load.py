@@ -86,9 +86,10 @@ async def load(url: str, clients: int, jobs: int, quality: str) -> dict:
             try:
                 seconds.append(await make_one(http, number + job * clients, quality))
             except (httpx.HTTPError, RuntimeError) as error:
-                errors.append(str(error)[:200])
+                errors.append(repr(error)[:200])
 
-    limits = httpx.Limits(max_connections=None)
+    # the server closes a connection that was idle for 5 s: one that is about to be closed must not be taken again
+    limits = httpx.Limits(max_connections=None, keepalive_expiry=2.0)
     async with httpx.AsyncClient(base_url=url, timeout=3600, limits=limits) as http:
         probes = [asyncio.create_task(probe(http, path, times, over)) for path, times in probed.items()]
         await asyncio.gather(*(client(number) for number in range(clients)))

@@ -89,7 +89,7 @@ async def ask(http: httpx.AsyncClient, number: int) -> dict:
 
 
 async def ask_all(url: str, numbers) -> list[dict]:
-    limits = httpx.Limits(max_connections=None)
+    limits = httpx.Limits(max_connections=None, keepalive_expiry=2.0)  # the server closes what is idle for 5 s
     async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as http:
         return await asyncio.gather(*(ask(http, number) for number in numbers))
 
