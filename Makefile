@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10 python; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-cluster test-container lint format bench clean help
+.PHONY: run test test-cluster test-container lint format bench train-sketch clean help
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -52,6 +52,21 @@ format: $(VENV)/.test-installed ## let ruff mend what it can
 
 bench: $(VENV)/.test-installed ## run every CPU benchmark; each ends with one JSON line
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+# Made anew or gone on with: shards, checkpoint and result stay in $(TRAIN), and what is there is not done again.
+# MINUTES is training in all, over which the learning rate falls. START= begins from random weights.
+TRAIN ?= out/sketch-shape
+SHARDS ?= 80
+MINUTES ?= 120
+START ?= assets/models/sketch-shape.onnx
+STEP = $(BIN)/python -m orfeas.engines.sketch.train
+
+train-sketch: $(VENV)/.test-installed ## the sketch engine's network: data, training, ONNX file, scores; goes on where it was
+	$(STEP) data $(TRAIN)/data --first 1000000 --shards 2
+	$(STEP) data $(TRAIN)/data --shards $(SHARDS)
+	$(STEP) fit $(TRAIN)/data $(TRAIN)/run.pt --minutes $(MINUTES) $(if $(START),--start $(START) --peak 0.35)
+	$(STEP) export $(TRAIN)/run.pt $(TRAIN)/sketch-shape.onnx $(if $(START),--other $(START))
+	$(BIN)/python benchmarks/sketch_shape.py --model $(TRAIN)/sketch-shape.onnx
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

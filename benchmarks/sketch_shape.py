@@ -29,6 +29,7 @@ from orfeas.engines.sketch.field import ShapeSource
 from orfeas.engines.sketch.inflate import Inflation
 from orfeas.engines.sketch.learned import MODEL, LearnedShape
 from orfeas.engines.sketch.train import families
+from orfeas.engines.sketch.train.assembly import Assembly
 from orfeas.engines.sketch.train.scoring import View, look_at, score
 from orfeas.mesh import Mesh
 from orfeas.request import QUALITIES
@@ -40,7 +41,7 @@ def held_out_objects(each: int) -> Iterator[Object]:
     """``each`` members of every family that was not trained on: name, vertices, faces."""
     for family in families.HELD_OUT:
         for number in range(each):
-            assembly = families.Assembly(np.random.default_rng((77, number)))
+            assembly = Assembly(np.random.default_rng((77, number)))
             family(assembly)
             vertices, faces, _ = assembly.join()
             yield family.__name__, vertices, faces

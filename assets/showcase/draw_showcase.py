@@ -1,7 +1,8 @@
-"""Draw the README's picture from real results: ``python assets/showcase/draw_showcase.py`` (from the project's folder).
+"""Draw the README's pictures from real results: ``python assets/showcase/draw_showcase.py``, from the project's folder.
 
-Each row is an example picture and the model that the sketch engine made of it, standard quality, seed 1, seen from
-the front, from 45 and 90 degrees and from behind, drawn by `orfeas.render`.
+Each row is an example picture and the models that the sketch engine made of it, standard quality, seed 1, drawn by
+`orfeas.render`. sketch.jpg: the default shape from the front, from 45 and 90 degrees and from behind. shapes.jpg: all
+examples, first inflated, then as the network sees them, from three sides each.
 """
 
 from __future__ import annotations
@@ -15,37 +16,74 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+PICTURES = ROOT / "assets" / "examples"
 EXAMPLES = ("bear.jpg", "duck.jpg", "mushroom.jpg", "robot.webp", "mug.jpg", "house.jpg")
 ANGLES = (0, 45, 90, 180)
-SIDE = 220
+COMPARED = ("inflation", "learned")
+COMPARED_ANGLES = (30, 90, 210)
+GAP = 14  # pixels between the shapes that are compared
 GROUND = (245, 245, 243)
 
 
-def draw_row(picture: Path, folder: Path) -> Image.Image:
-    import orfeas
+def draw_photo(picture: Path, side: int) -> Image.Image:
+    tile = Image.new("RGB", (side, side), GROUND)
+    photo = Image.open(picture).convert("RGBA")
+    photo.thumbnail((side - 16, side - 16), Image.Resampling.LANCZOS)
+    tile.paste(photo, ((side - photo.width) // 2, (side - photo.height) // 2), photo)
+    return tile
+
+
+def draw_model(picture: Path, angles: tuple[int, ...], side: int, **settings: str) -> Image.Image:
+    """The model of a picture from some sides, beside one another. settings: see `orfeas.settings`."""
     from orfeas.mesh.load import load_mesh
     from orfeas.render.still import render_still
+    from orfeas.request import GenerationRequest
+    from orfeas.settings import load_settings
+    from orfeas.studio import build_studio
 
-    result = orfeas.generate(picture, folder=folder, seed=1)
-    mesh = load_mesh(result.files["glb"])
-    row = Image.new("RGB", ((len(ANGLES) + 1) * SIDE, SIDE), GROUND)
-    photo = Image.open(picture).convert("RGBA")
-    photo.thumbnail((SIDE - 16, SIDE - 16), Image.Resampling.LANCZOS)
-    row.paste(photo, ((SIDE - photo.width) // 2, (SIDE - photo.height) // 2), photo)
-    for column, angle in enumerate(ANGLES, start=1):
-        still = render_still(mesh, azimuth_degrees=angle, elevation_degrees=12, size=SIDE, shadow=True)
+    with tempfile.TemporaryDirectory() as folder:
+        studio = build_studio(load_settings(data_dir=Path(folder), engine="sketch", **settings))
+        try:
+            *_, result = studio.run(GenerationRequest.from_options(picture, {"seed": 1}))
+            mesh = load_mesh(result.files["glb"])
+        finally:
+            studio.close()
+    views = Image.new("RGB", (len(angles) * side, side), GROUND)
+    for column, angle in enumerate(angles):
+        still = render_still(mesh, azimuth_degrees=angle, elevation_degrees=12, size=side, shadow=True)
         view = Image.fromarray(still)
-        row.paste(view, (column * SIDE, 0), view)
+        views.paste(view, (column * side, 0), view)
+    return views
+
+
+def beside(tiles: list[Image.Image], gap: int = 0) -> Image.Image:
+    row = Image.new("RGB", (sum(tile.width for tile in tiles) + gap * (len(tiles) - 1), tiles[0].height), GROUND)
+    left = 0
+    for tile in tiles:
+        row.paste(tile, (left, 0))
+        left += tile.width + gap
     return row
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        rows = [draw_row(ROOT / "assets" / "examples" / name, Path(scratch)) for name in EXAMPLES]
-    sheet = Image.new("RGB", (rows[0].width, len(rows) * SIDE), GROUND)
+def below(rows: list[Image.Image]) -> Image.Image:
+    sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), GROUND)
     for number, row in enumerate(rows):
-        sheet.paste(row, (0, number * SIDE))
-    sheet.save(Path(__file__).with_name("sketch.jpg"), quality=86)
+        sheet.paste(row, (0, number * row.height))
+    return sheet
+
+
+def compare(picture: Path, side: int = 128) -> Image.Image:
+    models = [draw_model(picture, COMPARED_ANGLES, side, sketch_shape=shape) for shape in COMPARED]
+    return beside([draw_photo(picture, side), *models], GAP)
+
+
+def main() -> None:
+    here = Path(__file__).parent
+    shown = [PICTURES / name for name in EXAMPLES]
+    rows = [beside([draw_photo(picture, 220), draw_model(picture, ANGLES, 220)]) for picture in shown]
+    below(rows).save(here / "sketch.jpg", quality=86)
+    pictures = sorted(path for path in PICTURES.iterdir() if path.suffix in (".jpg", ".webp"))
+    below([compare(picture) for picture in pictures]).save(here / "shapes.jpg", quality=84)
 
 
 if __name__ == "__main__":

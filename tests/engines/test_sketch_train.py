@@ -1,15 +1,25 @@
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from orfeas.engines.sketch import learned
 from orfeas.engines.sketch.train import families, solids
+from orfeas.engines.sketch.train.__main__ import build_parser, main
+from orfeas.engines.sketch.train.assembly import MATERIALS, Assembly
 from orfeas.engines.sketch.train.dataset import SHARD, VALIDATION, Shards, make_batch, pack, write_shard
-from orfeas.engines.sketch.train.fit import WEIGHTS, Trainer, losses, tensors
+from orfeas.engines.sketch.train.export import to_onnx
+from orfeas.engines.sketch.train.fit import WEIGHTS, Trainer, _union, losses, tensors
 from orfeas.engines.sketch.train.optimize import orthogonalize
-from orfeas.engines.sketch.train.sample import draw_sample
+from orfeas.engines.sketch.train.restore import restore, weights_of
+from orfeas.engines.sketch.train.sample import LAYERS, Z_START, draw_sample
 from orfeas.engines.sketch.train.scan import depth_maps, occupancy, scan
 from orfeas.engines.sketch.train.scoring import look_at, mean_bend, score
+from orfeas.errors import BadWeights
 from orfeas.mesh import Mesh, signed_volume
 
 SEEDS = range(24)
@@ -58,12 +68,12 @@ def test_solids_are_closed_and_as_large_as_they_should(solid, volume):
 @pytest.mark.parametrize("family", [*families.TRAINING, *families.HELD_OUT], ids=lambda family: family.__name__)
 def test_families_make_outward_solids(family):
     for seed in range(6):
-        assembly = families.Assembly(np.random.default_rng(seed))
+        assembly = Assembly(np.random.default_rng(seed))
         family(assembly)
         for solid, material in assembly.parts:
             assert np.isfinite(solid.vertices).all()
             assert signed_volume(solid.vertices, solid.faces) > 0
-            assert 0 <= material < families.MATERIALS
+            assert 0 <= material < MATERIALS
 
 
 def test_held_out_families_are_not_trained_on():
@@ -78,13 +88,13 @@ def test_samples_are_drawn_alike_from_the_same_seed(samples):
 
 
 def test_truth_is_aligned_with_the_picture(samples):
-    z = learned.Z_START + (np.arange(learned.LAYERS) + 0.5) / learned.GRID
+    z = Z_START + (np.arange(LAYERS) + 0.5) / learned.GRID
     overlaps = []
     for sample in samples:
         mask = np.isfinite(sample.front)
         np.testing.assert_array_equal(sample.solid.any(axis=0), mask)  # the silhouette of the volume is the mask
         assert (sample.front[mask] >= sample.back[mask]).all()
-        top = z[learned.LAYERS - 1 - sample.solid[::-1].argmax(axis=0)]
+        top = z[LAYERS - 1 - sample.solid[::-1].argmax(axis=0)]
         within = mask & (sample.front < z[-1])
         # a sheet thinner than a voxel may lie between two voxels' centres: then what is behind it is the top
         assert np.mean(np.abs(top - sample.front)[within] > 1.01 / learned.GRID) < 0.08
@@ -141,8 +151,7 @@ def test_learning_lowers_the_loss_and_resumes(tmp_path, samples):
     for _ in range(5):
         last = trainer.learn(batch)
     assert total(last) < total(first)
-    for name in ("solid", "normal"):
-        assert last[name] < first[name], name
+    assert last["union"] < first["union"]
     resumed = Trainer.load(tmp_path / "checkpoint.pt")
     assert resumed.step == 1
     assert resumed.learn(batch) == pytest.approx(second, rel=1e-3)
@@ -162,10 +171,9 @@ def test_orthogonalized_matrices_stretch_all_directions_alike(shape):
 
 def test_losses_vanish_for_the_truth(samples):
     batch = tensors(make_batch([{k: v[0] for k, v in pack([s]).items()} for s in samples[:3]], None))
-    volume = (batch["solid"] - 0.5) * 40
     surface = torch.cat([batch["front"][:, None], batch["back"][:, None], batch["normals"]], 1)
-    terms = losses(volume, surface, batch)
-    assert terms["overlap"] < 0.01
+    terms = losses(surface, batch)
+    assert terms["union"] < 0.12  # what is hollow counts, and so do sheets thinner than a voxel
     assert max(terms[name] for name in ("front", "back", "slope")) < 1e-6
     assert terms["normal"] < 0.05  # some cells at the rim have no normal
 
@@ -185,3 +193,94 @@ def test_score_is_perfect_for_the_truth_wherever_it_stands():
 
 def test_bend_is_the_angle_between_faces():
     assert mean_bend(Mesh(solids.BOX.vertices, solids.BOX.faces)) == pytest.approx(90 * 24 / (24 + 12 * np.sqrt(2)))
+
+
+@pytest.fixture(scope="module")
+def inputs(samples):
+    rows = [{name: values[0] for name, values in pack([sample]).items()} for sample in samples[:12]]
+    return torch.from_numpy(make_batch(rows, None).inputs)
+
+
+def test_shipped_network_can_be_trained_on(inputs):
+    network = restore(learned.MODEL, inputs)
+    shipped = learned.LearnedShape()
+    for training in (False, True):  # with the statistics that were kept, and with those of the batch
+        with torch.no_grad():
+            surface = network.train(training)(inputs)
+        for index in (0, 5, 11):
+            expected = shipped._run(inputs[index].numpy())
+            np.testing.assert_allclose(surface[index, :2], expected[:2], atol=1e-3)
+
+
+def test_averages_of_networks_lie_between_them(inputs, tmp_path):
+    network = restore(learned.MODEL, inputs)
+    torch.nn.init.normal_(network.surface.bias, 0, 5)  # moves what is answered everywhere by as much
+    shipped = learned.LearnedShape()._run(inputs[0].numpy())
+    answers = []
+    for share in (0.0, 0.5, 1.0):
+        target = tmp_path / f"{share}.onnx"
+        target.write_bytes(to_onnx(network, other=weights_of(learned.MODEL), share=share))
+        answers.append(learned.LearnedShape(target)._run(inputs[0].numpy()))
+    assert np.abs(answers[0] - shipped)[:2].mean() > 0.05
+    np.testing.assert_allclose(answers[2], shipped, atol=1e-3)
+    np.testing.assert_allclose(answers[1], (answers[0] + answers[2]) / 2, atol=5e-3)
+
+
+def test_other_networks_are_not_taken_for_one_to_train_on(inputs, tmp_path):
+    with pytest.raises(BadWeights, match=r"u2netp\.onnx does not hold a network of this size"):
+        restore(learned.MODEL.with_name("u2netp.onnx"), inputs)
+
+
+def test_union_is_the_overlap_of_columns_wherever_they_stand():
+    z = Z_START + (torch.arange(LAYERS) + 0.5) / learned.GRID
+    truth = (z.abs() < 10 / learned.GRID).float().repeat(6, 1)  # columns 20 cells long, of two objects
+    owner = torch.tensor([0, 0, 0, 1, 1, 1])
+    half = torch.tensor([10.0, 10.0, 10.0, 5.0, 5.0, 5.0]) / learned.GRID
+    half.requires_grad_()
+    shift = torch.tensor([2.0, 2.0, 2.0, 0.0, 0.0, 0.0]) / learned.GRID
+    missed = _union(shift + half, shift - half, truth, owner, 2)
+    np.testing.assert_allclose(missed.detach(), [0.0, 0.5], atol=1e-5)
+    missed[1].backward()
+    assert (half.grad[3:] < 0).all()  # longer columns would overlap more
+
+
+def test_steps_make_a_network_and_go_on_where_they_were(tmp_path, capsys):
+    data, checkpoint, target = tmp_path / "data", tmp_path / "run.pt", tmp_path / "shape.onnx"
+
+    def make() -> None:
+        main(["data", str(data), "--shards", "1", "--samples", "4"])
+        main(["data", str(data), "--first", str(VALIDATION), "--shards", "1", "--samples", "2"])
+        main(["fit", str(data), str(checkpoint), "--minutes", "0.002", "--start", str(learned.MODEL)])
+        main(["export", str(checkpoint), str(target)])
+
+    make()
+    step = Trainer.load(checkpoint).step
+    assert step >= 1
+    first = target.read_bytes()
+    target.unlink()
+    stamps = {path: path.stat().st_mtime_ns for path in data.rglob("*.npy")}
+    make()  # nothing is left to do but the file, which comes out the same
+    assert Trainer.load(checkpoint).step == step
+    assert {path: path.stat().st_mtime_ns for path in data.rglob("*.npy")} == stamps
+    assert target.read_bytes() == first
+    crop = np.full((50, 40, 4), 255, np.uint8)
+    answers = [learned.LearnedShape(target).predict(crop) for _ in range(2)]
+    np.testing.assert_array_equal(answers[0].front, answers[1].front)
+    np.testing.assert_array_equal(answers[0].back, answers[1].back)
+    assert '"validation"' in capsys.readouterr().out
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("start", [None, ""])
+def test_make_target_runs_the_steps(start):
+    root = Path(__file__).resolve().parents[2]
+    chosen = [] if start is None else [f"START={start}"]
+    said = subprocess.run(["make", "-n", "train-sketch", *chosen], cwd=root, capture_output=True, text=True, check=True)
+    lines = re.findall(r"python -m orfeas\.engines\.sketch\.train (.*)", said.stdout)
+    steps = [build_parser().parse_args(line.split()) for line in lines]
+    assert [step.step for step in steps] == ["data", "data", "fit", "export"]
+    assert steps[0].first == VALIDATION
+    assert steps[3].other == steps[2].start
+    assert steps[2].start == (Path("assets/models/sketch-shape.onnx") if start is None else None)
+    assert steps[2].folder == steps[0].folder == steps[1].folder
+    assert f"benchmarks/sketch_shape.py --model {steps[3].target}" in said.stdout

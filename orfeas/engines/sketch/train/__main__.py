@@ -9,19 +9,22 @@ from pathlib import Path
 from orfeas.engines.sketch import learned
 
 
-def main() -> None:
-    """Parse the command line and run one step."""
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m orfeas.engines.sketch.train", description=__doc__)
     steps = parser.add_subparsers(dest="step", required=True)
     data = steps.add_parser("data", help="draw samples, in shards; what is there already is kept")
     data.add_argument("folder", type=Path)
     data.add_argument("--first", type=int, default=0, help="number of the first shard, which is also its seed")
     data.add_argument("--shards", type=int, default=40)
+    data.add_argument("--samples", type=int, default=256, help="in each new shard")
     data.add_argument("--every", type=int, default=1, help="step between the shards' numbers, for several processes")
     training = steps.add_parser("fit", help="train on the shards of a folder, resuming from the checkpoint")
     training.add_argument("folder", type=Path)
     training.add_argument("checkpoint", type=Path)
     training.add_argument("--minutes", type=float, default=60.0, help="of training in all, over which the rate falls")
+    training.add_argument("--start", type=Path, help="an exported network to begin with, where there is no checkpoint")
+    training.add_argument("--peak", type=float, default=1.0, help="factor on the learning rates")
     training.add_argument("--threads", type=int, default=1)
     training.add_argument("--seed", type=int, default=0)
     training.add_argument("--workers", type=int, default=1, help="processes that train together, each started by hand")
@@ -29,10 +32,21 @@ def main() -> None:
     training.add_argument("--meeting", type=Path, help="a file, not there yet, by which they find each other")
     exporting = steps.add_parser("export", help="write the averaged network of a checkpoint as ONNX")
     exporting.add_argument("checkpoint", type=Path)
+    exporting.add_argument("--other", type=Path, help="an exported network of the same descent to average with")
+    exporting.add_argument("--share", type=float, default=0.3, help="how much that one counts")
     exporting.add_argument("target", type=Path, nargs="?", default=learned.MODEL)
-    arguments = parser.parse_args()
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one step."""
+    arguments = build_parser().parse_args(arguments)
     if arguments.step == "data":
-        draw(arguments.folder, range(arguments.first, arguments.first + arguments.shards, arguments.every))
+        draw(
+            arguments.folder,
+            range(arguments.first, arguments.first + arguments.shards, arguments.every),
+            arguments.samples,
+        )
     elif arguments.step == "fit":
         import torch
 
@@ -42,14 +56,27 @@ def main() -> None:
         if arguments.workers > 1:
             meeting = f"file://{arguments.meeting.resolve()}"
             torch.distributed.init_process_group("gloo", meeting, None, arguments.workers, arguments.worker)
-        fit(arguments.folder, arguments.checkpoint, arguments.minutes * 60, arguments.seed)
+        fit(
+            arguments.folder,
+            arguments.checkpoint,
+            arguments.minutes * 60,
+            arguments.seed,
+            arguments.start,
+            arguments.peak,
+        )
     elif arguments.step == "export":
         from orfeas.engines.sketch.train.export import export
 
-        print(f"{arguments.target}: {export(arguments.checkpoint, arguments.target)} bytes")
+        other = None
+        if arguments.other is not None:
+            from orfeas.engines.sketch.train.restore import weights_of
+
+            other = weights_of(arguments.other)
+        size = export(arguments.checkpoint, arguments.target, other=other, share=arguments.share)
+        print(f"{arguments.target}: {size} bytes")
 
 
-def draw(folder: Path, numbers: range) -> None:
+def draw(folder: Path, numbers: range, samples: int) -> None:
     """Write the shards of these numbers, saying how long each took."""
     import cv2
 
@@ -58,7 +85,7 @@ def draw(folder: Path, numbers: range) -> None:
     cv2.setNumThreads(1)
     for number in numbers:
         started = time.monotonic()
-        write_shard(folder, number)
+        write_shard(folder, number, samples)
         print(f"shard {number} {time.monotonic() - started:.1f} s", flush=True)
 
 

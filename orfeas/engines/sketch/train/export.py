@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from orfeas.engines.sketch import learned
-from orfeas.engines.sketch.train.network import PRIOR_CLIP, PRIOR_STEEPNESS, Attention, Residual, SketchNet
+from orfeas.engines.sketch.train.network import Attention, Residual, SketchNet
 
 FLOAT, FLOAT16, INT64 = 1, 10, 7  # onnx.TensorProto.DataType
 ELEMENT = {np.dtype(np.float32): FLOAT, np.dtype(np.float16): FLOAT16, np.dtype(np.int64): INT64}
@@ -62,10 +62,15 @@ def _value(name: str, shape: tuple[int, ...]) -> bytes:
 
 
 class Graph:
-    """An ONNX graph under construction; each method appends a node and returns the name of its output."""
+    """An ONNX graph under construction; each method appends a node and returns the name of its output.
 
-    def __init__(self, weight_type: np.dtype):
+    other: weights and biases of a network of the same form, in the order of the graph, to be averaged in by ``share``.
+    """
+
+    def __init__(self, weight_type: np.dtype, other: list[Tensor] | None = None, share: float = 0.0):
         self.weight_type = weight_type
+        self.other = iter(other or [])
+        self.share = share if other else 0.0
         self.nodes: list[bytes] = []
         self.tensors: list[bytes] = []
 
@@ -83,9 +88,11 @@ class Graph:
         self.nodes.append(b"".join(parts))
         return output
 
-    def convolve(self, x: str, weight: torch.Tensor, bias: torch.Tensor, stride: int = 1) -> str:
+    def convolve(self, x: str, weight: Tensor, bias: Tensor, stride: int = 1) -> str:
         """A convolution that keeps the size (but for the stride)."""
         size = weight.shape[-1]
+        if self.share:
+            weight, bias = (torch.lerp(ours, next(self.other), self.share) for ours in (weight, bias))
         names = [self.tensor(values.detach().numpy().astype(self.weight_type)) for values in (weight, bias)]
         return self.node(
             "Conv", [x, *names], kernel_shape=[size, size], strides=[stride, stride], pads=[size // 2] * 4, group=1
@@ -150,22 +157,25 @@ class Graph:
         return _number(1, 7) + _bytes(2, "orfeas") + _bytes(7, b"".join(graph)) + opset
 
 
-def _affine(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
+def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Scale and shift of a batch normalization at rest."""
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     return scale, norm.bias - norm.running_mean * scale
 
 
-def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
+def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Weight and bias of the convolution with the normalization that follows it."""
     scale, shift = _affine(norm)
     return convolution.weight * scale[:, None, None, None], shift
 
 
-def to_onnx(network: SketchNet, half: bool = True) -> bytes:
-    """The bytes of the ONNX model: input "picture" (1, CHANNELS, GRID, GRID), outputs "volume" and "surface"."""
+def to_onnx(network: SketchNet, half: bool = True, other: list[Tensor] | None = None, share: float = 0.0) -> bytes:
+    """The bytes of the ONNX model: input "picture" (1, CHANNELS, GRID, GRID), output "surface" (1, 5, ...).
+
+    other, share: see `Graph`; the average of two networks of one descent is better on what neither has seen.
+    """
     network = network.to("cpu", torch.float32)
-    graph = Graph(np.dtype(np.float16 if half else np.float32))
+    graph = Graph(np.dtype(np.float16 if half else np.float32), other, share)
     fine = graph.module("picture", network.stem)
     middle = graph.module(fine, network.down_half)
     quarter = graph.module(middle, network.down_quarter)
@@ -175,12 +185,7 @@ def to_onnx(network: SketchNet, half: bool = True) -> bytes:
     y = graph.module(graph.node("Concat", [y, middle], axis=1), network.up_half)
     y = graph.enlarge(graph.module(y, network.narrow_fine))
     y = graph.module(graph.node("Concat", [y, fine], axis=1), network.up_fine)
-    # the prior's channel, scaled to logits and depths, as two more convolutions
-    weight = torch.zeros(learned.LAYERS, learned.CHANNELS, 1, 1)
-    weight[:, 17] = 0.2 * PRIOR_STEEPNESS
-    solid = graph.convolve("picture", weight, -network.layer_z.flatten() * PRIOR_STEEPNESS)
-    bounds = [graph.tensor(np.array(value, np.float32)) for value in (-PRIOR_CLIP, PRIOR_CLIP)]
-    graph.node("Add", [graph.module(y, network.volume), graph.node("Clip", [solid, *bounds])], "volume")
+    # the prior's channel, scaled to depths, as one more convolution
     weight = torch.zeros(5, learned.CHANNELS, 1, 1)
     weight[0, 17], weight[1, 17] = 0.2, -0.2
     depth = graph.convolve("picture", weight, torch.zeros(5))
@@ -188,15 +193,14 @@ def to_onnx(network: SketchNet, half: bool = True) -> bytes:
     surface = graph.convolve(y, network.surface.weight * scale, network.surface.bias * scale.flatten())
     graph.node("Add", [surface, depth], "surface")
     cells = (learned.GRID, learned.GRID)
-    return graph.serialize(
-        {"picture": (1, learned.CHANNELS, *cells)},
-        {"volume": (1, learned.LAYERS, *cells), "surface": (1, 5, *cells)},
-    )
+    return graph.serialize({"picture": (1, learned.CHANNELS, *cells)}, {"surface": (1, 5, *cells)})
 
 
-def export(checkpoint: Path, target: Path, half: bool = True) -> int:
-    """Write the averaged network of a checkpoint; returns the file's size in bytes."""
+def export(
+    checkpoint: Path, target: Path, half: bool = True, other: list[Tensor] | None = None, share: float = 0.0
+) -> int:
+    """Write the averaged network of a checkpoint; returns the file's size in bytes. other, share: see `to_onnx`."""
     network = SketchNet().eval()
     network.load_state_dict(torch.load(checkpoint, weights_only=True)["average"])
-    target.write_bytes(to_onnx(network, half))
+    target.write_bytes(to_onnx(network, half, other, share))
     return target.stat().st_size

@@ -22,43 +22,41 @@ from orfeas.engines.sketch import learned
 from orfeas.engines.sketch.train.dataset import Batch, Shards, make_batch
 from orfeas.engines.sketch.train.network import SketchNet
 from orfeas.engines.sketch.train.optimize import Muon
+from orfeas.engines.sketch.train.restore import restore
+from orfeas.engines.sketch.train.sample import LAYERS, Z_START
 
-BATCH = 12  # samples a step, for each process
+BATCH = 24  # samples a step, for each process
 PEAK_RATE = 1.2e-3  # of AdamW, for the first and last layers and all vectors
 MUON_RATE = 0.01  # for the convolutions between
-WARM_UP = 100  # steps
-AVERAGE = 0.998  # of the weights' moving average, per step
+WARM_UP = 40  # steps
+AVERAGE = 0.99  # of the weights' moving average, per step
 CHECKPOINT_SECONDS = 300.0
+MEASURED = 96  # samples for the statistics of a network that comes from a file
 VALIDATED = 128  # held-out samples scored at every checkpoint
-WEIGHTS = {"solid": 2.0, "overlap": 0.5, "front": 6.0, "back": 4.0, "place": 0.5, "slope": 8.0, "normal": 0.5}
+SHIFTS = range(-3, 4)  # cells along z around the mean error, among which the best fit is sought
+WEIGHTS = {"union": 2.0, "front": 4.0, "back": 3.0, "place": 0.5, "slope": 8.0, "normal": 0.5}
 
 
-def losses(volume: Tensor, surface: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def losses(surface: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """The terms of the loss, unweighted, over the cells inside the true mask.
 
-    solid: cross entropy of the voxels. overlap: 1 - Dice, per object. front, back: absolute depth error once
-    the whole object is moved to where it fits best, for its distance cannot be told; place: that move. slope: the
-    same of the differences between neighbours, bounded so that steps in depth do not rule. normal: 1 - cosine.
+    front, back: absolute depth error once the whole object is moved to where it fits best, for its distance cannot be
+    told; place: that move. union: 1 - intersection over union, per object, of what lies between the two faces with the
+    truth, moved to where that is greatest: the score of a final mesh. slope: as front and back, of the differences
+    between neighbours, bounded so that steps in depth do not rule. normal: 1 - cosine.
     """
     mask = batch["mask"]
     inside = mask > 0.5
     owner = inside.nonzero()[:, 0]
-    columns = volume.permute(0, 2, 3, 1)[inside].float()  # (cells, layers): a third of the volume
-    truth = batch["solid"].permute(0, 2, 3, 1)[inside]
-    # Faces lie anywhere within a voxel: targets softened along z make logits that grow evenly through the surface.
-    soft = functional.avg_pool1d(functional.pad(truth[:, None], (1, 1)), 3, 1)[:, 0] * 0.5 + truth * 0.5
-    chance = torch.sigmoid(columns)
+    truth = batch["solid"].permute(0, 2, 3, 1)[inside]  # (cells, layers)
     count = len(mask)
-
-    def per_object(values: Tensor) -> Tensor:
-        return torch.zeros(count, dtype=values.dtype).index_add_(0, owner, values)
-
-    both, total = per_object((chance * truth).sum(1)), per_object((chance + truth).sum(1))
     surface = surface.float()
     front, back = (surface[:, 0] - batch["front"]) * mask, (surface[:, 1] - batch["back"]) * mask
     cells = mask.sum()
     place = (front + back).sum((1, 2)) / (2 * mask.sum((1, 2)).clamp(min=1))
     front, back = ((error - place[:, None, None]) * mask for error in (front, back))
+    ahead = surface[:, 0][inside], surface[:, 1][inside]
+    union = _union(*(face - place[owner].detach() for face in ahead), truth, owner, count)
     across, down = mask[:, :, 1:] * mask[:, :, :-1], mask[:, 1:] * mask[:, :-1]
     slope = 0.0
     for error in (front, back):
@@ -66,14 +64,43 @@ def losses(volume: Tensor, surface: Tensor, batch: dict[str, Tensor]) -> dict[st
         slope = slope + ((error[:, 1:] - error[:, :-1]) * down).abs().clamp(max=0.1).sum() / down.sum()
     cosine = (functional.normalize(surface[:, 2:], dim=1) * batch["normals"]).sum(1)
     return {
-        "solid": functional.binary_cross_entropy_with_logits(columns, soft),
-        "overlap": (1 - (2 * both + 1) / (total + 1)).mean(),
+        "union": union.mean(),
         "front": front.abs().sum() / cells,
         "back": back.abs().sum() / cells,
         "place": place.abs().mean(),
         "slope": slope / 2,
         "normal": ((1 - cosine) * mask).sum() / cells,
     }
+
+
+def _per_object(values: Tensor, owner: Tensor, count: int) -> Tensor:
+    """(count,) sums of a value a column over the columns of each object; owner: (columns,) the object's number."""
+    return torch.zeros(count, dtype=values.dtype).index_add_(0, owner, values)
+
+
+def _union(front: Tensor, back: Tensor, truth: Tensor, owner: Tensor, count: int) -> Tensor:
+    """(objects,) 1 - intersection over union of columns from ``back`` to ``front``, in frame units, with ``truth``.
+
+    truth: (columns, LAYERS), 1 where solid. The columns of an object are moved together to where they fit best.
+    """
+    filled = functional.pad(truth.cumsum(1), (1, 0))  # of a column, up to each layer's end
+
+    def below(z: Tensor) -> Tensor:
+        place = ((z - Z_START) * learned.GRID).clamp(0, LAYERS - 1e-3)
+        low = place.detach().floor().long()[:, None]
+        start, end = filled.gather(1, low)[:, 0], filled.gather(1, low + 1)[:, 0]
+        return start + (end - start) * (place - low[:, 0])
+
+    def apart(front: Tensor, back: Tensor) -> Tensor:
+        both = _per_object((below(front) - below(back)).clamp(min=0), owner, count)
+        either = _per_object((front - back).clamp(min=0) * learned.GRID + filled[:, -1], owner, count) - both
+        return 1 - both / either.clamp(min=1)
+
+    with torch.no_grad():
+        shifts = [shift / learned.GRID for shift in SHIFTS]
+        best = torch.stack([apart(front + shift, back + shift) for shift in shifts]).argmin(0)
+        shift = torch.tensor(shifts)[best][owner]
+    return apart(front + shift, back + shift)
 
 
 def total_loss(terms: dict[str, Tensor]) -> Tensor:
@@ -93,16 +120,22 @@ class Trainer:
         torch.manual_seed(seed)
         self.seed = seed
         self.budget_seconds = budget_seconds
+        self.peak = 1.0  # factor on both rates: a network that is nearly there is only shaken by the whole
         self.elapsed_seconds = 0.0
         self.step = 0
         self.network = SketchNet().to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         between, others = [], []
         for name, parameter in self.network.named_parameters():
-            outermost = name.startswith(("stem", "volume", "surface"))
+            outermost = name.startswith(("stem", "surface"))
             (between if parameter.ndim == 4 and not outermost else others).append(parameter)
         self.muon = Muon(between, MUON_RATE)
         self.adam = torch.optim.AdamW(others, PEAK_RATE, (0.9, 0.98), weight_decay=0.02)
+
+    def begin_with(self, network: SketchNet) -> None:
+        """Take over the weights of a network."""
+        for ours in (self.network, self.average):
+            ours.load_state_dict(network.state_dict())
 
     def rate(self) -> float:
         """Share of the peak learning rates now: a short warm-up, then a cosine over the budget of time."""
@@ -113,11 +146,11 @@ class Trainer:
         """One step on a batch; returns the unweighted losses before it."""
         self.network.train()
         for optimizer, peak in ((self.adam, PEAK_RATE), (self.muon, MUON_RATE)):
-            optimizer.param_groups[0]["lr"] = peak * self.rate()
+            optimizer.param_groups[0]["lr"] = self.peak * peak * self.rate()
         inputs = batch["inputs"].contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
-            volume, surface = self.network(inputs)
-        terms = losses(volume, surface, batch)
+            surface = self.network(inputs)
+        terms = losses(surface, batch)
         self.network.zero_grad()
         total_loss(terms).backward()
         if distributed.is_initialized():
@@ -178,16 +211,14 @@ def validate(network: SketchNet, shards: Shards, count: int = VALIDATED) -> dict
         rows = [shards.row(index) for index in range(start, min(start + 16, count, len(shards)))]
         batch = tensors(make_batch(rows, None))
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            volume, surface = network(batch["inputs"].contiguous(memory_format=torch.channels_last))
-        for name, value in losses(volume, surface, batch).items():
+            surface = network(batch["inputs"].contiguous(memory_format=torch.channels_last))
+        for name, value in losses(surface, batch).items():
             scores.setdefault(name, []).append(value.item() * len(rows))
         inside = batch["mask"][:, None] > 0.5
-        z = learned.Z_START + (torch.arange(learned.LAYERS) + 0.5)[None, :, None, None] / learned.GRID
+        z = Z_START + (torch.arange(LAYERS) + 0.5)[None, :, None, None] / learned.GRID
         prior = batch["inputs"][:, 17:18] * 0.2
         between = (z <= surface[:, 0:1].float()) & (z >= surface[:, 1:2].float())
         guesses = {
-            "iou volume": volume > 0,
-            "iou volume -0.5": volume > -0.5,
             "iou depth": between,
             "iou inflation": z.abs() <= prior,
         }
@@ -223,15 +254,27 @@ def feed(shards: Shards, seed: tuple[int, ...], stop: threading.Event) -> queue.
     return batches
 
 
-def fit(data: Path, checkpoint: Path, budget_seconds: float, seed: int = 0) -> Trainer:
+def fit(
+    data: Path,
+    checkpoint: Path,
+    budget_seconds: float,
+    seed: int = 0,
+    start: Path | None = None,
+    peak: float = 1.0,
+) -> Trainer:
     """Train until the budget is spent, from the checkpoint if there is one; the budget given now counts.
+
+    start: an exported network to begin with where there is no checkpoint yet. peak: factor on the learning rates.
 
     Where a `torch.distributed` group is set up, all its processes train together; the first one keeps the records.
     """
     trainer = Trainer.load(checkpoint) if checkpoint.exists() else Trainer(seed, budget_seconds)
-    trainer.budget_seconds = budget_seconds
+    trainer.budget_seconds, trainer.peak = budget_seconds, peak
     worker = distributed.get_rank() if distributed.is_initialized() else 0
     shards, held_out = Shards(data), Shards(data, held_out=True)
+    if start is not None and not checkpoint.exists():
+        rows = [shards.row(index) for index in range(min(MEASURED, len(shards)))]
+        trainer.begin_with(restore(start, torch.from_numpy(make_batch(rows, None).inputs)))
     stop = threading.Event()
     batches = feed(shards, (seed, trainer.step, worker), stop)
     began, before, saved, recent = time.monotonic(), trainer.elapsed_seconds, time.monotonic(), []
@@ -244,7 +287,7 @@ def fit(data: Path, checkpoint: Path, budget_seconds: float, seed: int = 0) -> T
         if worker == 0:
             trainer.elapsed_seconds = before + time.monotonic() - began
         recent.append(trainer.learn(batches.get()))
-        if trainer.step % 50 == 0:
+        if trainer.step % 20 == 0:
             record(samples=len(shards), **{name: round(np.mean([r[name] for r in recent]), 4) for name in recent[0]})
             recent = []
         if worker == 0 and time.monotonic() - saved > CHECKPOINT_SECONDS:

@@ -1,7 +1,6 @@
-"""The network: a small U-Net over the picture whose output channels are depth.
+"""The network: a small U-Net over the picture that answers with the depth of the front and of the back of each cell.
 
-Each cell of the picture answers for its column of voxels (as in "volumetric regression", Jackson et al. 2017). The
-answers are corrections of the inflated silhouette, which is among the inputs: an untrained network is inflation.
+The answers are corrections of the inflated silhouette, which is among the inputs: an untrained network is inflation.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ from torch.nn import functional
 from orfeas.engines.sketch import learned
 
 WIDTHS = (32, 96, 160, 224)  # channels at 64, 32, 16 and 8 cells; little is done at 64, where a layer costs most
-PRIOR_STEEPNESS = 20.0  # logits of the inflated solid per frame unit of depth inside it
-PRIOR_CLIP = 2.0
 # Outputs of the last layer to (front, back, normal): the optimizer moves every weight by about its rate a step, and a
 # depth, which has to be right to a hundredth, must not jump by tenths.
 SURFACE_SCALE = (0.05, 0.05, 1.0, 1.0, 1.0)
@@ -59,7 +56,7 @@ class Attention(nn.Module):
 
 
 class SketchNet(nn.Module):
-    """(n, CHANNELS, 64, 64) picture -> (n, LAYERS, 64, 64) occupancy logits and (n, 5, 64, 64) front, back, normal.
+    """(n, CHANNELS, 64, 64) picture -> (n, 5, 64, 64) front, back, normal.
 
     Depths are z in frame units, the normal is not normalized.
     """
@@ -78,16 +75,12 @@ class SketchNet(nn.Module):
         self.up_half = nn.Sequential(_layer(half + half, half), Residual(half))
         self.narrow_fine = nn.Conv2d(half, fine, 1)
         self.up_fine = _layer(fine + fine, 64)
-        self.volume = nn.Conv2d(64, learned.LAYERS, 1)
         self.surface = nn.Conv2d(64, 5, 3, 1, 1)
-        for last in (self.volume, self.surface):
-            nn.init.normal_(last.weight, std=1e-3)
-            nn.init.zeros_(last.bias)
-        centre = learned.Z_START + (torch.arange(learned.LAYERS) + 0.5) / learned.GRID
-        self.register_buffer("layer_z", centre.abs()[None, :, None, None], persistent=False)
+        nn.init.normal_(self.surface.weight, std=1e-3)
+        nn.init.zeros_(self.surface.bias)
         self.register_buffer("scale", torch.tensor(SURFACE_SCALE)[None, :, None, None], persistent=False)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> Tensor:
         fine = self.stem(x)
         half = self.down_half(fine)
         quarter = self.down_quarter(half)
@@ -96,10 +89,8 @@ class SketchNet(nn.Module):
         y = self.up_half(torch.cat([_enlarge(self.narrow_half(y)), half], 1))
         y = self.up_fine(torch.cat([_enlarge(self.narrow_fine(y)), fine], 1))
         prior = x[:, 17:18] * 0.2
-        solid = ((prior - self.layer_z) * PRIOR_STEEPNESS).clamp(-PRIOR_CLIP, PRIOR_CLIP)
-        volume, surface = self.volume(y), self.surface(y) * self.scale
-        depth = surface[:, :2] + torch.cat([prior, -prior], 1)
-        return volume + solid, torch.cat([depth, surface[:, 2:]], 1)
+        surface = self.surface(y) * self.scale
+        return torch.cat([surface[:, :2] + torch.cat([prior, -prior], 1), surface[:, 2:]], 1)
 
 
 def _enlarge(x: Tensor) -> Tensor:

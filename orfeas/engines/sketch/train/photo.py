@@ -10,7 +10,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from orfeas.engines.sketch.train.families import MATERIALS
+from orfeas.engines.sketch.train.assembly import MATERIALS
 from orfeas.engines.sketch.train.scan import Fragments, nearest
 from orfeas.engines.sketch.train.solids import rotation
 

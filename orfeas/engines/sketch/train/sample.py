@@ -9,9 +9,12 @@ import numpy as np
 
 from orfeas.engines.sketch import learned
 from orfeas.engines.sketch.train import families, photo
+from orfeas.engines.sketch.train.assembly import Assembly
 from orfeas.engines.sketch.train.scan import depth_maps, occupancy, scan
 from orfeas.engines.sketch.train.solids import turn
 
+LAYERS = 80  # voxels of the truth in z
+Z_START = -0.75  # where they begin, in frame units: more room behind than before the outline's plane
 LEAST_COVERAGE = 0.03  # of the picture; slimmer objects are drawn again
 
 
@@ -42,7 +45,7 @@ def draw_sample(seed: int | tuple[int, ...], family: families.Family | None = No
         if chosen is None:
             kinds, weights = list(families.TRAINING), np.array(list(families.TRAINING.values()))
             chosen = kinds[random.choice(len(kinds), p=weights / weights.sum())]
-        assembly = families.Assembly(random)
+        assembly = Assembly(random)
         chosen(assembly)
         vertices, faces, material = assembly.join()
         vertices = _deform(vertices, chosen, random)
@@ -110,7 +113,7 @@ def _look(vertices, points, faces, material, random, family: str, distance: floa
         fragments.size, fragments.pixel, fragments.face, fragments.weights, fragments.z + shift, fragments.facing
     )
     front, back = front + shift, back + shift
-    solid = occupancy(fragments, learned.Z_START, learned.LAYERS, front, back)
+    solid = occupancy(fragments, Z_START, LAYERS, front, back)
     normals = cv2.resize(normals, (learned.GRID, learned.GRID), interpolation=cv2.INTER_AREA)
     normals[~np.isfinite(front)] = 0
     length = np.linalg.norm(normals, axis=-1, keepdims=True)

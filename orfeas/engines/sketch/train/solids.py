@@ -123,6 +123,15 @@ def plate(outline: np.ndarray, thickness: float, bevel: float = 0.0) -> Solid:
     return outwards(Solid(np.concatenate(layers), _grid_faces(len(rings), len(outline), False)))
 
 
+def pierced(outer: np.ndarray, inner: np.ndarray, thickness: float) -> Solid:
+    """A flat piece facing +Z with a hole. outer, inner: (n,) radius per angle, inner the smaller everywhere."""
+    angle = np.arange(len(outer)) / len(outer) * 2 * np.pi
+    across = np.stack([np.sin(angle), np.cos(angle)], 1)
+    walls = [(outer, -1), (outer, 1), (inner, 1), (inner, -1)]
+    rings = [np.c_[across * radius[:, None], np.full(len(outer), z * thickness)] for radius, z in walls]
+    return outwards(Solid(np.concatenate(rings), _grid_faces(4, len(outer), True)))
+
+
 def random_profile(random: np.random.Generator, rows: int = 16) -> np.ndarray:
     """(n, 2) profile for `lathe`: a few random radii, joined by straight lines or by a soft curve."""
     height = np.linspace(-1, 1, rows)
