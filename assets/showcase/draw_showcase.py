@@ -21,7 +21,9 @@ EXAMPLES = ("bear.jpg", "duck.jpg", "mushroom.jpg", "robot.webp", "mug.jpg", "ho
 ANGLES = (0, 45, 90, 180)
 COMPARED = ("inflation", "learned")
 COMPARED_ANGLES = (30, 90, 210)
-GAP = 14  # pixels between the shapes that are compared
+GAP = 24  # pixels between the shapes that are compared
+SIDE = 220
+REDUCED = 0.6  # of the sheet that compares
 GROUND = (245, 245, 243)
 
 
@@ -72,15 +74,16 @@ def below(rows: list[Image.Image]) -> Image.Image:
     return sheet
 
 
-def compare(picture: Path, side: int = 128) -> Image.Image:
-    models = [draw_model(picture, COMPARED_ANGLES, side, sketch_shape=shape) for shape in COMPARED]
-    return beside([draw_photo(picture, side), *models], GAP)
+def compare(picture: Path) -> Image.Image:
+    models = [draw_model(picture, COMPARED_ANGLES, SIDE, sketch_shape=shape) for shape in COMPARED]
+    row = beside([draw_photo(picture, SIDE), *models], GAP)
+    return row.resize((round(row.width * REDUCED), round(row.height * REDUCED)), Image.Resampling.LANCZOS)
 
 
 def main() -> None:
     here = Path(__file__).parent
     shown = [PICTURES / name for name in EXAMPLES]
-    rows = [beside([draw_photo(picture, 220), draw_model(picture, ANGLES, 220)]) for picture in shown]
+    rows = [beside([draw_photo(picture, SIDE), draw_model(picture, ANGLES, SIDE)]) for picture in shown]
     below(rows).save(here / "sketch.jpg", quality=86)
     pictures = sorted(path for path in PICTURES.iterdir() if path.suffix in (".jpg", ".webp"))
     below([compare(picture) for picture in pictures]).save(here / "shapes.jpg", quality=84)
