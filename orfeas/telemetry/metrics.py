@@ -73,7 +73,7 @@ class Metrics(Observer):
         )
         self._refusals = Counter("orfeas_refusals", "requests turned away, by reason", ("reason",), **to)
         self._work = Histogram(
-            "orfeas_work_seconds", "seconds of work outside the lane: cutouts, meshes, files", ("things", "outcome"),
+            "orfeas_work_seconds", "seconds of work outside the lane: cutouts, meshes and so on", ("things", "outcome"),
             buckets=STAGE_BUCKETS, **to,
         )  # fmt: skip
         self._requests = Counter("orfeas_http_requests", "requests answered", ("method", "path", "status"), **to)

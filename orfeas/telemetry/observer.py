@@ -46,5 +46,8 @@ class Observer:
         """A request was answered. path: the template of its route, never what a caller wrote."""
 
     def worked(self, things: str, outcome: str, seconds: float) -> None:
-        """Work outside the lane ended. things: "cutouts", "meshes" or "files". outcome: "done", "failed" or "bug"."""
+        """Work outside the lane ended.
+
+        things: what a `orfeas.web.bench.Bench` calls them, such as "cutouts". outcome: "done", "failed" or "bug".
+        """
         log.debug("worked", things=things, outcome=outcome, seconds=round(seconds, 3))

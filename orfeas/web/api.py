@@ -24,7 +24,8 @@ from orfeas.request import (
     TEXTURES,
 )
 from orfeas.telemetry import report_bug
-from orfeas.web.handlers import ask, finish, in_cache, to_cache
+from orfeas.web.copies import in_cache, to_cache
+from orfeas.web.handlers import ask, finish
 from orfeas.web.inputs import Amount, Choice, Picture, default_of, refusal
 from orfeas.web.jobs import Job
 from orfeas.web.repeats import start_or_join
@@ -72,7 +73,7 @@ def add_api(jobs: Jobs, cutter: Cutter) -> None:
             raise refusal(error) from None
         result = await wait_for(jobs, made, progress) if isinstance(made, Job) else made
         try:
-            return to_cache(result.files["model"]), describe_result(result)
+            return to_cache(result.files["model"], [result.id]), describe_result(result)
         except OrfeasError as error:
             raise refusal(error) from None
 

@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from gradio.block_function import BlockFunction
     from starlette.requests import Request
 
-# Gradio's routes for parts that this page has not got: reloading, streams, deep links, code written by a model, and
-# a route that hands the cookie of a login, which no script should see, to scripts.
+# Gradio's routes for parts that this page has not got: reloading, streams, deep links, code written by a model, an
+# old way to files past `orfeas.web.uploads`, and a route that hands the cookie of a login to scripts, none of which
+# should see it.
 _CLOSED = re.compile(
-    r"/custom_component/|(/gradio_api)?/(custom_component/|component_server|deep_link|dev/|process_recording|profiling"
-    r"|run-history|runs|stream/|token|undo-vibe|vibe)"
+    r"/custom_component/|(/gradio_api)?/(custom_component/|component_server|deep_link|dev/|file/|process_recording"
+    r"|profiling|run-history|runs|stream/|token|undo-vibe|vibe)"
 )
 _CALL = re.compile(r"/gradio_api/(?:(?P<door>queue)/join|(?P<named>call/v2|call|run|api)/(?P<name>[^/]+))/?")
 _EVENTS = re.compile(r"/gradio_api/(queue/data|call/.+)")

@@ -14,8 +14,9 @@ from orfeas.request import BEST_OF, with_seeds
 from orfeas.web.access import follow
 from orfeas.web.api import MEANINGS, OPTIONS, docstring, explain, option_inputs
 from orfeas.web.callers import Caller
+from orfeas.web.copies import to_cache
 from orfeas.web.groups import MAX_BATCH_BYTES, MAX_PICTURES, ask_batch
-from orfeas.web.handlers import POLL_SECONDS, ask, to_cache
+from orfeas.web.handlers import POLL_SECONDS, ask
 from orfeas.web.inputs import Amount, Picture, Pictures, refusal
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def add_group_api(groups: Groups) -> None:
         models = [{**describe_result(one.result), "agreement": round(one.agreement, 4)} for one in ranked]
         report = {"models": models, "note": explain_ranking(ranked), "failed": _failures(group)}
         try:
-            return to_cache(ranked[0].result.files["model"]), report
+            return to_cache(ranked[0].result.files["model"], [ranked[0].result.id]), report
         except OrfeasError as error:
             raise refusal(error) from None
 
@@ -128,7 +129,9 @@ async def _run(
 
 def _zip(groups: Groups, group: Group) -> tuple[str, dict[str, Any]]:
     with groups.bundle(group.token) as (file, manifest):
-        return to_cache(file), manifest
+        library = groups.jobs.studio.library
+        results = [job.result.id for job in group.jobs if job.result and library.find(job.result.id)]
+        return to_cache(file, results), manifest
 
 
 def _failures(group: Group) -> list[dict[str, Any]]:

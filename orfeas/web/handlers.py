@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import math
-import os
-import secrets
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
-from gradio.utils import get_upload_folder
 
-from orfeas.errors import DISK_FULL, BadRequest, OrfeasError
+from orfeas.errors import BadRequest, OrfeasError
 from orfeas.recipe import read_recipe
 from orfeas.request import GenerationRequest, Tap
 from orfeas.telemetry import Observer, report_bug
@@ -26,6 +19,7 @@ from orfeas.web import panels
 from orfeas.web.access import follow
 from orfeas.web.bench import Bench
 from orfeas.web.callers import Caller
+from orfeas.web.copies import to_cache
 from orfeas.web.inputs import refusal
 
 if TYPE_CHECKING:
@@ -203,7 +197,7 @@ class Handlers:
         if result is None:
             return gr.skip(), gr.skip()
         try:
-            preview = to_cache(result.files["preview"]) if draws != "no" else gr.skip()
+            preview = to_cache(result.files["preview"], [result.id]) if draws != "no" else gr.skip()
         except OrfeasError as error:
             raise refusal(error) from None
         return preview, panels.result_card(result, self.jobs.studio.settings.public_url)
@@ -239,30 +233,6 @@ def start(
 def ask(picture: str | None, options: dict[str, Any]) -> GenerationRequest:
     """The request of a page or an API caller. Raises `OrfeasError`."""
     return GenerationRequest.from_options(Path(picture) if picture else None, options)
-
-
-def to_cache(file: Path) -> str:
-    """``file`` where Gradio serves files from, in a folder whose name cannot be guessed. Raises as `in_cache` does."""
-    with in_cache(file.name) as path:
-        try:
-            os.link(file, path)
-        except OSError:  # another disk, or one that has no links
-            shutil.copyfile(file, path)
-    return str(path)
-
-
-@contextlib.contextmanager
-def in_cache(name: str) -> Iterator[Path]:
-    """A path to write a file to that Gradio will serve. Raises `OrfeasError` (disk_full) and leaves no half of one."""
-    path = Path(get_upload_folder()) / secrets.token_hex(32) / name
-    try:
-        path.parent.mkdir(parents=True)
-        yield path
-    except BaseException as error:
-        shutil.rmtree(path.parent, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OrfeasError(DISK_FULL, "disk_full") from error
-        raise
 
 
 def draw_cutout(picture: np.ndarray, alpha: np.ndarray, taps: tuple[Tap, ...]) -> np.ndarray:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from gradio.context import LocalContext
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
@@ -181,6 +180,4 @@ def _to_upload(picture: Path, name: str) -> str | None:
     except OSError:
         return None
     path = save_bytes_to_cache(data, f"{name}{picture.suffix}", get_upload_folder())
-    if blocks := LocalContext.blocks.get(None):
-        blocks.upload_file_set.add(str(path))  # what came from outside is served as `orfeas.web.uploads` does
     return str(Path(path).resolve())

@@ -25,7 +25,7 @@ from orfeas.request import MAX_FACES, SIZE_MM
 from orfeas.telemetry import Observer, report_bug
 from orfeas.web.api import docstring, explain
 from orfeas.web.bench import Bench
-from orfeas.web.handlers import to_cache
+from orfeas.web.copies import to_cache
 from orfeas.web.inputs import Amount, Choice, MeshFile, refusal
 
 MESH_THREADS = 2

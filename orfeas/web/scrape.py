@@ -115,7 +115,7 @@ class State(Collector):
             self.metrics.seconds_without_progress(),
         )
         depth = GaugeMetricFamily(
-            "orfeas_bench_depth", "cutouts, meshes and files that wait or are made", labels=("things",)
+            "orfeas_bench_depth", "cutouts, meshes, files and pictures that wait or are made", labels=("things",)
         )
         for things, bench in self.benches.items():
             depth.add_metric([things], bench.depth)

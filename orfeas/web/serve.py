@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from orfeas.studio import Studio
     from orfeas.web.bench import Bench
     from orfeas.web.housekeeper import Housekeeper
-    from orfeas.web.leftovers import Leftovers
     from orfeas.web.slow import Sweeper
     from orfeas.web.watchdog import Watchdog
 
 LOST_STATUS = 3
+CACHE = "orfeas-gradio"  # the folder of what Gradio keeps
 FETCH_SECONDS = 2.0  # after the last event was read, for its caller to fetch the file
 DELIVER_SECONDS = 10.0  # for the events of jobs to be read, which a script may do late
 
@@ -91,6 +91,7 @@ def start(
     from orfeas.web.handlers import Cutter
     from orfeas.web.history_routes import build_history_routes
     from orfeas.web.housekeeper import Housekeeper
+    from orfeas.web.leftovers import Leftovers
     from orfeas.web.limits import Gate
     from orfeas.web.mesh_api import MeshBench
     from orfeas.web.proxies import Here, Proxies
@@ -110,7 +111,8 @@ def start(
     cutter, meshes = Cutter(studio, jobs.limit, metrics), MeshBench(jobs.limit, metrics)
     converter = Bench("files", 1, max(32, jobs.limit), metrics)  # light, and asked for by people who wait
     readiness = Readiness(jobs, settings.min_free_mb * 1_000_000)
-    workers = {"cutouts": cutter, "meshes": meshes, "files": converter}
+    drawer = Bench("pictures", 1, max(32, jobs.limit), metrics)  # a costly picture keeps but other pictures waiting
+    workers = {"cutouts": cutter, "meshes": meshes, "files": converter, "pictures": drawer}
     groups = Groups(jobs)
     routes = [
         *build_history_routes(jobs, groups),
@@ -154,7 +156,7 @@ def start(
                 Middleware(Patience),
                 *([Middleware(Door, accounts=accounts, demo=demo)] if settings.auth else []),
                 Middleware(Here, demo=demo),
-                Middleware(Uploads, demo=demo),
+                Middleware(Uploads, demo=demo, bench=drawer, library=studio.library),
                 Middleware(Calls, demo=demo),
             ],
             "exception_handlers": {RequestValidationError: explain_validation, HTTPException: explain_status},
@@ -166,16 +168,9 @@ def start(
     adopt_loggers()
     readiness.load()
     watchdog = Watchdog(jobs, settings.stall_seconds, on_lost)
-    keepers = (Housekeeper(studio.library, _leftovers(demo, settings)), Sweeper(demo.server), watchdog)
-    return Server(demo, jobs, url, (cutter, meshes, converter), keepers)
-
-
-def _leftovers(demo: gr.Blocks, settings: Settings) -> Leftovers | None:
-    """Gradio's files, if they are below our data folder: another folder is the business of whoever chose it."""
-    from orfeas.web.leftovers import Leftovers
-
-    folder = Path(os.environ["GRADIO_TEMP_DIR"])
-    return Leftovers(demo, folder) if folder.is_relative_to(settings.data_dir.expanduser().absolute()) else None
+    leftovers = Leftovers(demo, Path(os.environ["GRADIO_TEMP_DIR"]), studio.library)
+    keepers = (Housekeeper(studio.library, leftovers), Sweeper(demo.server), watchdog)
+    return Server(demo, jobs, url, tuple(workers.values()), keepers)
 
 
 def serve(studio: Studio, settings: Settings) -> int:
@@ -240,13 +235,16 @@ def offers_mcp(settings: Settings) -> bool:
 def prepare_gradio(settings: Settings) -> None:
     """Gradio reads these when its components are made: no telemetry, and its files below our data folder.
 
-    A GRADIO_TEMP_DIR that is set already is kept: Gradio has one such folder a process.
+    Where GRADIO_TEMP_DIR names another folder they lie in one of our own below it, which can be cleaned without harm
+    to what else is there. Gradio has one such folder a process.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["FORWARDED_ALLOW_IPS"] = ""  # uvicorn believes no proxy: `orfeas.web.proxies` decides that
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     data_dir = settings.data_dir.expanduser().absolute()
-    os.environ.setdefault("GRADIO_TEMP_DIR", str(data_dir / "gradio"))
+    given = os.environ.get("GRADIO_TEMP_DIR")
+    cache = Path(given).expanduser().absolute() if given else data_dir
+    os.environ["GRADIO_TEMP_DIR"] = str(cache if cache.name == CACHE else cache / CACHE)
     try:
         tempfile.gettempdir()
     except FileNotFoundError:  # a read-only system: Gradio asks for this folder whenever it hands out a file

@@ -19,6 +19,7 @@ from orfeas.request import (
 )
 from orfeas.web import frame, handlers, panels
 from orfeas.web.api import add_api
+from orfeas.web.copies import made_folder
 from orfeas.web.docs import docs
 from orfeas.web.group_api import add_group_api
 from orfeas.web.history import History, add_history, best_of_button, results_panel, several_button
@@ -97,6 +98,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
                         buttons=[],
                         alt_text="The picture with its background faded: what is clear will be built",
                     )
+                    cutout_view.GRADIO_CACHE = str(made_folder())  # what it shows was drawn here
                     with gr.Row(elem_id="cutout-tools"):
                         background = Choice(
                             [(_BACKGROUND_TITLES[name], name) for name in BACKGROUNDS],

@@ -209,12 +209,18 @@ def test_files_of_the_server_stay_closed(http, server, url):
         "/gradio_api/file=/etc/passwd", f"/gradio_api/file={here}", "/gradio_api/file=%2e%2e%2f%2e%2e%2fetc%2fpasswd",
         f"/gradio_api/file={server.demo.GRADIO_CACHE}/../library.sqlite3", "/static/..%2f..%2f..%2fetc/passwd",
         "/assets/..%2f..%2f..%2fetc%2fpasswd", "/svelte/..%2f..%2fetc%2fpasswd", "/monitoring", "/openapi.json",
-        "/gradio_api/file=http://127.0.0.1:1/x", "/gradio_api/file=a%00b", "/r/" + "0" * 32 + "/x",
+        "/gradio_api/file=a%00b", "/r/" + "0" * 32 + "/x",
         "/gradio_api/proxy=http://127.0.0.1:1/", f"/gradio_api/proxy={url}/health", "/pwa_icon/x", "/logo%0d%0a",
     ):  # fmt: skip
         answer = http.get(path)
         assert 400 <= answer.status_code < 500, (path, answer.status_code, answer.text[:200])
         assert b"root:" not in answer.content
+    address = "http://127.0.0.1:1/x"  # Gradio would fetch whatever is public, and refuses this one with 403
+    for path in (address, address.upper(), "https://" + address[7:], "http%3A//127.0.0.1:1/x", "//127.0.0.1:1/x"):
+        for way in ("file=", "file/"):
+            refused = http.get(f"/gradio_api/{way}{path}")
+            assert refused.status_code == 404, (way, path, refused.text)
+            assert sentence_of(refused).startswith("There is no such"), path
 
 
 def test_nothing_is_fetched_for_anybody(http, url):
@@ -233,7 +239,7 @@ def test_an_upload_is_never_served_or_kept_as_it_came(http, server, photo):
     path = upload(http, both)
     for address in (
         path,
-        path.replace("/gradio/", "/gradio/./"),
+        path.replace("/orfeas-gradio/", "/orfeas-gradio/./"),
         f"{Path(path).parent}/../{Path(path).parent.name}/{both.name}",
     ):
         shown = http.get(f"/gradio_api/file={address}")
@@ -244,12 +250,17 @@ def test_an_upload_is_never_served_or_kept_as_it_came(http, server, photo):
     assert int(head.headers["content-length"]) == len(shown.content)
     server.demo.upload_file_set.discard(path)  # as after a restart
     assert http.get(f"/gradio_api/file={path}").headers["content-type"] == "image/webp"
+    assert http.get(f"/gradio_api/file/{path}").status_code == 404, "Gradio's old way to a file as it came"
     event, (file, answer) = call(http, "generate", {"picture": file_data(path)})
     assert event == "complete"
-    assert http.get(f"/gradio_api/file={file['path']}").headers["content-type"] == "application/octet-stream"
+    made = http.get(f"/gradio_api/file={file['path']}")
+    assert made.headers["content-type"] == "application/octet-stream"
+    assert len(made.content) > 1000
+    assert http.get(f"/gradio_api/file={Path(file['path']).parent / '.results.json'}").status_code == 404
     for file in server.jobs.studio.library.find(answer["id"]).iterdir():
         assert b"PK\x03\x04" not in file.read_bytes(), file
     for hostile in ("html_as.png", "gif_js.gif", "eps_as.png"):
         path = upload(http, HOSTILE / "reject" / hostile)
-        assert sentence_of(http.get(f"/gradio_api/file={path}"))
+        refused = sentence_of(http.get(f"/gradio_api/file={path}"))
+        assert sentence_of(http.get(f"/gradio_api/file={path}")) == refused
     assert Image.open(io.BytesIO(http.get(f"/gradio_api/file={upload(http, photo)}").content)).size == (400, 320)

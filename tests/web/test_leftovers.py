@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from orfeas.library import Library
 from orfeas.settings import Settings
 from orfeas.studio import Studio
 from orfeas.web.leftovers import KEPT_SECONDS, Leftovers
-from orfeas.web.serve import start
-from orfeas.web.uploads import MARK
+from orfeas.web.serve import CACHE, prepare_gradio, start
+from orfeas.web.uploads import needed, shown_copy
 from tests.conftest import PacedEngine
 from tests.web.conftest import call, file_data, free_port, upload
 
@@ -36,18 +37,46 @@ def test_an_upload_is_there_for_the_next_server(http, tmp_path, photo):
 
 
 def test_only_what_is_old_goes_and_what_the_page_needs_stays(server, tmp_path):
-    needed = {str(file) for block in server.demo.blocks.values() for file in getattr(block, "keep_in_cache", ())}
-    assert needed, "the examples"
+    kept, library = needed(server.demo), server.jobs.studio.library
+    assert kept, "the examples"
     old = tmp_path / "aa" / "old.png"
-    for file in (old, tmp_path / "bb" / "two.png", tmp_path / "bb" / "three.png"):
-        file.parent.mkdir(exist_ok=True)
+    for file in (old, tmp_path / "bb" / "two.png", tmp_path / "bb" / "three.png", shown_copy(tmp_path, old)):
+        file.parent.mkdir(exist_ok=True, parents=True)
         file.write_bytes(b"x")
-        (file.parent / MARK).touch()
-    assert Leftovers(server.demo, tmp_path).expire() == 0
+    assert Leftovers(server.demo, tmp_path, library).expire() == 0
+    old.unlink()
+    assert Leftovers(server.demo, tmp_path, library).expire() == 1, "what was drawn goes with its upload"
     later = lambda: time.time() + KEPT_SECONDS + 60  # noqa: E731
-    assert Leftovers(server.demo, tmp_path, later).expire() == 3
-    assert list(tmp_path.iterdir()) == []
-    folder = Path(next(iter(needed))).parents[1]
-    Leftovers(server.demo, folder, later).expire()
-    assert all(Path(file).is_file() for file in needed if Path(file).is_relative_to(folder))
-    assert Leftovers(server.demo, tmp_path / "none").expire() == 0
+    assert Leftovers(server.demo, tmp_path, library, later).expire() == 2
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+    folder = next(iter(kept)).parents[1]
+    Leftovers(server.demo, folder, library, later).expire()
+    assert all(file.is_file() for file in kept if file.is_relative_to(folder))
+    assert Leftovers(server.demo, tmp_path / "none", library).expire() == 0
+
+
+def test_what_was_made_of_a_deleted_result_is_closed_at_once_and_goes(http, server, photo):
+    library = server.jobs.studio.library
+    event, (file, answer) = call(http, "generate", {"picture": file_data(upload(http, photo))})
+    assert event == "complete", answer
+    copy = Path(file["path"])
+    assert http.get(f"/gradio_api/file={copy}").content == copy.read_bytes()
+    token = (library.find(answer["id"]) / ".owner").read_text()
+    assert http.delete(f"/jobs/{token}").json() == {"removed": True}
+    refused = http.get(f"/gradio_api/file={copy}")
+    assert (refused.status_code, refused.json()["error"]) == (404, "There is no such file: it may have expired.")
+    assert copy.is_file()
+    assert Leftovers(server.demo, Path(server.demo.GRADIO_CACHE), library).expire() >= 1
+    assert not copy.parent.exists()
+
+
+def test_the_folder_that_is_cleaned_is_always_one_of_our_own(settings, monkeypatch, tmp_path):
+    """Also where an operator names the data folder itself, or one that other programs use."""
+    for given in (settings.data_dir, tmp_path, "shared"):
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(given))
+        for _ in range(2):  # a process may start two servers
+            prepare_gradio(settings)
+            assert os.environ["GRADIO_TEMP_DIR"] == str(Path(given).absolute() / CACHE)
+    monkeypatch.delenv("GRADIO_TEMP_DIR")
+    prepare_gradio(settings)
+    assert os.environ["GRADIO_TEMP_DIR"] == str(settings.data_dir.absolute() / CACHE)

@@ -321,7 +321,7 @@ def test_a_signal_stops_the_program(tmp_path, number):
         process.kill()
         process.wait()
         process.stderr.close()
-    assert {path.name for path in tmp_path.iterdir()} <= {"gradio", "instances", "library.sqlite3"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"orfeas-gradio", "instances", "library.sqlite3"}
     assert not list((tmp_path / "instances").iterdir())
 
 
