@@ -7,8 +7,9 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv6Network, ip_address
 from typing import TYPE_CHECKING, Any
 
 from orfeas.errors import OrfeasError
@@ -24,9 +25,25 @@ _STARTS_WORK = re.compile(r"/gradio_api/(upload|queue/join|(call|run|api)/.+)")
 _LOGIN = re.compile(r"/login/?")
 
 
+def machine(host: str) -> str:
+    """What limits for each address count by: ``host``, or its /64 of IPv6, which one machine has to itself."""
+    try:
+        address = ip_address(host)
+    except ValueError:  # a socket without an address
+        return host
+    if address.version == 4:
+        return host
+    return str(address.ipv4_mapped or IPv6Network((int(address) >> 64 << 64, 64)))
+
+
+def machine_of(scope: Mapping[str, Any]) -> str:
+    """`machine` of whoever sent an ASGI request."""
+    return machine((scope.get("client") or ("",))[0])
+
+
 @dataclass(frozen=True)
 class Caller:
-    """Whose job it is. session: of a page or client. address: of its machine, "" where nobody knows.
+    """Whose job it is. session: of a page or client. address: `machine`'s, "" where nobody knows.
 
     once: whether the session was made for this one call, as plain HTTP has none.
     """
@@ -40,8 +57,9 @@ class Caller:
         if request is None:
             return cls()
         client = getattr(request, "client", None)
+        address = machine(getattr(client, "host", None) or "")
         path = str(getattr(getattr(request, "url", None), "path", ""))
-        return cls(request.session_hash or "", getattr(client, "host", None) or "", "/call/" in path)
+        return cls(request.session_hash or "", address, "/call/" in path)
 
     @property
     def party(self) -> str:
@@ -108,7 +126,7 @@ class Turnstile:
 
     async def __call__(self, scope, receive, send):
         rate = self._rate(scope) if scope["type"] == "http" and scope["method"] == "POST" else None
-        wait = rate.take((scope.get("client") or ("",))[0]) if rate else 0.0
+        wait = rate.take(machine_of(scope)) if rate else 0.0
         if not wait:
             return await self.app(scope, receive, send)
         self.observer.refused("too_fast")

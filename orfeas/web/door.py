@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
 
-from orfeas.web.callers import LOGINS_PER_MINUTE, Rate
+from orfeas.web.callers import LOGINS_PER_MINUTE, Rate, machine_of
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -28,6 +28,7 @@ _OPEN = re.compile(
     r"/|/(health|ready|metrics|favicon\.ico|robots\.txt|manifest\.json|theme\.css)|/(r|assets|static|svelte|pwa_icon)/.*"
     r"|/(login|logout)/?|/gradio_api/(login_check|app_id|startup-events|theme\.css)/?"
 )
+_LOGOUT = re.compile(r"/logout/?")
 SENTENCE = "This app has accounts: log in on its page, or send name and password with the request (HTTP Basic)."
 # Gradio's cookie goes with requests from any page, and its answers may be read by any page (CORS).
 _ELSEWHERE = "A page of another site cannot use this app in your name: open the app itself."
@@ -45,18 +46,21 @@ class Door:
         self._guesses = Rate(LOGINS_PER_MINUTE)
 
     async def __call__(self, scope, receive, send):
-        if scope["type"] != "http" or _OPEN.fullmatch(scope["path"].removeprefix(scope.get("root_path", ""))):
+        if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        headers = dict(scope["headers"])
+        path, headers = scope["path"].removeprefix(scope.get("root_path", "")), dict(scope["headers"])
+        from_elsewhere = headers.get(b"sec-fetch-site", b"same-origin") in (b"cross-site", b"same-site")
+        if _OPEN.fullmatch(path) and not (from_elsewhere and _LOGOUT.fullmatch(path)):
+            return await self.app(scope, receive, send)
         if self._is_known(headers.get(b"cookie", b"")):
-            if headers.get(b"sec-fetch-site", b"same-origin") in (b"cross-site", b"same-site"):
+            if from_elsewhere:
                 return await _refuse(403, _ELSEWHERE)(scope, receive, send)
             return await self.app(scope, receive, send)
         given = headers.get(b"authorization", b"")
         if given[:6].lower() == b"basic ":
             digest = hashlib.sha256(given).digest()
-            if digest not in self._tokens:
-                if wait := self._guesses.take((scope.get("client") or ("",))[0]):
+            if self._tokens.get(digest) not in self.demo.app.tokens:  # a logout on the page ends all of an account's
+                if wait := self._guesses.take(machine_of(scope)):
                     seconds = round(wait + 1)
                     return await _refuse(429, _SLOW_DOWN.format(seconds), {"Retry-After": str(seconds)})(
                         scope, receive, send

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from orfeas.web.groups import Groups
     from orfeas.web.jobs import Jobs
 
+_TOKEN = re.compile(r"[0-9a-f]{32}")
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -41,10 +43,11 @@ def build_history_routes(jobs: Jobs, groups: Groups) -> list[BaseRoute]:
             tokens = json.loads(await request.body())["tokens"]
             if not isinstance(tokens, list) or len(tokens) > MAX_TOKENS:
                 raise ValueError
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             sentence = f'Send {{"tokens": [...]}} with up to {MAX_TOKENS} tokens.'
             return JSONResponse({"error": sentence}, 400, headers=_NO_STORE)
-        states = await asyncio.to_thread(lambda: {str(token): look(str(token)) for token in tokens})
+        known = [token for token in tokens if isinstance(token, str) and _TOKEN.fullmatch(token)]
+        states = await asyncio.to_thread(lambda: {token: look(token) for token in known})
         return JSONResponse(states, headers=_NO_STORE)
 
     async def stop_group(request: Request) -> Response:

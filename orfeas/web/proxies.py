@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 NOT_HERE = "This server has no such job: it has ended, or another server runs it."
 CAME_BY_PROXY = "orfeas.came_by_proxy"  # in the scope of a request whose forwarding headers were removed
 _FORWARDED = re.compile(rb"forwarded|x-forwarded-.+|x-real-ip")
+_FOR = b"x-forwarded-for"
+_PRIVATE = [
+    ip_network(network)
+    for network in (
+        "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7",
+        "fe80::/10",
+    )
+]  # fmt: skip
 _EVENTS = re.compile(r"^/gradio_api/call/(?:v2/)?\w+/(\w+)/?$")
 _QUEUE = re.compile(r"^/gradio_api/queue/data/?$")
 
@@ -25,7 +33,8 @@ class Proxies:
 
     Gradio makes addresses of ``X-Forwarded-Host``, whoever sends it.
 
-    trusted: addresses and networks with commas between them, or "*".
+    trusted: addresses and networks with commas between them, or "*". Then the client is the last that is named outside
+    private networks: what stands before it may be of the client's own invention.
     """
 
     def __init__(self, app: Any, trusted: str):
@@ -37,7 +46,7 @@ class Proxies:
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http" or self._is_trusted(scope.get("client")):
-            return await self._behind(scope, receive, send)
+            return await self._behind(_with_one_client(scope) if self._all else scope, receive, send)
         headers = [field for field in scope["headers"] if not _FORWARDED.fullmatch(field[0])]
         came_by_proxy = len(headers) < len(scope["headers"])
         return await self.app({**scope, "headers": headers, CAME_BY_PROXY: came_by_proxy}, receive, send)
@@ -50,6 +59,26 @@ class Proxies:
         except (TypeError, ValueError):  # a socket without an address
             return False
         return any(address in network for network in self._networks)
+
+
+def _with_one_client(scope: dict[str, Any]) -> dict[str, Any]:
+    """``scope`` with one address in ``X-Forwarded-For``: uvicorn takes the first where it trusts everybody."""
+    fields = [value.decode("latin-1") for name, value in scope["headers"] if name == _FOR]
+    hops = [hop for field in fields for hop in (hop.strip() for hop in field.split(",")) if hop]
+    if not hops:
+        return scope
+    client = next((hop for hop in reversed(hops) if not _is_private(hop)), hops[-1])
+    headers = [field for field in scope["headers"] if field[0] != _FOR]
+    return {**scope, "headers": [*headers, (_FOR, client.encode("latin-1"))]}
+
+
+def _is_private(hop: str) -> bool:
+    """Whether it is an address of a proxy's own network."""
+    try:
+        address = ip_address(hop)
+    except ValueError:
+        return False
+    return any(address in network for network in _PRIVATE)
 
 
 class Here:

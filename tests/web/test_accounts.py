@@ -106,6 +106,19 @@ def test_with_one_everything_works_in_browser_client_and_curl(guarded, photo):
             assert http.get("/gradio_api/info", headers={"Sec-Fetch-Site": site}).status_code == 200
 
 
+def test_a_logout_ends_what_came_before_it_and_only_the_page_itself_may_ask_for_it(guarded):
+    with httpx.Client(base_url=guarded, timeout=60) as page, httpx.Client(base_url=guarded, timeout=60) as curl:
+        curl.auth = ("ada", PASSWORD)
+        assert page.post("/login", data={"username": "ada", "password": PASSWORD}).status_code == 200
+        assert curl.get("/config").status_code == 200
+        for path in ("/logout", "/logout/", "/logout?all_session=true"):
+            assert page.get(path, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403, path
+        assert page.get("/config").status_code == 200
+        assert page.get("/logout", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 302
+        assert page.get("/config").status_code == 401
+        assert curl.get("/config").status_code == 200  # it sends its password each time
+
+
 def test_who_guesses_passwords_is_slowed_down(guarded):
     guess = {"username": "ada", "password": "wrong horse"}
     statuses = [httpx.post(f"{guarded}/login", data=guess, timeout=60).status_code for _ in range(20)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -10,6 +11,7 @@ from starlette.responses import JSONResponse
 
 from orfeas.errors import BadRequest
 from orfeas.settings import load_settings
+from orfeas.web.callers import Caller, machine, machine_of
 from orfeas.web.proxies import Proxies
 from tests.web.conftest import file_data, upload
 
@@ -24,13 +26,13 @@ async def _tell(scope, receive, send):
     await JSONResponse({"client": scope["client"][0], "scheme": scope["scheme"], "names": names})(scope, receive, send)
 
 
-def seen(trusted: str, client: str) -> dict:
+def seen(trusted: str, client: str, headers=SPOOFED) -> dict:
     """What an app is told by a request from ``client`` that claims to have been forwarded."""
 
     async def ask():
         transport = httpx.ASGITransport(Proxies(_tell, trusted), client=(client, 1234))
         async with httpx.AsyncClient(transport=transport, base_url="http://app") as http:
-            return (await http.get("/", headers=SPOOFED)).json()
+            return (await http.get("/", headers=headers)).json()
 
     return asyncio.run(ask())
 
@@ -61,6 +63,41 @@ def test_headers_of_trusted_proxies_are_believed(trusted, client):
     assert told["client"] == "203.0.113.9"
     assert told["scheme"] == "https"
     assert "x-forwarded-host" in told["names"]
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "client"),
+    [
+        (["1.1.1.1, 203.0.113.9"], "203.0.113.9"),
+        (["1.1.1.1", "203.0.113.9"], "203.0.113.9"),  # a proxy may add a line of its own
+        (["1.1.1.1, 203.0.113.9, 10.1.2.3"], "203.0.113.9"),  # the proxy's own network
+        (["10.0.0.7, 10.0.0.8"], "10.0.0.8"),
+        (["1.1.1.1, nonsense"], "nonsense"),
+        ([" , "], "198.51.100.7"),
+    ],
+)
+def test_where_all_are_trusted_a_client_cannot_write_its_own_address(forwarded, client):
+    """Whatever it sends stands before what the proxy adds."""
+    assert seen("*", "198.51.100.7", [("X-Forwarded-For", value) for value in forwarded])["client"] == client
+
+
+@pytest.mark.parametrize(
+    ("host", "counted"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:aaaa::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("::1", "::/64"),
+        ("testclient", "testclient"),
+        ("", ""),
+    ],
+)
+def test_limits_count_what_one_machine_has_to_itself(host, counted):
+    assert machine(host) == counted
+    request = SimpleNamespace(session_hash="s", client=SimpleNamespace(host=host))
+    assert Caller.of(request).address == machine_of({"client": (host, 1)}) == counted
+    assert machine_of({"client": None}) == ""
 
 
 def test_a_space_trusts_the_hub_s_proxy(monkeypatch):
