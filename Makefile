@@ -31,10 +31,10 @@ $(VENV)/.test-installed: requirements.txt requirements-cluster.txt requirements-
 run: $(VENV)/.run-installed ## install what the app needs, then serve it on http://127.0.0.1:7860
 	$(BIN)/python app.py
 
-test: lint ## lint, then the whole test suite, browser tests included
+test: lint ## lint, then the whole test suite, browser tests included, a file of tests on each core
 	$(BIN)/python -m tests.browser.chromium --install || true
 	$(BIN)/python -m tests.prometheus --install || true
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -m "not gpu" -n auto --maxprocesses 4 --dist loadfile
 
 test-container: $(VENV)/.test-installed ## build the image without a container engine, start it hardened, run a job
 	$(BIN)/python tests/container/try_image.py $(CONTAINER)
