@@ -75,7 +75,7 @@
 
   function watch() {
     clearTimeout(timer);
-    timer = setTimeout(ask, POLL_MS);
+    timer = setTimeout(ask, POLL_MS * 2 ** Math.min(failures, 3)); // a busy server is not asked more often
   }
 
   async function ask(last = false) {
@@ -84,7 +84,12 @@
     let job;
     try {
       const answer = await fetch(`jobs/${asked}`, { cache: "no-store" });
-      job = await answer.json();
+      if (answer.status === 401) { // logged out: the server shows its login
+        location.reload();
+        return;
+      }
+      if (!answer.ok && answer.status !== 404) throw new Error(`status ${answer.status}`);
+      job = answer.ok ? await answer.json() : { state: "unknown" };
       failures = 0;
     } catch {
       failures += 1;

@@ -13,6 +13,7 @@ from orfeas.telemetry.logs import log
 
 Listener = Callable[[BaseException, str], None]
 _listeners: list[Listener] = []
+_BEGINNING = "Something unexpected went wrong, logged as"
 
 
 def listen_for_bugs(listener: Listener) -> Callable[[], None]:
@@ -30,4 +31,9 @@ def report_bug(error: BaseException) -> str:
             listener(error, bug_id)
         except Exception as trouble:
             log.warning("bug_not_passed_on", bug=bug_id, error=str(trouble))
-    return f"Something unexpected went wrong, logged as {bug_id}: try again, and report that id if it happens again."
+    return f"{_BEGINNING} {bug_id}: try again, and report that id if it happens again."
+
+
+def is_bug(sentence: str) -> bool:
+    """Whether it is one of `report_bug`."""
+    return sentence.startswith(_BEGINNING)

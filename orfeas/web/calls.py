@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.responses import JSONResponse
 
 from orfeas.errors import DISK_FULL
-from orfeas.telemetry import log, report_bug
+from orfeas.telemetry import is_bug, log, report_bug
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -71,7 +71,7 @@ class Calls:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        answer = _Answer(send, explains=bool(_EVENTS.fullmatch(path)))
+        answer = _Answer(send, path)
         try:
             if _CLOSED.match(path) or not self._has_page(scope):
                 raise Refused(404, _SENTENCES[404])
@@ -179,15 +179,16 @@ _META = {"meta": {"_type": "gradio.FileData"}}
 class _Answer:
     """What Gradio answers, on its way to the caller: the errors that it does not explain get a sentence."""
 
-    def __init__(self, send, explains: bool):
+    def __init__(self, send, path: str):
         self._send = send
-        self._explains = explains
+        self._explains = bool(_EVENTS.fullmatch(path))
+        self._is_gradio = path.startswith("/gradio_api/")  # what is ours says itself what it means
         self._failure: dict[str, Any] | None = None
         self._body = b""
         self.began = False
 
     async def send(self, message):
-        if message["type"] == "http.response.start" and message["status"] == 500:
+        if message["type"] == "http.response.start" and message["status"] == 500 and self._is_gradio:
             self._failure = message
         elif self._failure is not None:
             self._body += message.get("body", b"")
@@ -200,14 +201,14 @@ class _Answer:
             await self._send(message)
 
     async def _explain(self) -> None:
-        """Gradio's 500 is an endpoint's own sentence, or a value that its component could not take."""
+        """Gradio's 500 is an endpoint's own sentence, or a value that its component could not take; a bug stays one."""
         try:
             sentence = json.loads(self._body).get("error") or NOT_UNDERSTOOD
         except (ValueError, AttributeError):
             log.error("unexplained", body=self._body[:200].decode(errors="replace"))
             sentence = NOT_UNDERSTOOD
         self.began = True
-        await _say(422, sentence)({"type": "http"}, None, self._send)
+        await _say(500 if is_bug(sentence) else 422, sentence)({"type": "http"}, None, self._send)
 
 
 async def explain_validation(request: Request, error: Any) -> JSONResponse:

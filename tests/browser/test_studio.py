@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 
 import cv2
 import numpy as np
@@ -27,6 +28,7 @@ PIXELS = """view => new Promise(resolve => {
   const turn = () => { scene.render(); if (!scene.isReady()) requestAnimationFrame(turn); };
   setTimeout(turn, 300);
 })"""
+JOB = re.compile("/jobs/[0-9a-f]{32}$")
 CAMERA = """() => {
   const camera = window.orfeas.sceneOf(document.querySelector("#viewer canvas")).activeCamera;
   return [camera.alpha, camera.beta, camera.radius];
@@ -180,13 +182,31 @@ def test_a_lost_connection_loses_no_result(visit, server, engine, photo, pace, m
     page.wait_for_function("document.querySelector('#message').textContent.includes('connection is lost')")
     visit.context.set_offline(False)
     page.wait_for_function("!document.querySelector('#message').textContent.includes('connection is lost')")
+
+    refused = []
+
+    def refuse(route):  # a proxy or a limit answers for the server
+        refused.append(route.request.url)
+        route.fulfill(status=429 if len(refused) % 2 else 502, json={"error": "Too many requests came."})
+
+    page.route(JOB, refuse)
+    page.wait_for_function("document.querySelector('#message').textContent.includes('connection is lost')")
+    assert page.evaluate("document.documentElement.dataset.job") == "running"
+    page.unroute(JOB)
+    page.wait_for_function("!document.querySelector('#message').textContent.includes('connection is lost')")
+    page.route(JOB, lambda route: route.fulfill(status=401, json={"error": "Log in."}), times=1)
+    with page.expect_navigation():
+        pass  # to the login, where there is one
+    visit.wait_for_state("running")
     pace.release(50)
     visit.wait_for_state("done")
     page.wait_for_selector("a.download.first", timeout=20_000)
     visit.wait_for_canvas()
     page.wait_for_timeout(300)
     assert share_drawn(visit.see("#stage")) > 0.05
-    visit.errors[:] = [error for error in visit.errors if "ERR_INTERNET_DISCONNECTED" not in error]
+    visit.errors[:] = [
+        error for error in visit.errors if not re.search("ERR_INTERNET_DISCONNECTED|status of (401|429|502)", error)
+    ]
 
 
 def test_a_slow_network_shows_the_model_all_the_same(visit, photo):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import time
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.responses import JSONResponse
 
+from orfeas.web.calls import Calls
 from tests.web.conftest import call, endpoint_index, file_data, upload
 
 HOSTILE = Path(__file__).parents[1] / "fixtures" / "hostile"
@@ -264,3 +267,27 @@ def test_an_upload_is_never_served_or_kept_as_it_came(http, server, photo):
         refused = sentence_of(http.get(f"/gradio_api/file={path}"))
         assert sentence_of(http.get(f"/gradio_api/file={path}")) == refused
     assert Image.open(io.BytesIO(http.get(f"/gradio_api/file={upload(http, photo)}").content)).size == (400, 320)
+
+
+def test_a_bug_is_a_server_error(http, server, engine, photo):
+    """Gradio's 500 is a refusal, as a rule; ours never is."""
+    picture = file_data(upload(http, photo))
+    options = [picture, "draft", "stl", 20, 1, "auto", "none", "none", None]
+    engine.error = RuntimeError("a bug")
+    try:
+        answer = http.post("/gradio_api/run/generate", json={"data": options})
+    finally:
+        engine.error = None
+    assert answer.status_code == 500, answer.text
+    assert "logged as" in answer.json()["error"]
+
+    async def fail(scope, receive, send):
+        await JSONResponse({"error": "Something of ours is broken."}, 500)(scope, receive, send)
+
+    async def ask(path: str) -> httpx.Response:
+        transport = httpx.ASGITransport(Calls(fail, server.demo))
+        async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
+            return await client.get(path)
+
+    for path, status in (("/r/x/y", 500), ("/jobs/x", 500), ("/gradio_api/x", 422)):
+        assert asyncio.run(ask(path)).status_code == status, path
