@@ -15,7 +15,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from orfeas.accounts import Accounts
 from orfeas.errors import BadRequest
 
-PUBLIC_LIMITS: Mapping[str, float] = {"jobs_per_session": 10, "jobs_per_address": 20, "requests_per_minute": 120}
+PUBLIC_LIMITS: Mapping[str, float] = {
+    "jobs_per_session": 10, "jobs_per_address": 20, "requests_per_minute": 120, "requests_at_once": 200,
+}  # fmt: skip
 
 
 def default_data_dir() -> Path:
@@ -91,6 +93,9 @@ class Settings(BaseSettings):
         ge=0,
         description="uploads and calls a minute of one address, half of them at once; 0: no limit",
     )
+    requests_at_once: int | None = Field(
+        None, ge=0, description="requests of one address under way, a page's open event streams among them; 0: no limit"
+    )
     auth: str = Field(
         "",
         repr=False,
@@ -131,7 +136,7 @@ class Settings(BaseSettings):
         return bool(self.public_url) or self.host not in ("127.0.0.1", "::1", "localhost")
 
     def limit(self, name: str) -> float:
-        """``jobs_per_session``, ``jobs_per_address`` or ``requests_per_minute`` as they hold here; 0: no limit."""
+        """One of `PUBLIC_LIMITS` as it holds here; 0: no limit."""
         given = getattr(self, name)
         if given is not None:
             return given

@@ -6,7 +6,7 @@ import json
 import re
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Network, ip_address
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 KEPT_ADDRESSES = 10_000
 LOGINS_PER_MINUTE = 10
 _STARTS_WORK = re.compile(r"/gradio_api/(upload|queue/join|(call|run|api)/.+)")
+_COSTS_WORK = re.compile(r"/groups/[^/]+/models\.zip")  # also where it is only asked for
+_PROBE = re.compile(r"/(health|ready)")
 _LOGIN = re.compile(r"/login/?")
 
 
@@ -113,34 +115,52 @@ class Rate:
 
 
 class Turnstile:
-    """ASGI middleware: 429 for an address that sends more than ``per_minute`` requests that start work; 0: no limit.
+    """ASGI middleware: 429 for an address that sends more than ``per_minute`` requests that start work, or has more
+    than ``at_once`` of any kind under way, which pages' open event streams are too; 0: no limit.
 
     Logins are limited in any case: whoever guesses passwords gets `LOGINS_PER_MINUTE`.
     """
 
-    def __init__(self, app: Any, per_minute: float, observer: Observer):
+    def __init__(self, app: Any, per_minute: float, observer: Observer, at_once: int = 0):
         self.app = app
+        self.at_once = at_once
+        self._open: Counter[str] = Counter()
         self.observer = observer
         self._work = Rate(per_minute) if per_minute else None
         self._logins = Rate(LOGINS_PER_MINUTE)
 
     async def __call__(self, scope, receive, send):
-        rate = self._rate(scope) if scope["type"] == "http" and scope["method"] == "POST" else None
-        wait = rate.take(machine_of(scope)) if rate else 0.0
-        if not wait:
+        if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        self.observer.refused("too_fast")
-        seconds = max(1, round(wait + 0.5))
-        sentence = f"Too many requests came from your address: try again in {seconds} seconds."
-        body = json.dumps({"detail": sentence, "error": sentence}).encode()
-        headers = {"content-type": "application/json", "content-length": str(len(body)), "retry-after": str(seconds)}
-        fields = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": 429, "headers": fields})
-        await send({"type": "http.response.body", "body": body})
-        return None
+        path, party = scope["path"].removeprefix(scope.get("root_path", "")), machine_of(scope)
+        if self.at_once and self._open[party] >= self.at_once and not _PROBE.fullmatch(path):
+            self.observer.refused("too_many_open")
+            sentence = f"{self.at_once} requests from your address are open already: close some pages of this app."
+            return await _refuse(send, sentence, 30)
+        rate = self._rate(scope["method"], path)
+        if rate and (wait := rate.take(party)):
+            self.observer.refused("too_fast")
+            seconds = max(1, round(wait + 0.5))
+            sentence = f"Too many requests came from your address: try again in {seconds} seconds."
+            return await _refuse(send, sentence, seconds)
+        self._open[party] += 1
+        try:
+            return await self.app(scope, receive, send)
+        finally:
+            self._open[party] -= 1
+            if not self._open[party]:
+                del self._open[party]
 
-    def _rate(self, scope) -> Rate | None:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if _LOGIN.fullmatch(path):
+    def _rate(self, method: str, path: str) -> Rate | None:
+        if method == "POST" and _LOGIN.fullmatch(path):
             return self._logins
-        return self._work if _STARTS_WORK.fullmatch(path) else None
+        starts = _STARTS_WORK.fullmatch(path) if method == "POST" else _COSTS_WORK.fullmatch(path)
+        return self._work if starts else None
+
+
+async def _refuse(send, sentence: str, seconds: int) -> None:
+    body = json.dumps({"detail": sentence, "error": sentence}).encode()
+    headers = {"content-type": "application/json", "content-length": str(len(body)), "retry-after": str(seconds)}
+    fields = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": 429, "headers": fields})
+    await send({"type": "http.response.body", "body": body})

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from orfeas.errors import OrfeasError
 from orfeas.export import file_name
 from orfeas.formats import writable_formats
+from orfeas.web.access import follow
 from orfeas.web.history import MAX_TOKENS
 from orfeas.web.panels import FORMAT_TITLES
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
+    from orfeas.web.bench import Bench
     from orfeas.web.groups import Groups
     from orfeas.web.jobs import Jobs
 
@@ -28,8 +30,8 @@ _TOKEN = re.compile(r"[0-9a-f]{32}")
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-def build_history_routes(jobs: Jobs, groups: Groups) -> list[BaseRoute]:
-    """Routes for Gradio's own application."""
+def build_history_routes(jobs: Jobs, groups: Groups, bundler: Bench) -> list[BaseRoute]:
+    """Routes for Gradio's own application. bundler: writes the ZIPs, one at a time."""
 
     def look(token: str) -> dict[str, Any] | None:
         if state := jobs.look(token):
@@ -62,9 +64,13 @@ def build_history_routes(jobs: Jobs, groups: Groups) -> list[BaseRoute]:
         return JSONResponse({"removed": removed}, 200 if removed else 404, headers=_NO_STORE)
 
     async def group_zip(request: Request) -> Response:
+        follow(request.headers)
+        if request.method == "HEAD":  # how long it is only its making would tell
+            there = await asyncio.to_thread(groups.look, request.path_params["token"])
+            return Response(status_code=200 if there else 404, media_type="application/zip", headers=_NO_STORE)
         bundle = groups.bundle(request.path_params["token"])
         try:
-            written = await asyncio.to_thread(bundle.__enter__)
+            written = await bundler.run(bundle.__enter__)
         except OrfeasError as error:
             return JSONResponse({"error": str(error)}, 503, headers=_NO_STORE)
         if written is None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from orfeas.result import Result
     from orfeas.studio import Progress, Studio
     from orfeas.web.eta import Estimate
+    from orfeas.web.readiness import Room
 
 KEPT_JOBS = 500  # finished jobs that can still be asked for; their files are the library's business
 KEPT_REFUSALS = 100  # jobs that never ran: they cost their sender nothing, and must not push out those that did
@@ -98,12 +99,18 @@ class Jobs:
     """Starts jobs, at most ``limit`` of them waiting; holds the last `KEPT_JOBS` and `KEPT_REFUSALS` in memory."""
 
     def __init__(
-        self, studio: Studio, limit: int, observer: Observer | None = None, allowance: Allowance | None = None
+        self,
+        studio: Studio,
+        limit: int,
+        observer: Observer | None = None,
+        allowance: Allowance | None = None,
+        room: Room | None = None,
     ):
         self.studio = studio
         self.limit = limit
         self.allowance = allowance or Allowance()
         self.observer = observer or Observer()
+        self.room = room
         self.draining = False
         self.history = History()
         self._lock = threading.Lock()
@@ -392,6 +399,8 @@ class Jobs:
             raise OrfeasError(RESTARTING, "draining")
         if len(self.active()) > self.limit + self.studio.slots:  # the job itself is among them
             raise OrfeasError(self.full_sentence, "queue_full")
+        if self.room:
+            self.room.check()
         self.allowance.check(job.caller, [other.caller for other in self.active() if other is not job])
 
     def _thread(self, job: Job, request: GenerationRequest, latent: KeptLatent | None) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from orfeas.errors import DISK_FULL
 from orfeas.picture import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from orfeas.telemetry import Observer
     from orfeas.web.bench import Bench
     from orfeas.web.jobs import Jobs
+    from orfeas.web.readiness import Room
 
 UPLOAD_BYTES = MAX_BYTES + (64 << 10)  # a picture and its multipart frame
 JSON_BYTES = 1_000_000
@@ -50,14 +52,15 @@ HEADERS = {
 class Gate:
     """ASGI middleware: 413 for large bodies (by length or while they arrive), 503 for new work, security headers.
 
-    benches: those that do the work of an endpoint, by its name.
+    benches: those that do the work of an endpoint, by its name. room: whether the disk takes uploads and results.
     """
 
-    def __init__(self, app: Any, jobs: Jobs, benches: Mapping[str, Bench], observer: Observer):
+    def __init__(self, app: Any, jobs: Jobs, benches: Mapping[str, Bench], observer: Observer, room: Room):
         self.app = app
         self.jobs = jobs
         self.benches = benches
         self.observer = observer
+        self.room = room
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
@@ -89,6 +92,8 @@ class Gate:
         path = _path(scope)
         if self.jobs.draining and _STARTS_ANY.match(path):
             return "draining", 503, "This server is about to restart: try again in a minute.", {"Retry-After": "60"}
+        if (_UPLOAD.match(path) or _STARTS_JOB.match(path)) and self.room.is_short:
+            return "disk_full", 503, DISK_FULL, {"Retry-After": "600"}
         if self.jobs.is_full and _STARTS_JOB.match(path):
             return "queue_full", 503, self.jobs.full_sentence, {"Retry-After": "120"}
         starts = _STARTS_WORK.match(path)

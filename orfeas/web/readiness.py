@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import tempfile
 import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orfeas.errors import OrfeasError
+from orfeas.errors import DISK_FULL, OrfeasError
 from orfeas.telemetry import log, report_bug
 
 if TYPE_CHECKING:
     from orfeas.library import Library
     from orfeas.web.jobs import Jobs
+
+LOOK_SECONDS = 1.0
 
 
 class Readiness:
@@ -54,6 +59,32 @@ class Readiness:
             self._load_error = error
         except Exception as bug:
             self._load_error = OrfeasError(report_bug(bug), "internal")
+
+
+class Room:
+    """Whether work that writes may begin: the volumes of ``folders`` have ``min_free`` bytes left, when last looked at.
+
+    Threads may share it; it asks the system at most every `LOOK_SECONDS`.
+    """
+
+    def __init__(self, folders: Sequence[Path], min_free: int, clock: Callable[[], float] = time.monotonic):
+        self._folders = folders
+        self._min_free = min_free
+        self._clock = clock
+        self._looked = -math.inf
+        self._is_short = False
+
+    @property
+    def is_short(self) -> bool:
+        if self._min_free and self._clock() - self._looked >= LOOK_SECONDS:
+            free = [shutil.disk_usage(nearest_folder(folder)).free for folder in self._folders]
+            self._is_short, self._looked = min(free) < self._min_free, self._clock()
+        return self._is_short
+
+    def check(self) -> None:
+        """Raise `OrfeasError` (disk_full) where there is too little."""
+        if self.is_short:
+            raise OrfeasError(DISK_FULL, "disk_full")
 
 
 def check_storage(library: Library, min_free: int) -> None:

@@ -95,7 +95,7 @@ def start(
     from orfeas.web.limits import Gate
     from orfeas.web.mesh_api import MeshBench
     from orfeas.web.proxies import Here, Proxies
-    from orfeas.web.readiness import Readiness
+    from orfeas.web.readiness import Readiness, Room
     from orfeas.web.routes import build_routes
     from orfeas.web.scrape import build_scrape
     from orfeas.web.slow import Patience, Sweeper
@@ -106,16 +106,19 @@ def start(
 
     metrics = Metrics()
     allowance = Allowance(int(settings.limit("jobs_per_session")), int(settings.limit("jobs_per_address")))
-    jobs = Jobs(studio, settings.queue_size, metrics, allowance)
+    folders = [studio.library.root, Path(os.environ["GRADIO_TEMP_DIR"])]
+    room = Room(folders, settings.min_free_mb * 1_000_000)
+    jobs = Jobs(studio, settings.queue_size, metrics, allowance, room)
     jobs.history.read(studio.library, studio.engine)
     cutter, meshes = Cutter(studio, jobs.limit, metrics), MeshBench(jobs.limit, metrics)
     converter = Bench("files", 1, max(32, jobs.limit), metrics)  # light, and asked for by people who wait
     readiness = Readiness(jobs, settings.min_free_mb * 1_000_000)
+    bundler = Bench("archives", 1, max(8, jobs.limit), metrics)
     drawer = Bench("pictures", 1, max(32, jobs.limit), metrics)  # a costly picture keeps but other pictures waiting
-    workers = {"cutouts": cutter, "meshes": meshes, "files": converter, "pictures": drawer}
+    workers = {"cutouts": cutter, "meshes": meshes, "files": converter, "archives": bundler, "pictures": drawer}
     groups = Groups(jobs)
     routes = [
-        *build_history_routes(jobs, groups),
+        *build_history_routes(jobs, groups, bundler),
         *build_routes(jobs, converter, readiness),
         build_scrape(metrics, readiness, workers, settings),
     ]
@@ -151,8 +154,13 @@ def start(
             "middleware": [
                 Middleware(Proxies, trusted=settings.trusted_proxies),
                 Middleware(Access, observer=metrics, routes=routes),
-                Middleware(Gate, jobs=jobs, benches=benches, observer=metrics),
-                Middleware(Turnstile, per_minute=settings.limit("requests_per_minute"), observer=metrics),
+                Middleware(Gate, jobs=jobs, benches=benches, observer=metrics, room=room),
+                Middleware(
+                    Turnstile,
+                    per_minute=settings.limit("requests_per_minute"),
+                    at_once=int(settings.limit("requests_at_once")),
+                    observer=metrics,
+                ),
                 Middleware(Patience),
                 *([Middleware(Door, accounts=accounts, demo=demo)] if settings.auth else []),
                 Middleware(Here, demo=demo),

@@ -202,7 +202,7 @@ def test_with_a_read_only_system_and_a_full_disk(tmp_path, photo):
         f"mount --make-rprivate / && mount -t tmpfs -o size=40m tmpfs {data} && mount -o remount,ro,bind /"
         ' && ! touch /readonly 2>/dev/null && exec "$@"'
     )
-    program = Program(tmp_path, ["unshare", "-m", "sh", "-c", script, "sh"], ORFEAS_MIN_FREE_MB="1")
+    program = Program(tmp_path, ["unshare", "-m", "sh", "-c", script, "sh"], ORFEAS_MIN_FREE_MB="0")
     try:
         wait_until(program.health, "the app answers", 90)
         inside = Path(f"/proc/{program.process.pid}/root{data}")

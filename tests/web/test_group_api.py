@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 
@@ -16,7 +17,7 @@ from tests.web.conftest import endpoint_index, file_data, wait_until
 DRAFT = {"quality": "draft", "size_mm": 40}
 
 
-def test_batch_gives_a_zip_and_its_manifest(client, photo, tmp_path):
+def test_batch_gives_a_zip_and_its_manifest(client, http, server, photo, tmp_path):
     bad = tmp_path / "bad.jpg"
     bad.write_text("no picture")
     file, report = client.predict([handle_file(photo), handle_file(bad)], **DRAFT, api_name="/batch")
@@ -29,6 +30,13 @@ def test_batch_gives_a_zip_and_its_manifest(client, photo, tmp_path):
     assert report["failed"] == [
         {"picture": "bad.jpg", "error": report["failed"][0]["error"], "code": "unsupported_type"}
     ]
+    index = server.jobs.studio.library.index
+    ((token,),) = index._run("SELECT token FROM groups ORDER BY created DESC LIMIT 1")
+    head = http.head(f"/groups/{token}/models.zip")
+    assert (head.status_code, head.headers.get("content-length", "0")) == (200, "0"), "nothing is packed for it"
+    packed = http.get(f"/groups/{token}/models.zip")
+    assert zipfile.ZipFile(io.BytesIO(packed.content)).namelist() == zipfile.ZipFile(file).namelist()
+    wait_until(lambda: not list(server.jobs.studio.library.staging.glob("*")), "what was sent is removed")
 
 
 def test_best_of_gives_the_best_and_reports_all(client, http, photo):

@@ -13,6 +13,7 @@ import pytest
 from starlette.responses import JSONResponse
 
 from orfeas.web.calls import Calls
+from orfeas.web.uploads import shown_copy
 from tests.web.conftest import call, endpoint_index, file_data, upload
 
 HOSTILE = Path(__file__).parents[1] / "fixtures" / "hostile"
@@ -249,6 +250,7 @@ def test_an_upload_is_never_served_or_kept_as_it_came(http, server, photo):
         assert (shown.status_code, shown.headers["content-type"]) == (200, "image/webp")
         assert b"PK\x03\x04" not in shown.content
     assert http.get(f"/gradio_api/file={path}", headers={"Range": "bytes=0-3"}).content != both.read_bytes()[:4]
+    assert shown_copy(Path(server.demo.GRADIO_CACHE), Path(path)).read_bytes() == shown.content, "it is drawn but once"
     head = http.head(f"/gradio_api/file={path}")
     assert int(head.headers["content-length"]) == len(shown.content)
     server.demo.upload_file_set.discard(path)  # as after a restart

@@ -167,11 +167,51 @@ def test_a_rate_lets_half_a_minute_s_through_at_once_and_recovers():
     assert len(rate._levels) == KEPT_ADDRESSES
 
 
+def test_an_address_has_so_many_requests_open_and_no_more():
+    """A page's event streams stay open as long as it does."""
+
+    async def check():
+        close, opened = asyncio.Event(), []
+
+        async def stream(scope, receive, send):
+            opened.append(scope["path"])
+            await close.wait()
+            await PlainTextResponse("over")(scope, receive, send)
+
+        turnstile = Turnstile(stream, per_minute=0, observer=Observer(), at_once=2)
+
+        def ask(path: str, address: str):
+            async def get():
+                transport = httpx.ASGITransport(turnstile, client=(address, 1))
+                async with httpx.AsyncClient(transport=transport, base_url="http://x") as http:
+                    return await http.get(path)
+
+            return asyncio.create_task(get())
+
+        path = "/gradio_api/heartbeat/x"
+        kept = [ask(path, "2001:db8::1"), ask(path, "2001:db8::2")]
+        while len(opened) < 2:
+            await asyncio.sleep(0.01)
+        refused = await ask(path, "2001:db8::3")
+        assert refused.status_code == 429
+        assert refused.json()["error"].startswith("2 requests from your address are open already")
+        kept += [ask(path, "2001:db8:0:1::1"), ask("/health", "2001:db8::3")]
+        while len(opened) < 4:
+            await asyncio.sleep(0.01)
+        close.set()
+        assert [answer.status_code for answer in await asyncio.gather(*kept)] == [200] * 4
+        assert (await ask(path, "2001:db8::3")).status_code == 200
+        assert not turnstile._open
+
+    asyncio.run(check())
+
+
 def test_an_address_that_sends_too_much_is_told_when_to_come_again():
     async def well(request):
         return PlainTextResponse("well")
 
     paths = ["/gradio_api/upload", "/gradio_api/queue/join", "/login", "/gradio_api/cancel", "/health"]
+    paths.append("/groups/x/models.zip")
     app = Starlette(
         routes=[Route(path, well, methods=["GET", "POST"]) for path in paths],
         middleware=[
@@ -199,5 +239,7 @@ def test_an_address_that_sends_too_much_is_told_when_to_come_again():
         for path, method in (("/gradio_api/cancel", "POST"), ("/health", "GET"), ("/gradio_api/upload", "GET")):
             assert await send(path, 3, "1.1.1.1", method) == [200] * 3
         assert await send("/login", 6, "7.7.7.7") == [200] * 5 + [429]
+        # it is packed anew for each
+        assert await send("/groups/x/models.zip", 12, "8.8.8.8", "GET") == [200] * 10 + [429] * 2
 
     asyncio.run(check())

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from orfeas.errors import DISK_FULL
+from orfeas.web.readiness import LOOK_SECONDS
 from tests.conftest import PacedEngine
 from tests.web.program import ROOM_MB
 
@@ -141,6 +144,12 @@ def test_a_full_disk_is_said_and_so_is_its_end(observed):
         answer = observed.http.get("/ready")
         assert (answer.status_code, answer.json()["reason"]) == (503, "disk_full")
         assert "ORFEAS_MIN_FREE_MB" in answer.json()["detail"]
+        time.sleep(LOOK_SECONDS)
+        for refused in (
+            observed.http.post("/gradio_api/upload", files={"files": ("a.png", b"a")}),
+            observed.http.post("/gradio_api/call/v2/generate", json={}),
+        ):
+            assert (refused.status_code, refused.json()["error"]) == (503, DISK_FULL)
         assert "orfeas_ready 0.0" in observed.http.get("/metrics").text
         assert observed.http.get("/health").status_code == 200
     finally:
