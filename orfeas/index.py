@@ -20,6 +20,8 @@ from typing import Any
 BUSY_SECONDS = 10.0
 
 # Applied in order, each once; `PRAGMA user_version` counts them. Never change one that was released: add the next.
+# During a release, and after one is taken back, the version before uses the same file: columns are only ever added,
+# with a default, and every statement names those that it knows.
 MIGRATIONS = (
     """
     CREATE TABLE results (
@@ -44,13 +46,11 @@ MIGRATIONS = (
         seconds REAL NOT NULL,
         result TEXT NOT NULL,
         error TEXT NOT NULL,
-        code TEXT NOT NULL
+        code TEXT NOT NULL,
+        picture TEXT NOT NULL
     );
     CREATE INDEX jobs_by_state ON jobs (state);
     CREATE INDEX jobs_by_age ON jobs (created);
-    """,
-    """
-    ALTER TABLE jobs ADD COLUMN picture TEXT NOT NULL DEFAULT '';
     CREATE TABLE groups (
         token TEXT PRIMARY KEY,
         kind TEXT NOT NULL,
@@ -135,8 +135,7 @@ class Index:
     # --- results -------------------------------------------------------------------------------------------------
 
     def add_result(self, result: StoredResult) -> None:
-        row = (*(getattr(result, key) for key in ("id", "owner", "name", "created", "opened", "bytes", "fingerprint")),)
-        self._run("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        self._put("results", vars(result))
 
     def find_result(self, result_id: str) -> StoredResult | None:
         return next(self._results("WHERE id = ?", (result_id,)), None)
@@ -167,9 +166,7 @@ class Index:
 
     def put_job(self, job: StoredJob) -> None:
         """Add it, or replace what was there of the same token."""
-        options = json.dumps(dict(job.options))
-        row = (job.token, job.instance, job.state, job.name, options, job.created, job.seconds, job.result, job.error)
-        self._run("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, job.code, job.picture))
+        self._put("jobs", {**vars(job), "options": json.dumps(dict(job.options))})
 
     def find_job(self, token: str) -> StoredJob | None:
         return next(self._jobs("WHERE token = ?", (token,)), None)
@@ -211,11 +208,11 @@ class Index:
     def put_group(self, group: StoredGroup) -> None:
         """Add it, or replace what was there of the same token."""
         members = json.dumps([dict(member) for member in group.members])
-        row = (group.token, group.kind, group.created, members, group.note)
-        self._run("INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?, ?)", row)
+        self._put("groups", {**vars(group), "members": members})
 
     def find_group(self, token: str) -> StoredGroup | None:
-        for *row, members, note in self._run("SELECT * FROM groups WHERE token = ?", (token,)):
+        columns = "token, kind, created, members, note"
+        for *row, members, note in self._run(f"SELECT {columns} FROM groups WHERE token = ?", (token,)):
             return StoredGroup(*row, tuple(json.loads(members)), note)
         return None
 
@@ -249,6 +246,10 @@ class Index:
     def _run(self, statement: str, values: Iterable[Any] = ()) -> list[tuple]:
         with self._lock:
             return self._connection.execute(statement, tuple(values)).fetchall()
+
+    def _put(self, table: str, row: Mapping[str, Any]) -> None:
+        names, marks = ", ".join(row), ", ".join("?" * len(row))
+        self._run(f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})", row.values())
 
     def _results(self, where: str, values: Iterable[Any]) -> Iterator[StoredResult]:
         for row in self._run(

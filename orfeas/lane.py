@@ -32,7 +32,7 @@ class Lane:
         """Join the queue; the ticket returned stands for the place in it. party: whose job it is."""
         with self._changed:
             own = [ticket.round for ticket in (*self._holders, *self._waiting) if ticket.party == party]
-            ticket = Ticket(party, max(own, default=self._round) + 1)
+            ticket = Ticket(party, max((self._round, *own)) + 1)
             self._waiting.append(ticket)
             self._serve()
         return ticket

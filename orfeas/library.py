@@ -130,6 +130,16 @@ class Library:
         """Within, a full disk or a data folder that cannot be written to is an `OrfeasError` (disk_full, data_dir)."""
         return _explain_disk_errors(self.root)
 
+    @contextlib.contextmanager
+    def explain_index_errors(self) -> Iterator[None]:
+        """Within, whatever else keeps the index from being read or written now is an `OrfeasError` too (index)."""
+        try:
+            with self.explain_disk_errors():
+                yield
+        except (OSError, sqlite3.Error) as error:
+            log.warning("index_trouble", error=str(error))
+            raise OrfeasError("The index of results cannot be used now: try again in a minute.", "index") from error
+
     # --- writing -------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -225,9 +235,11 @@ class Library:
             try:
                 os.rename(self.results / result_id, aside)
             except FileNotFoundError:
-                return False
-            finally:
                 self.index.remove_result(result_id)
+                return False
+            try:  # not before: a result that is there and not in the index would be kept for ever
+                self.index.remove_result(result_id)
+            finally:
                 shutil.rmtree(aside, ignore_errors=True)
         return True
 
@@ -249,7 +261,11 @@ class Library:
             too_many = limit > 0 and total > limit
             is_open = abs(now - result.opened) < OPEN_SECONDS
             if (too_old or too_many) and not is_open:
-                self.remove(result.id)
+                try:
+                    self.remove(result.id)
+                except (OrfeasError, OSError, sqlite3.Error) as trouble:  # the others' turn comes all the same
+                    log.warning("result_not_removed", result=result.id[:8], error=str(trouble))
+                    continue
                 removed.append(result.id)
                 total -= result.bytes
         if by_age:

@@ -103,10 +103,13 @@ class Settings(BaseSettings):
         " them; empty: everybody may use the app",
     )
     stall_seconds: float = Field(
-        600.0, ge=0, description="a job that runs and makes no progress for so long is given up; 0: never"
+        600.0,
+        ge=0,
+        description="a job that runs and makes no progress for so long is given up; 0: never;"
+        " Hunyuan3D's shapes on a CPU are left alone",
     )
     drain_seconds: float = Field(
-        110.0, ge=0, le=3600, description="how long a stop waits for the running job before it is ended"
+        110.0, ge=0, le=3600, description="how long a stop waits for the jobs there are before they are stopped"
     )
     mcp: Literal["auto", "on", "off"] = Field(
         "auto", description="whether the endpoints are MCP tools as well; auto: where gradio[mcp] is installed"

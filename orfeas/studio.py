@@ -181,13 +181,17 @@ class Studio:
         """Free the lane of a job whose thread does not come back, and use a new engine from now on.
 
         A thread cannot be ended: it is left alone with the engine that it hangs in, and counted. False where no other
-        engine can take that one's place here, or `MOST_GIVEN_UP` have been left already: then only a new process helps,
-        and the lane stays taken.
+        engine can take that one's place here, none can be made, or `MOST_GIVEN_UP` have been left already: then only a
+        new process helps, and the lane stays taken.
         """
         self._given_up += 1
         if self._remake is None or self._given_up > MOST_GIVEN_UP:
             return False
-        engine = self._remake()
+        try:
+            engine = self._remake()
+        except Exception as error:
+            log.error("engine_not_remade", error=str(error))
+            return False
         # not under the old lock: the thread may hang while it loads the engine
         self._load_lock, self._loaded, self.engine = threading.Lock(), False, engine
         threading.Thread(target=self._load_or_log, name="load", daemon=True).start()

@@ -74,6 +74,16 @@ def test_the_jobs_after_one_that_is_given_up_move_up():
     ]  # fmt: skip
 
 
+def test_a_long_job_earns_its_party_no_earlier_turns():
+    lane = Lane(slots=2)
+    long = lane.enter("long")
+    for k in range(5):
+        lane.leave(lane.enter(f"short {k}"))
+    running, waiting = lane.enter("b"), lane.enter("c")
+    next_ones = [lane.enter("long") for _ in range(2)]
+    assert [lane.wait(ticket, 0) for ticket in (long, running, waiting, *next_ones)] == [0, 0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("slots", [1, 3])
 def test_never_more_threads_than_slots_hold_it(slots):
     lane, lock, holders, inside, most = Lane(slots), threading.Lock(), threading.Barrier(slots), [0], [0]

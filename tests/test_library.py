@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 import pytest
 
 from orfeas.errors import OrfeasError
-from orfeas.index import StoredJob
+from orfeas.index import Index, StoredGroup, StoredJob, StoredResult
 from orfeas.library import OPEN_SECONDS, Library, Retention
 
 
@@ -59,7 +59,7 @@ def died(tmp_path):
     """The name of an instance that was killed while it wrote a result and ran a job."""
     code = """
 import os, signal, sys
-from orfeas.index import StoredJob
+from orfeas.index import Index, StoredGroup, StoredJob, StoredResult
 from orfeas.library import Library
 library = Library(sys.argv[1])
 with library.write("e" * 32) as folder:
@@ -203,6 +203,52 @@ def test_two_processes_share_an_index(tmp_path):
     for thread in threads:
         thread.join()
     assert library.index.count_results()[0] == 23
+
+
+def test_the_version_before_can_use_the_index_of_the_next(tmp_path):
+    """As it does during a release, and after one was taken back."""
+    library = Library(tmp_path)
+    index = library.index
+    tables = ("results", "jobs", "groups")
+    with sqlite3.connect(index.path) as later:
+        for table in tables:
+            later.execute(f"ALTER TABLE {table} ADD COLUMN added_later TEXT NOT NULL DEFAULT ''")
+        later.execute("PRAGMA user_version = 99")
+    later.close()
+    again = Index(index.path)
+    for one in (index, again):
+        result = StoredResult(library.new_id(), "a" * 32, "mug", 1.0, 2.0, 3, "mark")
+        job = StoredJob("b" * 32, "c" * 16, "done", "mug", 1.0, {"seed": 5}, 2.0, result.id, "no", "code", "mug.jpg")
+        group = StoredGroup("d" * 32, "batch", 1.0, ({"token": job.token},), "note")
+        one.add_result(result)
+        one.put_job(job)
+        one.put_group(group)
+        assert one.find_result(result.id) == result
+        assert one.find_job(job.token) == job
+        assert one.find_group(group.token) == group
+    again.close()
+
+
+def test_a_result_that_cannot_be_removed_is_kept_in_the_index_and_keeps_no_other(tmp_path, monkeypatch):
+    clock = Clock()
+    library = Library(tmp_path, Retention(days=30), clock)
+    stuck, other = write(library, clock.now - 32 * DAY), write(library, clock.now - 31 * DAY)
+    rename = os.rename
+
+    def refuse(source, target):
+        if source == library.results / stuck:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refuse)
+        assert library.expire() == [other]
+        with pytest.raises(OSError, match="Input/output error"):
+            library.remove(stuck)
+    assert [result.id for result in library.index.results()] == [stuck]
+    assert library.find(stuck)
+    assert library.expire() == [stuck]
+    assert library.index.count_results() == (0, 0)
 
 
 def test_a_result_that_cannot_be_entered_is_not_there(tmp_path):

@@ -67,7 +67,7 @@ def add_api(jobs: Jobs, cutter: Cutter) -> None:
         }  # fmt: skip
         try:
             asked = ask(picture, options)
-            made = start_or_join(jobs, asked, options, request)
+            made = await start_or_join(jobs, asked, options, request)
         except OrfeasError as error:
             jobs.observer.refused(error.code)
             raise refusal(error) from None

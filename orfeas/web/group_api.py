@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -16,13 +17,12 @@ from orfeas.web.api import MEANINGS, OPTIONS, docstring, explain, option_inputs
 from orfeas.web.callers import Caller
 from orfeas.web.copies import to_cache
 from orfeas.web.groups import MAX_BATCH_BYTES, MAX_PICTURES, ask_batch
-from orfeas.web.handlers import POLL_SECONDS, ask
+from orfeas.web.handlers import POLL_SECONDS, ask, in_thread
 from orfeas.web.inputs import Amount, Picture, Pictures, refusal
 
 if TYPE_CHECKING:
     from orfeas.request import GenerationRequest
-    from orfeas.web.callers import Caller
-from orfeas.web.groups import Group, Groups
+    from orfeas.web.groups import Group, Groups
 
 _OF_GROUPS = {
     **MEANINGS,
@@ -112,8 +112,10 @@ async def _run(
 ) -> Group:
     """Start a group and wait for it. Raises `gr.Error` when it is not admitted."""
     follow()
+    session, caller = request.session_hash, Caller.of(request)
+    begin = functools.partial(groups.start, kind, asked, session=session, caller=caller)
     try:
-        group = groups.start(kind, asked, session=request.session_hash, caller=Caller.of(request))
+        group = await in_thread(begin, lambda begun: groups.stop(begun.token))
     except OrfeasError as error:
         raise refusal(error) from None
     over = asyncio.wrap_future(group.future)
@@ -122,7 +124,7 @@ async def _run(
             await asyncio.wait([over], timeout=POLL_SECONDS)
             progress(group.fraction, desc=group.message)
     except asyncio.CancelledError:  # the client cancelled, or the server closes
-        groups.stop(group.token)
+        await asyncio.to_thread(groups.stop, group.token)
         raise
     return group
 

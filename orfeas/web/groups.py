@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -103,15 +102,17 @@ class Groups:
             over = [key for key, one in self._groups.items() if one.is_over]
             for key in over[:-KEPT_GROUPS]:
                 del self._groups[key]
+        self.jobs.wait_also_for(group.future)
         self._store(group)
         work = carrying_ids(self._work)
         thread = threading.Thread(target=work, args=(group, requests), name=f"group-{short(token)}", daemon=True)
         try:
             thread.start()
         except (RuntimeError, MemoryError) as error:  # RuntimeError: the system gives no more threads
-            self.stop(token)
             sentence = "This machine has no room for another job now: try again in a few minutes."
-            raise OrfeasError(sentence, "no_thread") from error
+            refused = OrfeasError(sentence, "no_thread")
+            self._end(group, refused)
+            raise refused from error
         return group
 
     def _work(self, group: Group, requests: Sequence[GenerationRequest]) -> None:
@@ -120,11 +121,16 @@ class Groups:
                 self.jobs.run_held(job, request)
             if group.kind == "best_of":
                 self._rank(group)
+            self._end(group)
         except BaseException as bug:  # whatever happened: who waits for the group must hear of its end
-            report_bug(bug)
-        finally:
-            self._store(group)
-            group.future.set_result(group)
+            self._end(group, OrfeasError(report_bug(bug), "internal"))
+
+    def _end(self, group: Group, error: OrfeasError | None = None) -> None:
+        """error: of those of its jobs that are not over."""
+        if error:
+            self.jobs.fail(group.jobs, error)
+        self._store(group)
+        group.future.set_result(group)
 
     def _rank(self, group: Group) -> None:
         ranked = self.ranked(group)
@@ -145,6 +151,7 @@ class Groups:
     def look(self, token: str) -> dict[str, Any] | None:
         """What a page needs to draw the group, also one of an earlier run of this server; JSON values.
 
+        None if there is no such group. Raises `OrfeasError` if the index cannot be asked now.
         "members" in the order asked for, each with what `Jobs.look` says of its job.
         """
         found = self._find(token)
@@ -184,7 +191,9 @@ class Groups:
             live.future.result()
         for member in found.members:
             self.jobs.remove(member["token"])
-        self.jobs.studio.library.index.remove_group(token)
+        library = self.jobs.studio.library
+        with library.explain_index_errors():
+            library.index.remove_group(token)
         return True
 
     # --- one file ------------------------------------------------------------------------------------------------
@@ -221,18 +230,16 @@ class Groups:
             return group
         if not _TOKEN.fullmatch(token) or not library.root.is_dir():
             return None
-        try:
+        with library.explain_index_errors():
             return library.index.find_group(token)
-        except (OrfeasError, sqlite3.Error) as error:
-            log.warning("index_unreadable", error=str(error))
-            return None
 
     def _store(self, group: Group) -> None:
+        library = self.jobs.studio.library
+        stored = StoredGroup(group.token, group.kind, group.created, tuple(group.members), group.note)
         try:
-            self.jobs.studio.library.index.put_group(
-                StoredGroup(group.token, group.kind, group.created, tuple(group.members), group.note)
-            )
-        except (OrfeasError, OSError, sqlite3.Error) as trouble:  # the jobs have their own rows
+            with library.explain_index_errors():
+                library.index.put_group(stored)
+        except OrfeasError as trouble:  # the jobs have their own rows
             log.warning("group_not_entered", error=str(trouble))
 
 

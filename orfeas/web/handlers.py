@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gradio as gr
 import numpy as np
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from orfeas.studio import Result, Studio
     from orfeas.web.jobs import Job, Jobs
 
+T = TypeVar("T")
 POLL_SECONDS = 0.2  # progress is passed on at most five times a second
 CUTOUT_THREADS = 2
 SHOWN_CUTOUT_PX = 900  # longest side of the cutout as the page shows it
@@ -155,9 +158,9 @@ class Handlers:
         try:
             asked = ask(picture, options)
         except OrfeasError as error:
-            self.jobs.refuse(token, error)
+            await asyncio.to_thread(self.jobs.refuse, token, error)
             raise refusal(error) from None
-        return await self._deliver(start(self.jobs, asked, request, token), draws, progress)
+        return await self._deliver(await start(self.jobs, asked, request, token), draws, progress)
 
     async def again(self, token, draws, result_id, quality, request: gr.Request, progress=gr.Progress()):  # noqa: B008
         """A result made again: in another ``quality`` with its own seed or, where that is empty, with another seed."""
@@ -170,15 +173,19 @@ class Handlers:
             change = {"quality": quality} if quality else {"seed": None}
             asked = ask(str(recipe.picture), {**recipe.options, **change})
         except OrfeasError as error:
-            self.jobs.refuse(token, error)
+            await asyncio.to_thread(self.jobs.refuse, token, error)
             raise refusal(error) from None
-        return await self._deliver(start(self.jobs, asked, request, token, recipe.latent), draws, progress)
+        return await self._deliver(await start(self.jobs, asked, request, token, recipe.latent), draws, progress)
 
     async def resume(self, token, draws, request: gr.Request):
         """After a reload: the job that the page remembers, running or done."""
         job = self.jobs.get(str(token or ""))
         if job is None:  # of an earlier run of this server
-            return self._show_result(self.jobs.find_result(str(token or "")), draws)
+            try:
+                result = await asyncio.to_thread(self.jobs.find_result, str(token or ""))
+            except OrfeasError as error:
+                raise refusal(error) from None
+            return self._show_result(result, draws)
         if job.state in ("failed", "cancelled"):
             return gr.skip(), gr.skip()
         job.session = request.session_hash
@@ -207,27 +214,39 @@ class Handlers:
         self.jobs.leave(request.session_hash)
 
 
-def start(
-    jobs: Jobs,
-    asked: GenerationRequest,
-    request: gr.Request,
-    token: str = "",
-    latent: KeptLatent | None = None,
-    outlives_page: bool | None = None,
-    reuse: bool = False,
+async def start(
+    jobs: Jobs, asked: GenerationRequest, request: gr.Request, token: str, latent: KeptLatent | None = None
 ) -> Job:
-    """A job of the caller's session; a page gives it a ``token``, and may be reloaded meanwhile.
+    """A job of the caller's session, which a page calls ``token``; it may be reloaded meanwhile.
 
     Raises `gr.Error` when it is not admitted.
     """
     follow()
-    outlives = bool(token) if outlives_page is None else outlives_page
+    caller = Caller.of(request)
+    begin = functools.partial(jobs.start, asked, token, request.session_hash, bool(token), latent, caller)
     try:
-        return jobs.start(
-            asked, token, request.session_hash, outlives, latent=latent, caller=Caller.of(request), reuse=reuse
-        )
+        return await in_thread(begin, jobs.stop)
     except OrfeasError as error:
         raise refusal(error) from None
+
+
+async def in_thread(begin: Callable[[], T], undo: Callable[[T], object]) -> T:
+    """What ``begin`` returns or raises; a disk that is slow keeps nobody else waiting.
+
+    undo: what becomes of that where the caller went away meanwhile.
+    """
+
+    def tidy(done: asyncio.Task) -> None:
+        if not done.cancelled() and not done.exception():
+            loop.run_in_executor(None, undo, done.result())
+
+    loop = asyncio.get_running_loop()
+    beginning = loop.create_task(asyncio.to_thread(begin))
+    try:
+        return await asyncio.shield(beginning)
+    except asyncio.CancelledError:
+        beginning.add_done_callback(tidy)
+        raise
 
 
 def ask(picture: str | None, options: dict[str, Any]) -> GenerationRequest:

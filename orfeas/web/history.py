@@ -5,6 +5,7 @@ assets/web/history.js draws them from what the routes of `orfeas.web.history_rou
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from orfeas.web.access import follow
 from orfeas.web.callers import Caller
 from orfeas.web.groups import MAX_PICTURES, ask_batch
 from orfeas.web.handlers import Corrections, ask
-from orfeas.web.inputs import default_of, uploaded_file
+from orfeas.web.inputs import default_of, refusal, uploaded_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,10 @@ class History:
 
     async def restore(self, token: str, current: str | None, corrections: Corrections):
         """Updates of the picture, the options as in `OPTIONS`, and what `Handlers.change_background` updates."""
-        found = self.jobs.find_request(str(token or ""))
+        try:
+            found = await asyncio.to_thread(self.jobs.find_request, str(token or ""))
+        except OrfeasError as error:
+            raise refusal(error, toast=True) from None
         if found is None:
             raise gr.Error("This job is no longer known here.", title="This did not work", print_exception=False)
         picture, options = found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -49,17 +48,20 @@ def build_history_routes(jobs: Jobs, groups: Groups, bundler: Bench) -> list[Bas
             sentence = f'Send {{"tokens": [...]}} with up to {MAX_TOKENS} tokens.'
             return JSONResponse({"error": sentence}, 400, headers=_NO_STORE)
         known = [token for token in tokens if isinstance(token, str) and _TOKEN.fullmatch(token)]
-        states = await asyncio.to_thread(lambda: {token: look(token) for token in known})
+        try:
+            states = await asyncio.to_thread(lambda: {token: look(token) for token in known})
+        except OrfeasError as error:  # not "there is none": a page would believe that
+            return JSONResponse({"error": str(error)}, 503, headers=_NO_STORE)
         return JSONResponse(states, headers=_NO_STORE)
 
     async def stop_group(request: Request) -> Response:
-        stopped = groups.stop(request.path_params["token"])
+        stopped = await asyncio.to_thread(groups.stop, request.path_params["token"])
         return JSONResponse({"stopped": stopped}, 200 if stopped else 404, headers=_NO_STORE)
 
     async def remove_group(request: Request) -> Response:
         try:
             removed = await asyncio.to_thread(groups.remove, request.path_params["token"])
-        except (OrfeasError, sqlite3.Error) as error:
+        except OrfeasError as error:
             return JSONResponse({"error": str(error)}, 503, headers=_NO_STORE)
         return JSONResponse({"removed": removed}, 200 if removed else 404, headers=_NO_STORE)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from orfeas.errors import OrfeasError
@@ -33,12 +34,18 @@ class Housekeeper:
 
     def _work(self) -> None:
         while True:
-            try:
-                if removed := self._library.expire():
-                    log.info("results_expired", count=len(removed))
-                if self._uploads and (count := self._uploads.expire()):
-                    log.info("uploads_expired", count=count)
-            except (OrfeasError, OSError, sqlite3.Error) as trouble:
-                log.warning("results_not_removed", error=str(trouble))
+            self._tidy("results", self._library.expire)
+            if self._uploads:
+                self._tidy("uploads", self._uploads.expire)
             if self._closed.wait(self._seconds):
                 return
+
+    def _tidy(self, what: str, expire: Callable[[], list[str] | int]) -> None:
+        """Trouble with the one is no reason to leave the other."""
+        try:
+            removed = expire()
+        except (OrfeasError, OSError, sqlite3.Error) as trouble:
+            log.warning(f"{what}_not_removed", error=str(trouble))
+            return
+        if count := removed if isinstance(removed, int) else len(removed):
+            log.info(f"{what}_expired", count=count)

@@ -6,10 +6,10 @@ A job's token is known to whoever started it and to nobody else. The library's i
 from __future__ import annotations
 
 import contextlib
+import heapq
 import math
 import re
 import secrets
-import sqlite3
 import threading
 import time
 from collections import OrderedDict
@@ -27,8 +27,9 @@ from orfeas.web.callers import Allowance, Caller
 from orfeas.web.eta import History
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
+    from orfeas.instance import Instance
     from orfeas.recipe import KeptLatent
     from orfeas.request import GenerationRequest
     from orfeas.result import Result
@@ -40,6 +41,7 @@ KEPT_JOBS = 500  # finished jobs that can still be asked for; their files are th
 KEPT_REFUSALS = 100  # jobs that never ran: they cost their sender nothing, and must not push out those that did
 RELOAD_GRACE_SECONDS = 15.0  # how long a job goes on after its page has gone, in case the page was only reloaded
 RESTARTING = "This server is about to restart: try again in a minute."
+ELSEWHERE = "A server that is about to end still does this job: try again in a minute."
 STOPPED = "Stopped: nothing was kept of this job."
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
@@ -58,7 +60,8 @@ class Job:
     options: dict[str, Any] = field(default_factory=dict)  # as asked, and the engine's name
     created: float = 0.0  # seconds since 1970, by the library's clock
     outlives_page: bool = False  # a page that is reloaded finds it again; a script that ends does not come back
-    held: bool = False  # of a group, before its turn: it takes no place in the queue
+    group: str = ""  # of jobs that take one place in the queue together
+    held: bool = False  # of a group, before its turn
     ran: bool = False
     stored: bool = False  # in the library's index
     state: str = "waiting"
@@ -115,6 +118,7 @@ class Jobs:
         self.history = History()
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._groups: set[Future] = set()
 
     def start(
         self,
@@ -136,14 +140,11 @@ class Jobs:
         """
         job = self._add(token, session, outlives_page)
         job.caller, job.reuse = caller or Caller(session), reuse
-        self._describe(job, request)
-        try:
+        with self._ending([job]):
+            self._describe(job, request)
             self._admit(job)
             self._store(job)
             self._thread(job, request, latent)
-        except OrfeasError as error:
-            self._end(job, "failed", error)
-            raise
         return job
 
     # --- jobs of a group: one thread takes them in turn --------------------------------------------------------------
@@ -155,20 +156,21 @@ class Jobs:
 
         Raises `OrfeasError` as `start` does; then there are none.
         """
-        jobs = [self._add("", session, outlives_page, held=True) for _ in requests]
-        try:
+        group = secrets.token_hex(8)
+        jobs = [self._add("", session, outlives_page, group) for _ in requests]
+        with self._ending(jobs):
             for job, request in zip(jobs, requests, strict=True):
                 job.caller = caller or Caller(session)
                 self._describe(job, request)
-            jobs[0].held = False
             self._admit(jobs[0])
             for job in jobs:
                 self._store(job)
-        except OrfeasError as error:
-            for job in jobs:
-                self._end(job, "failed", error)
-            raise
         return jobs
+
+    def wait_also_for(self, group: Future) -> None:
+        """What a server that stops waits for, besides the jobs themselves."""
+        with self._lock:
+            self._groups = {one for one in self._groups if not one.done()} | {group}
 
     def run_held(self, job: Job, request: GenerationRequest) -> None:
         """Do it, unless it was stopped meanwhile, and return once it is over."""
@@ -177,15 +179,18 @@ class Jobs:
             if begins:
                 job.held, job.started = False, time.monotonic()
         if begins:
-            try:
+            with contextlib.suppress(OrfeasError), self._ending([job]):
                 self._thread(job, request, None)
-            except OrfeasError as error:
-                self._end(job, "failed", error)
         job.future.result()
+
+    def fail(self, jobs: Sequence[Job], error: OrfeasError) -> None:
+        """End those of ``jobs`` that are not over, none of which runs."""
+        for job in jobs:
+            self._end(job, "failed", error)
 
     def refuse(self, token: str, error: OrfeasError) -> None:
         """Remember that the job a page calls ``token`` could not start, so that the page can say why."""
-        if self.get(token) is None:
+        with contextlib.suppress(OrfeasError):  # a job of that name is there already, or nobody can tell
             self._end(self._add(token), "failed", error)
 
     def get(self, token: str) -> Job | None:
@@ -193,7 +198,10 @@ class Jobs:
             return self._jobs.get(token)
 
     def look(self, token: str) -> dict[str, Any] | None:
-        """What a page needs to draw the job of that token, also one of an earlier run of this server; JSON values."""
+        """What a page needs to draw the job of that token, also one of an earlier run of this server; JSON values.
+
+        None if there is no such job. Here and below, `OrfeasError` is raised if the index cannot be asked now.
+        """
         if job := self.get(token):
             job.asked_for = time.monotonic()
             state = {**job.to_dict(), **self._wait_for(job)}
@@ -228,7 +236,8 @@ class Jobs:
     def remove(self, token: str) -> bool:
         """Forget a job and remove its result, as only who knows the token may ask; one that runs is stopped first.
 
-        False if there is no such job. Raises `OrfeasError` if the data folder cannot be written to.
+        False if there is no such job. Raises `OrfeasError` if the data folder cannot be written to, or if another
+        process, which a new version replaces, still runs the job.
         """
         job = self.get(token)
         if job and not job.is_over:
@@ -237,10 +246,14 @@ class Jobs:
         stored = self._find_stored(token)
         if job is None and stored is None:
             return False
+        library = self.studio.library
+        if job is None and _runs_elsewhere(stored, library.instance):
+            raise OrfeasError(ELSEWHERE, "elsewhere")
         result_id = job.result.id if job and job.result else stored.result if stored else ""
-        self.studio.library.remove(result_id)
-        if stored:
-            self.studio.library.index.remove_job(token)
+        with library.explain_index_errors():
+            library.remove(result_id)
+            if stored:
+                library.index.remove_job(token)
         with self._lock:
             self._jobs.pop(token, None)
         return True
@@ -281,8 +294,15 @@ class Jobs:
         self._end(job, "failed", error)
 
     def active(self) -> list[Job]:
-        """Those that run, or have a place in the queue."""
-        return [job for job in self._unfinished() if not job.held]
+        """Those that run, or have a place in the queue; of each group one, until all of it is over."""
+        unfinished = self._unfinished()
+        groups = {job.group for job in unfinished if not job.held}  # whose place another of them has
+        active = []
+        for job in unfinished:
+            if not job.held or job.group not in groups:
+                active.append(job)
+                groups.add(job.group)
+        return active
 
     def _wait_for(self, job: Job) -> dict[str, Any]:
         """Of a job that is not over ``ahead`` (jobs before it) and ``left`` (an `Estimate`, those jobs included).
@@ -293,10 +313,15 @@ class Jobs:
             return {}
         ahead = job.progress.ahead
         before = [one for one in self.active() if one.progress and one.progress.ahead < ahead]
+        before.sort(key=lambda one: one.progress.ahead)
         left = [self._left(one) for one in (*before, job)]
         if not all(left):
             return {"ahead": ahead}
-        return {"ahead": ahead, "left": {"seconds": round(sum(one.seconds for one in left), 1), "jobs": left[-1].jobs}}
+        free = [0.0] * self.studio.slots  # when each slot will be
+        for one in left:
+            seconds = free[0] + one.seconds
+            heapq.heapreplace(free, seconds)
+        return {"ahead": ahead, "left": {"seconds": round(seconds, 1), "jobs": left[-1].jobs}}
 
     def _left(self, job: Job) -> Estimate | None:
         stage = job.progress.stage if job.progress else ""
@@ -321,21 +346,28 @@ class Jobs:
                     self.stop(job)
 
     def drain(self, seconds: float) -> bool:
-        """Take no more jobs, wait up to ``seconds`` for those there are, stop the rest; True if none was stopped."""
+        """Take no more jobs, wait up to ``seconds`` for those there are, stop the rest; True if none was stopped.
+
+        Those of a group are begun as long as there is time.
+        """
         self.draining = True
-        self._lose_held()
         deadline = time.monotonic() + seconds
-        while (active := self.active()) and time.monotonic() < deadline:
+        while (going := self._unfinished() or self._unfinished_groups()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        for job in active:
+        self._lose_held()
+        for job in self._unfinished():
             self.stop(job)
-        return not active
+        return not going
 
     # --- within --------------------------------------------------------------------------------------------------
 
     def _unfinished(self) -> list[Job]:
         with self._lock:
             return [job for job in self._jobs.values() if not job.is_over]
+
+    def _unfinished_groups(self) -> list[Future]:
+        with self._lock:
+            return [group for group in self._groups if not group.done()]
 
     def _lose_held(self) -> None:
         for job in self._unfinished():
@@ -346,13 +378,28 @@ class Jobs:
         job.name, job.options = request.name, {**request.options(), "engine": self.studio.engine.name}
         job.picture = str(request.picture) if isinstance(request.picture, Path) else ""
 
-    def _add(self, token: str, session: str = "", outlives_page: bool = False, held: bool = False) -> Job:
+    @contextlib.contextmanager
+    def _ending(self, jobs: Sequence[Job]) -> Iterator[None]:
+        """Within, whatever goes wrong ends the jobs: one that neither runs nor ends would keep its place for ever."""
+        try:
+            yield
+        except OrfeasError as error:
+            self.fail(jobs, error)
+            raise
+        except BaseException as bug:
+            error = OrfeasError(report_bug(bug), "internal")
+            self.fail(jobs, error)
+            raise error from bug
+
+    def _add(self, token: str, session: str = "", outlives_page: bool = False, group: str = "") -> Job:
         if not _TOKEN.fullmatch(token):
-            token = secrets.token_hex(16)
+            token, stored = secrets.token_hex(16), None
+        else:
+            stored = self._find_stored(token)  # not under the lock: a disk may be slow, and /health needs that
         with self._lock:
-            if token in self._jobs or self._find_stored(token):
+            if stored or token in self._jobs:
                 raise BadRequest("This job was started already: reload the page and try again.", "job_exists")
-            job = self._jobs[token] = Job(token, session, outlives_page=outlives_page, held=held)
+            job = self._jobs[token] = Job(token, session, outlives_page=outlives_page, group=group, held=bool(group))
         job.created = self.studio.library.clock()
         return job
 
@@ -360,18 +407,14 @@ class Jobs:
         library = self.studio.library
         if not _TOKEN.fullmatch(token) or not library.root.is_dir():
             return None
-        try:
+        with library.explain_index_errors():
             return library.index.find_job(token)
-        except (OrfeasError, sqlite3.Error) as error:
-            log.warning("index_unreadable", error=str(error))
-            return None
 
     def _store(self, job: Job) -> None:
         """Enter the job in the index. Raises `OrfeasError` if the data folder cannot take it."""
         library = self.studio.library
-        with library.explain_disk_errors():
+        with library.explain_index_errors(), self._entering(job):
             library.instance.announce()
-            job.stored = True
             result_id = job.result.id if job.result else ""
             seconds = (job.ended or job.started) - job.started
             library.index.put_job(
@@ -380,6 +423,15 @@ class Jobs:
                     result_id, job.error, job.code, job.picture,
                 )
             )  # fmt: skip
+
+    @contextlib.contextmanager
+    def _entering(self, job: Job) -> Iterator[None]:
+        before, job.stored = job.stored, True  # at once: if the job ends meanwhile, that is to be entered as well
+        try:
+            yield
+        except BaseException:
+            job.stored = before
+            raise
 
     def _watch_orphan(self, job: Job, session: str) -> None:
         timer = threading.Timer(RELOAD_GRACE_SECONDS, self._stop_orphan, (job, session))
@@ -463,18 +515,23 @@ class Jobs:
             job.state, job.ended = state, time.monotonic()
             self._jobs.move_to_end(job.token)  # whatever began first: those that ended first are forgotten first
             self._forget(job.ran, KEPT_JOBS if job.ran else KEPT_REFUSALS)
-        if job.stored:
+        with contextlib.ExitStack() as last:  # whatever happens: somebody may wait for it
+            last.callback(job.future.set_result, job)
+            last.callback(self.observer.job_ended, job, error)
             try:
-                self._store(job)
-            except (OrfeasError, OSError, sqlite3.Error) as trouble:  # the result is there: nobody need hear of this
+                if job.stored:
+                    self._store(job)
+            except OrfeasError as trouble:  # the result is there: nobody need hear of this
                 log.warning("job_not_entered", error=str(trouble))
-        self.observer.job_ended(job, error)
-        job.future.set_result(job)
 
     def _forget(self, ran: bool, kept: int) -> None:
         over = [token for token, job in self._jobs.items() if job.is_over and job.ran is ran]
         for token in over[:-kept]:
             del self._jobs[token]
+
+
+def _runs_elsewhere(stored: StoredJob, here: Instance) -> bool:
+    return not stored.is_over and stored.instance != here.name and here.is_alive(stored.instance)
 
 
 def _about(job: Job | StoredJob) -> dict[str, Any]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from orfeas.errors import BadRequest
+from orfeas.errors import BadRequest, OrfeasError
 from orfeas.recipe import hash_picture
-from orfeas.web.handlers import start
+from orfeas.web.access import follow
+from orfeas.web.callers import Caller
+from orfeas.web.handlers import in_thread
+from orfeas.web.inputs import refusal
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -21,31 +25,51 @@ if TYPE_CHECKING:
 
 KEY = "idempotency-key"
 REUSE = "orfeas-reuse"
+_LOCK = threading.Lock()  # of two that come at once, one starts the job and the other joins it
 _KEY = re.compile(r"[\x21-\x7e]{16,200}")
 
 
-def start_or_join(
+async def start_or_join(
     jobs: Jobs, asked: GenerationRequest, options: Mapping[str, Any], request: gr.Request
 ) -> Job | Result:
     """A new job, or what there is already of the same request under the same ``Idempotency-Key``: a job, or its result.
 
     options: as they were given, before a seed was drawn. One that failed or was stopped is started again.
     With ``ORFEAS-Reuse: yes`` the job answers from the library if the same was made before, for whomever.
-    Raises `BadRequest` for a key that cannot be used, `gr.Error` when the job is not admitted.
+    Raises `OrfeasError` for a key that cannot be used, or while another process does the same; `gr.Error` when the job
+    is not admitted, which was counted then.
     """
+    follow()
     reuse = request.headers.get(REUSE, "").lower() in ("1", "yes", "true")
     key = request.headers.get(KEY)
-    if key is None:
-        return start(jobs, asked, request, reuse=reuse)
-    token = _token(key, asked, options, request.username or "")
-    job = jobs.get(token)
-    if job and not job.is_over:
-        job.session = request.session_hash
-        return job
-    if result := jobs.find_result(token):
-        return result
-    jobs.remove(token)
-    return start(jobs, asked, request, token, outlives_page=False, reuse=reuse)
+    caller, username = Caller.of(request), request.username or ""
+
+    def start(token: str) -> Job:
+        try:
+            return jobs.start(asked, token, request.session_hash, caller=caller, reuse=reuse)
+        except OrfeasError as error:
+            raise refusal(error) from None
+
+    def begin() -> tuple[Job | Result, bool]:
+        if key is None:
+            return start(""), True
+        token = _token(key, asked, options, username)
+        with _LOCK:
+            job = jobs.get(token)
+            if job and not job.is_over:
+                job.session = request.session_hash
+                return job, False
+            if result := jobs.find_result(token):
+                return result, False
+            jobs.remove(token)
+            return start(token), True
+
+    def undo(begun: tuple[Job | Result, bool]) -> None:
+        made, is_new = begun
+        if is_new and not made.callers:
+            jobs.stop(made)
+
+    return (await in_thread(begin, undo))[0]
 
 
 def _token(key: str, asked: GenerationRequest, options: Mapping[str, Any], username: str) -> str:

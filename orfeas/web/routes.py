@@ -64,8 +64,12 @@ def build_routes(jobs: Jobs, converter: Bench, readiness: Readiness) -> list[Bas
 
     async def job_state(request: Request) -> Response:
         # unknown is no error: a page asks for its job before the job has arrived, and browsers log every 404
-        state = jobs.look(request.path_params["token"]) or {"state": "unknown"}
-        return JSONResponse(state, headers=_NO_STORE)
+        token = request.path_params["token"]
+        try:  # the index is asked in a thread: a disk may be slow
+            state = jobs.look(token) if jobs.get(token) else await asyncio.to_thread(jobs.look, token)
+        except OrfeasError as error:
+            return JSONResponse({"error": str(error)}, 503, headers=_NO_STORE)
+        return JSONResponse(state or {"state": "unknown"}, headers=_NO_STORE)
 
     async def remove_job(request: Request) -> Response:
         try:
@@ -77,7 +81,7 @@ def build_routes(jobs: Jobs, converter: Bench, readiness: Readiness) -> list[Bas
     async def stop_job(request: Request) -> Response:
         job = jobs.get(request.path_params["token"])
         if job:
-            jobs.stop(job)
+            await asyncio.to_thread(jobs.stop, job)
         return await job_state(request)
 
     async def result_file(request: Request) -> Response:

@@ -107,6 +107,32 @@ def test_where_no_engine_can_be_replaced_the_jobs_that_wait_are_told(settings, p
         assert not jobs.active()
 
 
+def test_where_a_new_engine_cannot_be_made_all_is_lost_and_the_watchdog_goes_on(settings, photo):
+    def fails():
+        raise RuntimeError("no weights any more")
+
+    with _watched(settings, fails) as (jobs, _, watchdog, lost):
+        hanging = jobs.start(GenerationRequest(photo))
+        assert end_of(hanging).code == "stalled"
+        assert lost.wait(10)
+        assert jobs.draining
+        assert watchdog._thread.is_alive()
+
+
+def test_hunyuan3d_on_a_cpu_may_take_its_time_for_a_shape(settings, photo):
+    with _watched(settings, PacedEngine) as (jobs, pace, _, lost):
+        engine = jobs.studio.engine
+        engine.name = "hunyuan3d"
+        job = jobs.start(GenerationRequest(photo, quality="draft"))
+        wait_until(lambda: engine.running, "it runs")
+        threading.Event().wait(2 * STALL_SECONDS)
+        assert not job.is_over
+        jobs.stop(job)
+        pace.release(1)
+        assert end_of(job).state == "cancelled"
+        assert not lost.is_set()
+
+
 def test_a_program_whose_engine_hangs_ends_for_its_supervisor(tmp_path, photo):
     script = f"""
         import sys, threading

@@ -124,7 +124,7 @@ def test_a_page_that_was_reloaded_keeps_its_group_and_one_that_is_gone_does_not(
     end_of(group)
 
 
-def test_a_stopping_server_runs_no_more_of_a_group(make_groups, pictures):
+def test_a_stopping_server_does_the_rest_of_a_group_and_what_there_is_no_time_for_says_so(make_groups, pictures):
     pace = threading.Semaphore(0)
     engine = PacedEngine(pace=pace)
     groups = make_groups(engine)
@@ -132,9 +132,50 @@ def test_a_stopping_server_runs_no_more_of_a_group(make_groups, pictures):
     wait_until(lambda: engine.running, "it runs")
     pace.release(10)
     assert groups.jobs.drain(30)
+    assert group.is_over, "its ZIP can be fetched"
+    assert [job.state for job in group.jobs] == ["done", "done"]
+
+    groups = make_groups(engine)
+    group = groups.start("batch", batch([pictures[0]] * 2), "cd" * 16)
+    wait_until(lambda: engine.running, "it runs")
+    pace.release(2)
+    assert not groups.jobs.drain(0.1)
+    pace.release(10)
     end_of(group)
-    assert [job.state for job in group.jobs] == ["done", "lost"]
+    assert [job.state for job in group.jobs] == ["cancelled", "lost"]
     assert group.jobs[1].error == "The server ended before this one's turn came: start it again."
+
+
+def test_a_group_whose_first_job_is_stopped_before_it_begins_goes_on(make_groups, pictures):
+    jobs = make_groups().jobs
+    requests = batch([pictures[0]] * 2)
+    first, second = jobs.hold(requests, "", False)
+    assert jobs.active() == [first], "a group has one place before it begins"
+    jobs.stop(first)
+    assert jobs.active() == [second]
+    for job, request in zip((first, second), requests, strict=True):
+        worker = threading.Thread(target=jobs.run_held, args=(job, request), daemon=True)
+        worker.start()
+        worker.join(60)
+        assert not worker.is_alive()
+    assert (first.state, second.state) == ("cancelled", "done")
+    assert not jobs.active()
+
+
+def test_a_group_for_which_there_is_no_thread_keeps_no_place(make_groups, pictures, monkeypatch):
+    def no_room(self):
+        raise RuntimeError("can't start new thread")
+
+    groups = make_groups()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_room)
+        with pytest.raises(OrfeasError, match="no room for another job now"):
+            groups.start("batch", batch([pictures[0]] * 2), TOKEN)
+    assert not groups.jobs.active()
+    assert groups.jobs.drain(0)
+    state = groups.look(TOKEN)
+    assert state["over"]
+    assert {member["code"] for member in state["members"]} == {"no_thread"}
 
 
 def test_groups_outlive_the_server(make_groups, pictures):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+import sqlite3
 import threading
 
 import pytest
 
 from orfeas.errors import BadPicture, OrfeasError
+from orfeas.index import StoredJob
 from orfeas.library import Library
 from orfeas.request import GenerationRequest
 from orfeas.studio import Progress
 from orfeas.web import jobs as jobs_module
+from orfeas.web.groups import Groups
 from orfeas.web.jobs import KEPT_JOBS, KEPT_REFUSALS, Jobs
 from tests.conftest import PacedEngine
 
@@ -137,6 +141,98 @@ def test_a_thread_that_cannot_start_keeps_no_place(monkeypatch):
     assert not jobs.active()
     assert not jobs.is_full
     assert not jobs.studio.library.index.unfinished_jobs()
+
+
+@contextlib.contextmanager
+def locked(library: Library):
+    """The index, while another process writes to it and does not come to an end."""
+    library.index._connection.execute("PRAGMA busy_timeout = 100")
+    other = sqlite3.connect(library.index.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    yield
+    other.execute("ROLLBACK")
+    other.close()
+
+
+@contextlib.contextmanager
+def unreadable(library: Library):
+    """The index, while nothing can be read from it."""
+    other = sqlite3.connect(library.index.path)
+    other.executescript("ALTER TABLE jobs RENAME TO gone; ALTER TABLE groups RENAME TO away")
+    yield
+    other.executescript("ALTER TABLE gone RENAME TO jobs; ALTER TABLE away RENAME TO groups")
+    other.close()
+
+
+def test_a_job_that_cannot_be_entered_keeps_no_place():
+    jobs = Jobs(Steps(lambda request: (yield Made())), 2)
+    with locked(jobs.studio.library):
+        for token in (f"{k:032x}" for k in range(5)):
+            with pytest.raises(OrfeasError, match="cannot be used now: try again in a minute"):
+                jobs.start(REQUEST, token)
+            assert jobs.get(token).to_dict()["code"] == "index"
+        with pytest.raises(OrfeasError, match="cannot be used now"):
+            jobs.hold([REQUEST] * 2, "", False)
+    assert not jobs.active()
+    assert jobs.drain(0)
+    assert end_of(Jobs(jobs.studio, 2).start(REQUEST)).state == "done"
+
+
+def test_a_bug_before_a_job_runs_ends_it():
+    jobs = Jobs(Steps(lambda request: iter(())), 2)
+    with pytest.raises(OrfeasError, match="logged as"):
+        jobs.start(REQUEST, "a" * 32, caller="no caller")
+    assert jobs.get("a" * 32).state == "failed"
+    assert not jobs.active()
+
+
+def test_while_the_index_is_slow_the_jobs_can_be_counted():
+    """As GET /health does, which a supervisor asks."""
+    jobs = Jobs(Steps(lambda request: iter(())), 2)
+    with jobs.studio.library.index._lock:  # as whoever waits for the disk has it
+        worker = threading.Thread(target=jobs.start, args=(REQUEST, "a" * 32))
+        worker.start()
+        threading.Event().wait(A_MOMENT)
+        counted = threading.Thread(target=jobs.active)
+        counted.start()
+        counted.join(10)
+        assert not counted.is_alive()
+    worker.join(30)
+    assert jobs.get("a" * 32)
+
+
+def test_an_index_that_cannot_be_read_is_no_unknown_job():
+    jobs = Jobs(Steps(lambda request: iter(())), 2)
+    library = jobs.studio.library
+    library.index.put_job(StoredJob("a" * 32, "", "done", "mug", 1.0))
+    with unreadable(library):
+        for ask in (jobs.look, jobs.find_result, jobs.find_request, jobs.remove, Groups(jobs).look):
+            with pytest.raises(OrfeasError, match="cannot be used now"):
+                ask("a" * 32)
+    assert jobs.look("a" * 32)["state"] == "done"
+
+
+def test_a_job_that_a_living_process_runs_is_not_removed(tmp_path):
+    jobs, other = Jobs(Steps(lambda request: iter(())), 2), Library(tmp_path)
+    other.instance.announce()
+    other.index.put_job(StoredJob("a" * 32, other.instance.name, "running", "mug", 1.0))
+    with pytest.raises(OrfeasError, match="still does this job: try again in a minute"):
+        jobs.remove("a" * 32)
+    assert jobs.look("a" * 32)["state"] == "running"
+    other.close()
+    assert jobs.remove("a" * 32)
+
+
+def test_with_two_slots_the_time_left_is_that_of_two_lanes():
+    studio = Steps(lambda request: iter(()))
+    studio.slots = 2
+    jobs = Jobs(studio, limit=9)
+    jobs.history.add("standard", {"seconds": {"shape": 10.0}})
+    for k, ahead in enumerate((0, 0, 1, 2, 3)):
+        job = jobs._add(f"{k:032x}")
+        job.options, job.progress = {"quality": "standard"}, Progress("waiting", 0.0, "", ahead)
+    left = [jobs.look(f"{k:032x}")["left"]["seconds"] for k in range(5)]
+    assert left == pytest.approx([10, 10, 20, 20, 30], abs=0.1)
 
 
 @pytest.mark.parametrize("bug", [ZeroDivisionError, SystemExit])
