@@ -9,6 +9,7 @@
   const OVER = ["done", "failed", "cancelled", "lost"];
   const born = new Map(); // token -> when this page made it
   const states = new Map(); // token -> what the server said
+  const unknown = new Set(); // tokens of which it knows nothing; they are kept, and asked for when the page is loaded anew
   let tokens = [];
   let timer = 0;
   let passed = {}; // to the event that is about to be asked for: token, again, spec
@@ -54,9 +55,11 @@
 
   // --- asking ------------------------------------------------------------------------------------------------------
 
+  const isWanted = (token) => !unknown.has(token) && !(states.has(token) && isOver(states.get(token)));
+
   async function ask() {
     clearTimeout(timer);
-    const wanted = tokens.filter((token) => !states.has(token) || !isOver(states.get(token)));
+    const wanted = tokens.filter(isWanted);
     if (wanted.length) {
       try {
         const answer = await fetch("jobs/look", { method: "POST", body: JSON.stringify({ tokens: wanted }), cache: "no-store" });
@@ -65,14 +68,16 @@
     }
     draw();
     clearTimeout(timer);
-    if (tokens.some((token) => !states.has(token) || !isOver(states.get(token)))) timer = setTimeout(ask, POLL_MS);
+    if (tokens.some(isWanted)) timer = setTimeout(ask, POLL_MS);
   }
 
   function take(answer) {
     for (const [token, state] of Object.entries(answer)) {
       const before = states.get(token);
-      if (!state) { // never admitted, or forgotten
-        if (performance.now() - (born.get(token) ?? -FRESH_MS) >= FRESH_MS) forget(token);
+      if (!state) { // never admitted, or removed; or the server has another data folder for a while
+        if (performance.now() - (born.get(token) ?? -FRESH_MS) < FRESH_MS) continue;
+        unknown.add(token);
+        states.delete(token);
         continue;
       }
       states.set(token, state);

@@ -68,7 +68,10 @@ def build_history_routes(jobs: Jobs, groups: Groups, bundler: Bench) -> list[Bas
     async def group_zip(request: Request) -> Response:
         follow(request.headers)
         if request.method == "HEAD":  # how long it is only its making would tell
-            there = await asyncio.to_thread(groups.look, request.path_params["token"])
+            try:
+                there = await asyncio.to_thread(groups.look, request.path_params["token"])
+            except OrfeasError:
+                return Response(status_code=503, headers=_NO_STORE)
             return Response(status_code=200 if there else 404, media_type="application/zip", headers=_NO_STORE)
         bundle = groups.bundle(request.path_params["token"])
         try:

@@ -13,6 +13,7 @@ from gradio_client.exceptions import AppError
 
 from orfeas.web.history import MAX_TOKENS
 from tests.web.conftest import endpoint_index, file_data, wait_until
+from tests.web.test_jobs import unreadable
 
 DRAFT = {"quality": "draft", "size_mm": 40}
 
@@ -76,7 +77,7 @@ def test_a_client_that_cancels_stops_the_whole_batch(client, server, engine, pho
     assert engine.cancelled == cancelled + 1
 
 
-def test_the_routes_of_the_list_refuse_what_is_not_theirs(http):
+def test_the_routes_of_the_list_refuse_what_is_not_theirs(http, server):
     token = "5" * 32
     nested = b'{"tokens": ' + b"[" * 5000 + b"]" * 5000 + b"}"
     for body in (b"", b"[]", nested, b'{"tokens": 5}', json.dumps({"tokens": [token] * (MAX_TOKENS + 1)}).encode()):
@@ -86,6 +87,14 @@ def test_the_routes_of_the_list_refuse_what_is_not_theirs(http):
     answer = http.post("/jobs/look", content=json.dumps({"tokens": [token, "../..", 7, "\ud800", token + "\n"]}))
     assert answer.json() == {token: None}
     assert answer.headers["cache-control"] == "no-store"
+    with unreadable(server.jobs.studio.library):  # which is not the same as unknown
+        answers = [
+            http.post("/jobs/look", content=json.dumps({"tokens": [token]})),
+            http.get(f"/jobs/{token}"), http.delete(f"/jobs/{token}"),
+            http.get(f"/groups/{token}/models.zip"), http.delete(f"/groups/{token}"),
+        ]  # fmt: skip
+    assert [answer.status_code for answer in answers] == [503] * 5
+    assert all(answer.json()["error"].endswith("try again in a minute.") for answer in answers)
     assert http.get(f"/groups/{token}/models.zip").status_code == 404
     assert http.post(f"/groups/{token}/stop").status_code == 404
     assert http.delete(f"/groups/{token}").status_code == 404

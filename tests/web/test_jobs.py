@@ -198,7 +198,7 @@ def test_while_the_index_is_slow_the_jobs_can_be_counted():
         counted.join(10)
         assert not counted.is_alive()
     worker.join(30)
-    assert jobs.get("a" * 32)
+    assert end_of(jobs.get("a" * 32)).is_over
 
 
 def test_an_index_that_cannot_be_read_is_no_unknown_job():

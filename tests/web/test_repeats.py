@@ -8,6 +8,8 @@ import threading
 import httpx
 import pytest
 
+from orfeas.index import StoredJob
+from orfeas.library import Library
 from orfeas.studio import REUSED
 from tests.web.conftest import file_data, upload, wait_until
 
@@ -78,6 +80,24 @@ def test_a_job_that_failed_is_tried_again_under_its_key(http, engine, photo):
     finally:
         engine.error = None
     assert read(http, post(http, photo, key))[0] == "complete"
+
+
+def test_a_job_that_the_version_before_still_runs_is_not_begun_again(http, server, photo, runs):
+    key = {"Idempotency-Key": KEY + "-elsewhere"}
+    _, (_, made) = read(http, post(http, photo, key))
+    library = server.jobs.studio.library
+    token = (library.find(made["id"]) / ".owner").read_text()
+    assert http.delete(f"/jobs/{token}").json() == {"removed": True}
+    before = Library(library.root)
+    before.instance.announce()
+    before.index.put_job(StoredJob(token, before.instance.name, "running", "red-egg", 1.0))
+    event, answer = read(http, post(http, photo, key))
+    assert (event, "still does this job: try again" in answer["error"]) == ("error", True)
+    assert before.index.find_job(token).state == "running"
+    assert len(runs) == 1
+    before.close()  # it has ended and left it
+    assert read(http, post(http, photo, key))[0] == "complete"
+    assert len(runs) == 2
 
 
 def test_a_result_is_reused_when_that_is_asked_for(http, server, photo, runs):

@@ -40,6 +40,14 @@ def test_health_and_ready(http):
         assert (head.status_code, head.content) == (200, b"")
 
 
+def test_an_engine_without_workers_is_not_ready(http, engine, monkeypatch):
+    monkeypatch.setattr(engine, "health", lambda: {"workers": 0, "ready": False})
+    answer = http.get("/ready")
+    assert (answer.status_code, answer.json()["reason"]) == (503, "no_worker")
+    assert answer.json()["detail"].startswith("No worker of the engine runs now")
+    assert http.get("/health").status_code == 200
+
+
 def test_health_answers_while_jobs_run_and_wait(client, http, server, engine, photo, pace):
     jobs = [client.submit(handle_file(photo), api_name="/generate") for _ in range(2)]
     wait_until(lambda: engine.running and len(server.jobs.active()) == 2, "one job runs, one waits")
