@@ -198,7 +198,9 @@ def test_after_a_restart_results_are_there_and_what_was_lost_or_has_expired_says
     server = start(studio, settings)
     try:
         page = (visit := visit(server.url)).page
-        page.evaluate("tokens => localStorage.setItem('orfeas-history', JSON.stringify(tokens))", list(tokens.values()))
+        unknown = "e" * 32
+        remember = "tokens => localStorage.setItem('orfeas-history', JSON.stringify(tokens))"
+        page.evaluate(remember, [*tokens.values(), unknown])
         page.reload()
         cards = {name: page.locator(f'{CARD}[data-token="{token}"]') for name, token in tokens.items()}
         cards["made"].locator("img").wait_for()
@@ -217,5 +219,6 @@ def test_after_a_restart_results_are_there_and_what_was_lost_or_has_expired_says
         cards["made"].get_by_role("button", name="Open: made").first.click()
         page.wait_for_function(f"document.querySelector('.result').dataset.result === '{results['made']}'")
         assert page.input_value("#size input") == "33"
+        assert remembered(page)[-2:] == [tokens["gone"], unknown], "what the server does not know now is kept"
     finally:
         server.close()
