@@ -115,7 +115,11 @@ def test_one_job_more_than_may_wait_is_refused_and_a_waiting_one_can_be_stopped(
     for job in waiting:
         job.close()
     hasty = ClusterEngine(
-        engine._workers, {**engine.__dict__, "remeshes": False, "reason": ""}, "here", "timed", patience=0.1
+        engine._workers,
+        {**engine.__dict__, "remeshes": False, "reason": "", "stall_seconds": 1.0},
+        "here",
+        "timed",
+        patience=0.1,
     )
     with pytest.raises(EngineUnavailable, match=r"No worker of the cluster took the job within 0 s"):
         run(hasty, cutout, QUICK)
@@ -165,6 +169,13 @@ def test_a_job_that_loses_two_workers_ends_in_a_sentence(engine, cutout):
                 lost += 1
     assert lost == 2
     assert run(engine, cutout, QUICK)[1].faces.size  # the cluster heals
+
+
+def test_a_worker_that_hangs_and_is_not_replaced_is_given_up(engine, cutout, monkeypatch):
+    assert engine._silence > 600
+    monkeypatch.setattr(engine, "_silence", 1.0)
+    with pytest.raises(EngineUnavailable, match="Two workers of the cluster were lost over this job"):
+        list(engine.shape(cutout, Quality(6000, 1, 2000), 7))
 
 
 def test_jobs_in_flight_survive_a_new_deployment(cluster, engine, cutout):

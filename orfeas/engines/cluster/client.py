@@ -36,6 +36,7 @@ log = logging.getLogger("orfeas")
 HEARTBEAT_SECONDS = 0.5  # a job that is stopped is given up at the latest after this, whatever its worker does
 DESCRIBE_SECONDS = 300.0  # for the first worker to load its weights
 PATIENCE_SECONDS = 900.0  # for a worker to take a job: machines may have to be started first
+REPLACE_SECONDS = 120.0  # for Serve to replace a worker whose engine hangs; it is given up here if it did not
 FRESH_SECONDS = 5.0  # how old a count of the workers may be
 RERUN_NOTE = "A worker of the cluster was lost, so the shape was begun again on another, with the same seed."
 # The machine, the process or what it had sent is gone: the job can be done by another worker.
@@ -112,6 +113,7 @@ class ClusterEngine:
         self._workers = workers.options(stream=True)
         self._application, self._address, self._disconnect = application, address, disconnect
         self._patience = patience
+        self._silence = description["stall_seconds"] + REPLACE_SECONDS
         self.name, self.title = description["name"], description["title"]
         self.device, self.caveat = description["device"], description["caveat"]
         self.version, self.slots = description["version"], description["slots"]
@@ -174,13 +176,15 @@ class ClusterEngine:
         answer = getattr(self._workers, method).remote(*arguments)
         inbox: queue.SimpleQueue = queue.SimpleQueue()
         threading.Thread(target=_read, args=(answer, inbox), name="cluster-answer", daemon=True).start()
-        patience_ends = time.monotonic() + self._patience
+        has_worker, patience_ends = False, time.monotonic() + self._patience
         try:
             while True:
                 try:
                     event, error = inbox.get(timeout=HEARTBEAT_SECONDS)
                 except queue.Empty:
                     if time.monotonic() > patience_ends:
+                        if has_worker:
+                            raise _WorkerLost("it said nothing for too long") from None
                         raise self._no_worker() from None
                     yield None
                     continue
@@ -188,8 +192,8 @@ class ClusterEngine:
                     raise self._explain(error) from error
                 if event is None:
                     return
-                patience_ends = float("inf")
                 yield receive(event)
+                has_worker, patience_ends = True, time.monotonic() + self._silence
         finally:
             # Dropping the answer would let the worker go on. One that was never taken says so again.
             with contextlib.suppress(lost.RayError, RayServeException):

@@ -106,7 +106,8 @@ class Worker:
         engine = self._engine
         names = ("name", "title", "device", "reason", "caveat", "version")
         described = {name: getattr(engine, name) for name in names}
-        return {**described, "remeshes": hasattr(engine, "remesh"), "orfeas": __version__}
+        more = {"remeshes": hasattr(engine, "remesh"), "stall_seconds": self._stall_seconds, "orfeas": __version__}
+        return {**described, **more}
 
     def check_health(self) -> None:
         """Serve replaces a worker whose engine hangs, or cannot say how it is."""
