@@ -49,11 +49,16 @@ class Archived:
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
+def check_library(root: Path) -> None:
+    """Raise `BadRequest` if there is no library below ``root``."""
+    if not (root / INDEX).is_file() and not (root / "results").is_dir():
+        raise BadRequest(f"There is no library in {root}: set ORFEAS_DATA_DIR to the app's data folder.", "no_library")
+
+
 def write_backup(root: Path, target: BinaryIO) -> Archived:
     """Write the library below ``root`` to ``target``, which need not seek. Raises `BadRequest` if there is none."""
+    check_library(root)
     results, index = root / "results", root / INDEX
-    if not index.is_file() and not results.is_dir():
-        raise BadRequest(f"There is no library in {root}: set ORFEAS_DATA_DIR to the app's data folder.", "no_library")
     with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         archive = _Writer(tar)
         about = {"format": FORMAT, "orfeas": __version__, "created": time.time()}

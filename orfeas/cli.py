@@ -247,11 +247,11 @@ def _deliver_all(made: list[Entry], target: Path | None, arguments) -> list[Entr
         try:
             if path:
                 _deliver(entry.result, path, keep=arguments.keep)
-            _say_made(entry, path or arguments.output, arguments.json)
+            _say_made(entry, path, arguments)
             delivered.append(entry)
         except OrfeasError as error:
             delivered.append(replace(entry, result=None, error=str(error), code=error.code))
-    entries = [*delivered, *(entry for entry in made if entry.error)]
+    entries = [*delivered, *dict.fromkeys(entry for entry in made if entry.error)]  # once, not with every seed
     for entry in entries:
         if entry.error:
             if arguments.json:
@@ -272,13 +272,14 @@ def _write_zip(output: Path, entries: list[Entry]) -> None:
     print(f"{output}: {len(manifest['made'])} models, {len(manifest['failed'])} failed", file=sys.stderr)
 
 
-def _say_made(entry: Entry, path: Path, as_json: bool) -> None:
+def _say_made(entry: Entry, path: Path | None, arguments: argparse.Namespace) -> None:
+    """Say what was made of a picture. path: None where it goes into the ZIP."""
     result = entry.result
     report, facts = result.report, result.facts
-    if as_json:
+    if arguments.json:
         line = {
             "picture": entry.picture,
-            "path": str(path),
+            "path": str(path or arguments.output),
             **(entry.facts or {}),
             "engine": facts["engine"],
             "remeshed": facts.get("remeshed", False),
@@ -297,8 +298,11 @@ def _say_made(entry: Entry, path: Path, as_json: bool) -> None:
     else:
         width, height, depth = report["extents_mm"]
         print(
-            f"{path}: {width:.1f} wide × {height:.1f} high × {depth:.1f} deep mm, {report['faces']:,} faces, "
-            f"seed {facts['seed']}, {facts['engine']} engine, {facts['seconds']['total']:.1f} s. {report['sentence']}",
+            f"{path or entry.picture}: {width:.1f} wide × {height:.1f} high × {depth:.1f} deep mm, "
+            f"{report['faces']:,} faces, seed {facts['seed']}, {facts['engine']} engine, {facts['seconds']['total']:.1f} s."
+            f" {report['sentence']}",
+            *(f"  {note}" for note in report["notes"]),
+            sep="\n",
             flush=True,
         )
 

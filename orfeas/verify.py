@@ -71,14 +71,16 @@ def add_verify_parser(commands) -> None:
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
-    """Print what is wrong, a line each; 1 if anything is."""
+    """Print what is wrong, a line each; 1 if anything is. Raises `BadRequest` if there is no library."""
+    from orfeas.backup import check_library
     from orfeas.library import Library
     from orfeas.settings import load_settings
 
     library = Library(load_settings().data_dir)
+    check_library(library.root)
     checked: list[Verified] = []
     try:
-        for result in verify_library(library) if library.root.is_dir() else ():
+        for result in verify_library(library):
             checked.append(result)
             for problem in result.problems:
                 print(f"{result.id}: {problem}")

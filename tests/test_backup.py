@@ -231,5 +231,7 @@ def test_the_commands(root, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ORFEAS_DATA_DIR", str(tmp_path / "empty"))
     assert cli.main(["backup", str(tmp_path / "c.tar")]) == 2
     assert "There is no library" in capsys.readouterr().err
+    assert cli.main(["verify"]) == 2, "nothing to verify is not all well"
+    assert "There is no library" in capsys.readouterr().err
     assert not (tmp_path / "c.tar").exists()
     assert not (tmp_path / "empty").exists()

@@ -130,7 +130,8 @@ def describe(report: Report) -> str:
         f"  volume    {known(report.volume_cm3, '{:.2f} cm³')}, PLA {known(report.mass_g, '{:.1f} g')}",
         f"  surface   {report.area_cm2:.2f} cm², {report.faces:,} faces, {report.vertices:,} vertices",
         f"  walls     {known(report.thinnest_wall_mm, 'thinnest {:.2f} mm')}",
-        f"  topology  {report.bodies} bodies, genus {known(report.genus, '{}')}, {report.boundary_edges} open edges, "
+        f"  topology  {report.bodies} {'body' if report.bodies == 1 else 'bodies'}, "
+        f"genus {known(report.genus, '{}')}, {report.boundary_edges} open edges, "
         f"{report.nonmanifold_edges} wrong edges, {report.self_intersections} self-intersections",
         f"  overhang  {100 * report.overhang_share:.0f} % of the surface",
     ]

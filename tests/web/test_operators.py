@@ -13,7 +13,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from orfeas.errors import DISK_FULL
 from orfeas.web.readiness import LOOK_SECONDS
 from tests.conftest import PacedEngine
-from tests.web.program import ROOM_MB
 
 
 @pytest.fixture
@@ -140,7 +139,7 @@ def test_a_full_disk_is_said_and_so_is_its_end(observed):
     big = observed.data / "big"
     try:
         with big.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, 2 * ROOM_MB * 1_000_000)
+            os.posix_fallocate(file.fileno(), 0, 2 * observed.room_mb * 1_000_000)
         answer = observed.http.get("/ready")
         assert (answer.status_code, answer.json()["reason"]) == (503, "disk_full")
         assert "ORFEAS_MIN_FREE_MB" in answer.json()["detail"]

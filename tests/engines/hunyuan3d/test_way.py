@@ -18,7 +18,7 @@ from orfeas.recipe import MAX_LATENT_BYTES, read_recipe
 from orfeas.request import GenerationRequest, Quality
 from orfeas.settings import Settings
 from orfeas.studio import Progress, Studio
-from orfeas.web.panels import header
+from orfeas.web.frame import hero
 from tests.conftest import PacedEngine
 from tests.drawings import draw
 from tests.engines.hunyuan3d.blob import write_blob_weights
@@ -129,7 +129,7 @@ def test_approximations_are_on_the_page_in_the_notes_and_in_the_recipe(weights, 
         "a third of the latents for each point (1.6 to 15 % off, measured with random weights only)",
     ]
     sentence = f"Approximated for speed or memory: {', '.join(names)}."
-    assert escape(sentence) in header(studio.engine)
+    assert escape(sentence) in hero(studio.engine)
     assert studio.health()["engine"]["approximations"] == names
     *_, result = studio.run(ask())
     studio.close()
