@@ -299,8 +299,8 @@ def _say_made(entry: Entry, path: Path | None, arguments: argparse.Namespace) ->
         width, height, depth = report["extents_mm"]
         print(
             f"{path or entry.picture}: {width:.1f} wide × {height:.1f} high × {depth:.1f} deep mm, "
-            f"{report['faces']:,} faces, seed {facts['seed']}, {facts['engine']} engine, {facts['seconds']['total']:.1f} s."
-            f" {report['sentence']}",
+            f"{report['faces']:,} faces, seed {facts['seed']}, {facts['engine']} engine, "
+            f"{facts['seconds']['total']:.1f} s. {report['sentence']}",
             *(f"  {note}" for note in report["notes"]),
             sep="\n",
             flush=True,

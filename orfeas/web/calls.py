@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse
 
 from orfeas.errors import DISK_FULL
 from orfeas.telemetry import is_bug, log, report_bug
+from orfeas.web.limits import BodyRefused
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -83,6 +84,8 @@ class Calls:
             await self.app(scope, receive, answer.send)
         except Refused as refused:
             await _say(refused.status, refused.sentence)(scope, receive, send)
+        except BodyRefused:
+            raise
         except Exception as bug:
             if answer.began:
                 raise

@@ -108,7 +108,11 @@ def _path(scope) -> str:
     return scope["path"].removeprefix(scope.get("root_path", ""))
 
 
-class _TooLarge(Exception):
+class BodyRefused(Exception):
+    """A request's body is not read to its end: whoever raised it answers, and everything in between lets it pass."""
+
+
+class _TooLarge(BodyRefused):
     pass
 
 

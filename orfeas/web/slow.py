@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
 
+from orfeas.web.limits import BodyRefused
+
 if TYPE_CHECKING:
     import uvicorn
 
@@ -16,7 +18,7 @@ GRACE_SECONDS = 30.0
 LEAST_BYTES_PER_SECOND = 4096  # of a body, once the grace is over: 16 MiB may take an hour
 
 
-class _TooSlow(Exception):
+class _TooSlow(BodyRefused):
     pass
 
 
