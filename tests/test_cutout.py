@@ -353,7 +353,10 @@ def test_tap_adds_what_was_tapped_and_changes_nothing_far_away(ground, arm_colou
     rows, columns = np.mgrid[:SIDE, :SIDE]
     far = np.hypot(columns - 188, rows - 120) > 0.32 * SIDE
     np.testing.assert_array_equal(after.rgba[..., 3][far], before.rgba[..., 3][far])
-    assert "1 correction by hand" in after.explanation
+    assert "1 correction by hand changed it." in after.explanation
+    idle = cut_out(picture, finders=mask_finder(BODY), taps=[Tap(110 / SIDE, 0.5, True)])  # what is in already
+    np.testing.assert_array_equal(idle.rgba[..., 3], before.rgba[..., 3])
+    assert "1 correction by hand changed nothing." in idle.explanation
 
 
 def test_tap_takes_away_what_was_tapped():

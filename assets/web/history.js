@@ -6,6 +6,7 @@
   const MOST = 100;
   const POLL_MS = 900;
   const FRESH_MS = 20000; // for so long a job that was just asked for may be unknown to the server
+  const UNUSABLE = ["unsupported_type", "corrupt", "too_large", "too_many_pixels", "too_small", "bad_aspect"]; // files
   const OVER = ["done", "failed", "cancelled", "lost"];
   const born = new Map(); // token -> when this page made it
   const states = new Map(); // token -> what the server said
@@ -115,7 +116,8 @@
     if (!list) return;
     const shown = tokens.filter((token) => states.has(token));
     $("history-empty").hidden = shown.length > 0;
-    $("history-count").textContent = shown.length ? `${shown.length} in this browser` : "";
+    const made = shown.flatMap((token) => resultsOf(states.get(token))).length;
+    $("history-count").textContent = shown.length ? `${made === 1 ? "1 model" : `${made} models`} in this browser` : "";
     place(list, shown.map((token) => [token, states.get(token)]));
     drawCompare();
   }
@@ -123,8 +125,8 @@
   function place(list, entries) { // each card stays the same element while what it says stays the same
     const there = new Map(Array.from(list.children, (item) => [item.dataset.token, item]));
     entries.forEach(([token, state], index) => {
-      const { kind, state: now, error, expired, rank, files, over, note } = state;
-      const signature = JSON.stringify([kind, now, error, expired, rank, files, over, note]);
+      const { kind, state: now, error, expired, rank, files, over, note, isOnly, members } = state;
+      const signature = JSON.stringify([kind, now, error, expired, rank, files, over, note, isOnly, members?.length]);
       let item = there.get(token);
       there.delete(token);
       if (!item || item.signature !== signature) {
@@ -144,7 +146,8 @@
   function update(item, state) {
     if (state.members) {
       item.querySelector(".history-state").textContent = countOf(state);
-      place(item.querySelector("ul"), (state.kind === "best_of" ? ranked(state) : state.members).map((one) => [one.token, one]));
+      const isOnly = state.members.length === 1;
+      place(item.querySelector("ul"), (state.kind === "best_of" ? ranked(state) : state.members).map((one) => [one.token, { ...one, isOnly }]));
       return;
     }
     const when = item.querySelector("time");
@@ -179,7 +182,7 @@
       acts.append(act("stop", token, "Stop", name));
     } else if (state.state !== "cancelled") {
       words.append(element("p", { className: "history-error", textContent: state.expired ? "It has expired: results are not kept for ever." : state.error }));
-      if (!state.expired) acts.append(act("again", token, "Start again", name));
+      if (!state.expired && !UNUSABLE.includes(state.code)) acts.append(act("again", token, "Start again", name));
     } else words.append(element("p", { className: "quiet", textContent: "Stopped" }));
     if (OVER.includes(state.state)) acts.append(act("delete", token, isThere ? "Delete" : "Remove", about));
     return element("li", { className: "history-card", data: { token, state: state.expired ? "expired" : state.state } }, thumb, words, acts);
@@ -197,13 +200,18 @@
     }
     return element("li", { className: "history-group", data: { token, state: state.over ? "over" : "running" } },
       element("div", { className: "history-head" }, element("h3", { textContent: title }), element("p", { className: "history-state quiet" }), acts),
-      state.note ? element("p", { className: "quiet", textContent: state.note }) : null,
+      state.note && state.members.length > 1 ? element("p", { className: "quiet", textContent: state.note }) : null,
       element("ul", {}));
   }
 
-  const titleOf = (group) => (group.kind === "best_of" ? `Best of ${group.members.length} seeds: ${group.members[0].name}` : `${group.members.length} pictures`);
+  function titleOf({ kind, members: { length, 0: first } }) { // of one that is left, nothing is the best
+    if (kind !== "best_of") return length === 1 ? "1 picture" : `${length} pictures`;
+    return length === 1 ? `What is left of several seeds: ${first.name}` : `Best of ${length} seeds: ${first.name}`;
+  }
+
+  const resultsOf = (state) => (state?.members ?? [state]).filter((one) => one?.result && !one.expired).map((one) => one.result);
   const ranked = (group) => [...group.members].sort((a, b) => (a.rank ?? 99) - (b.rank ?? 99));
-  const rankOf = (one) => `${one.rank === 1 ? "Best" : `No. ${one.rank}`} · its outline agrees ${Math.round(100 * one.agreement)} %`;
+  const rankOf = (one) => `${one.isOnly ? "Its" : one.rank === 1 ? "Best · its" : `No. ${one.rank} · its`} outline agrees ${Math.round(100 * one.agreement)} %`;
 
   function countOf(group) {
     const counts = new Map();
@@ -258,6 +266,7 @@
   }
 
   async function drop(token, kind = "jobs") {
+    const results = resultsOf(findState(token));
     try {
       const answer = await fetch(`${kind}/${token}`, { method: "DELETE" });
       if (!answer.ok && answer.status !== 404) throw new Error((await answer.json()).error);
@@ -266,6 +275,7 @@
       return;
     }
     compared.delete(token);
+    if (results.includes(window.orfeas.shown())) window.orfeas.clear();
     if (tokens.includes(token)) forget(token);
     else refreshGroups();
   }
@@ -317,10 +327,16 @@
     make.textContent = good === 1 ? "Make 1 model" : `Make ${good} models`;
     make.disabled = !good;
     several.querySelector("ul").replaceChildren(...chosen.map((one, index) => element("li", { title: one.file.name },
-      element("img", { src: one.address, alt: "" }),
+      element("img", { src: one.address, alt: "", onerror: () => refuse(one) }),
       element("span", { textContent: one.file.name }),
       one.error ? element("em", { textContent: one.error }) : null,
       element("button", { type: "button", textContent: "×", ariaLabel: `Leave out ${one.file.name}`, data: { history: "leave-out", index } }))));
+  }
+
+  function refuse(one) { // the browser cannot show it
+    if (one.error || !chosen.includes(one)) return;
+    one.error = "It cannot be read as a picture: choose a JPEG, PNG or WebP.";
+    drawSeveral();
   }
 
   async function send(form) { // a public server takes so many uploads a minute, and says when it takes the next

@@ -15,7 +15,11 @@
   let wanted = {}; // the result that is to be made again, and in which quality
 
   const $ = (id) => document.getElementById(id);
-  const setState = (state) => { root.dataset.job = state; };
+  const setState = (state) => {
+    root.dataset.job = state;
+    holdAgain();
+  };
+  const isBusy = () => ["waiting", "queued", "running", "stopping"].includes(root.dataset.job);
 
   function remember(value) {
     try {
@@ -143,6 +147,17 @@
     });
   }
 
+  function clear() { // the result that is shown was deleted
+    if (!isBusy()) {
+      remember(null);
+      token = null;
+      done = "";
+      setState("empty");
+      show("model");
+    }
+    $("clear").click();
+  }
+
   async function stop() {
     if (!token) return;
     stopping = true;
@@ -202,12 +217,39 @@
     for (const button of document.querySelectorAll('#switch-show [data-value="cutout"]')) {
       button.disabled = root.dataset.cutout === "no";
     }
+    holdAgain();
+  }
+
+  function holdAgain() { // one job at a time is watched: "Make it again" waits for its end, and says so
+    for (const button of document.querySelectorAll('[data-do="again"]')) {
+      button.setAttribute("aria-disabled", String(isBusy()));
+      button.title = isBusy() ? "A job is running: wait until it is done, or stop it." : "";
+    }
   }
 
   function show(side) {
     root.dataset.show = side;
     window.orfeas.press("show", side);
   }
+
+  // --- a job that is not let in ------------------------------------------------------------------------------------
+
+  // Gradio puts a sentence of its own in the place of whatever an answer with 503 says, so its answers are read here.
+  const { fetch: send } = window;
+  window.fetch = async (address, options) => {
+    const answer = await send(address, options);
+    const isJoin = String(address?.url ?? address).includes("/queue/join");
+    if (answer.ok || !isJoin || !token || !String(options?.body).includes(token) || root.dataset.job !== "waiting") return answer;
+    const said = await answer.clone().json().catch(() => ({}));
+    const sentence = said.error || said.detail;
+    if (typeof sentence !== "string") return answer;
+    clearTimeout(timer);
+    remember(null);
+    token = null;
+    draw({ state: "failed", error: sentence });
+    // under another status Gradio shows this sentence too
+    return answer.status === 503 ? new Response(JSON.stringify(said), { status: 500, headers: answer.headers }) : answer;
+  };
 
   // --- start -------------------------------------------------------------------------------------------------------
 
@@ -218,8 +260,9 @@
   });
   window.orfeas.actions.show = (button) => show(button.dataset.value);
   window.orfeas.actions.again = (button) => {
+    if (isBusy()) return;
     wanted = { result: button.dataset.result, quality: button.dataset.quality ?? "" };
     $("again").click();
   };
-  Object.assign(window.orfeas, { begin, again: () => [wanted.result, wanted.quality], resume, open, settle, settleResumed, stop, show, token: () => token ?? "" });
+  Object.assign(window.orfeas, { begin, again: () => [wanted.result, wanted.quality], resume, open, settle, settleResumed, stop, show, clear, token: () => token ?? "" });
 })();

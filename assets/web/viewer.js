@@ -42,7 +42,7 @@
   function showResult(card) {
     const address = card.dataset.files;
     root.dataset.model = "yes";
-    root.dataset.show = "model";
+    window.orfeas.show("model");
     if (root.classList.contains("no-webgl")) {
       buildTurntable(`${address}/turntable.webp`);
       return;
@@ -226,6 +226,10 @@
     if (card && card.dataset.result !== shown && $("poster")) {
       shown = card.dataset.result;
       showResult(card);
+    } else if (!card && shown) { // it was deleted
+      shown = null;
+      Object.assign(root.dataset, { model: "no", canvas: "no" });
+      $("turntable").hidden = true;
     }
   }).observe(root, { childList: true, subtree: true });
   Object.assign(window.orfeas.actions, {

@@ -83,9 +83,10 @@ def cut_out(
         rgb = _flatten(picture)
         method, explanation, alpha = _find(rgb, default_finders() if finders is None else finders)
     if taps:
-        alpha = apply_taps(rgb, alpha, taps)
+        found, alpha = alpha, apply_taps(rgb, alpha, taps)
         plural = "" if len(taps) == 1 else "s"
-        explanation += f" {len(taps)} correction{plural} by hand changed it."
+        what = "nothing" if np.array_equal(found, alpha) else "it"
+        explanation += f" {len(taps)} correction{plural} by hand changed {what}."
 
     _refuse_useless(alpha, keep, picture.has_alpha, MAX_ALPHA_COVERAGE if method == "alpha" else MAX_COVERAGE)
     if method == "alpha":  # made by the user: every half transparent pixel is meant

@@ -83,7 +83,7 @@ def _settings() -> str:
         for name, meaning in MEANINGS.items()
         if name != "picture"
     ]
-    return _table(("setting", "values", "default", "meaning"), rows)
+    return _table(("setting", "values", "default", "meaning"), rows, "table stacked")
 
 
 def _allowed(name: str) -> str:
@@ -132,11 +132,13 @@ def _formats() -> str:
     )
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], kind: str = "table") -> str:
+    """kind: "table", or "table stacked" for one that a phone shows cell below cell."""
     titles = "".join(f'<th scope="col">{title}</th>' for title in head)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    cells = ([f'<td data-title="{title}">{cell}</td>' for title, cell in zip(head, row, strict=True)] for row in rows)
+    body = "".join(f"<tr>{''.join(row)}</tr>" for row in cells)
     return (
-        f'<div class="table" tabindex="0" role="region" aria-label="Table of {head[0]}s"><table><thead>'
+        f'<div class="{kind}" tabindex="0" role="region" aria-label="Table of {head[0]}s"><table><thead>'
         f"<tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

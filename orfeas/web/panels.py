@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,8 +113,9 @@ def overlay() -> str:
         ' aria-valuenow="0" id="bar"><i></i></div>'
         '<p id="message" role="status" aria-live="polite"></p><p class="clock" id="clock"></p>'
         f'<ol class="stages">{stages}</ol></div>'
-        '<div class="face when-cancelled"><h2>Stopped</h2><p>Nothing was kept of this job. Press Generate to start'
-        " again.</p></div>"
+        '<div class="face when-cancelled"><h2>Stopped</h2><p>Nothing was kept of this job. <span'
+        ' class="with-picture">Press Generate to start again.</span><span class="without-picture">Choose the picture'
+        " again to start anew.</span></p></div>"
         '<div class="face when-failed"><h2>This did not work</h2><p id="error" role="alert"></p></div>'
         '<div class="face when-done"><img id="poster" alt="" hidden></div>'
         "</div>"
@@ -220,11 +221,19 @@ def file_size(path: Path) -> str:
 
 
 def _verdict(report: Mapping[str, Any]) -> str:
-    reasons = "".join(f"<li>{escape(sentence)}</li>" for sentence in (*report["reasons"], *report["notes"]))
+    notes, printable = report["notes"], report["printable"]
+    heading = ""
+    if notes and printable:  # or a note would seem to contradict the verdict
+        heading = f"<p class=noted>Printable. Note{'s' if len(notes) > 1 else ''}:</p>"
     return (
-        f'<p class="verdict {"good" if report["printable"] else "bad"}">{escape(report["verdict"])}</p>'
-        f"{f'<ul class=reasons>{reasons}</ul>' if reasons else ''}"
+        f'<p class="verdict {"good" if printable else "bad"}">{escape(report["verdict"])}</p>'
+        f"{_reasons(report['reasons'])}{heading}{_reasons(notes)}"
     )
+
+
+def _reasons(sentences: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f"<ul class=reasons>{items}</ul>" if items else ""
 
 
 def _number(value: float | None, unit: str) -> str:

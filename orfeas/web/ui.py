@@ -72,6 +72,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
         again_of = gr.Textbox(visible=False), gr.Textbox(visible=False)  # a result's id, and another quality or ""
         again_button = gr.Button("Make it again", visible="hidden", elem_id="again")  # pressed by the result's buttons
         collect_button = gr.Button("Fetch the result", visible="hidden", elem_id="collect")  # pressed by studio.js
+        clear_button = gr.Button("Clear the result", visible="hidden", elem_id="clear")  # pressed by history.js
         corrections = gr.State(handlers.Corrections())
         with gr.Row(elem_id="studio", equal_height=False):  # a grid, whose areas assets/web/studio.css lays out
             with gr.Column(elem_id="source", elem_classes="card", min_width=300):
@@ -170,6 +171,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
             concurrency_limit=None,
             **quiet,
         )
+        clear_button.click(lambda: (None, panels.empty_result()), None, shown, **light)
         demo.unload(page.leave)
 
         history = History(jobs, groups, page)

@@ -48,6 +48,11 @@ def test_the_docs_show_every_setting_every_endpoint_and_the_licence(visit, url, 
     assert len(programs) == 4
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") == 390, "no sideways scroll on a phone"
+    clipped = "Array.from(document.querySelectorAll('.docs .table'), one => one.scrollWidth - one.clientWidth)"
+    assert max(page.evaluate(clipped)) <= 0, "no table is cut off there"
+    for snippet in page.locator(".snippet").all():
+        button = snippet.get_by_role("button", name="Copy").bounding_box()
+        assert snippet.locator("code").bounding_box()["y"] >= button["y"] + button["height"]
     visit.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.locator(".snippet").first.get_by_role("button", name="Copy").click()
     page.wait_for_function("document.querySelector('.snippet button').textContent === 'Copied'")

@@ -6,6 +6,8 @@ import io
 import json
 import zipfile
 
+import cv2
+import numpy as np
 import pytest
 import trimesh
 
@@ -16,7 +18,7 @@ from orfeas.settings import Settings
 from orfeas.studio import Studio
 from orfeas.web.serve import start
 from tests.browser.test_accessibility import COUNT, axe  # noqa: F401 (a fixture)
-from tests.browser.test_page import PHONE
+from tests.browser.test_page import PHONE, share_drawn
 from tests.conftest import PacedEngine
 from tests.web.conftest import free_port, wait_until, write_photo
 
@@ -95,16 +97,31 @@ def test_a_result_is_listed_opened_as_it_was_downloaded_and_deleted(visit, serve
     assert first.count() == 0
     assert not made.result.folder.exists()
     assert page.request.get(f"{url}/jobs/{token}").json()["state"] == "unknown"
+    assert page.is_visible(".result[data-result]"), "another one is shown, which is still there"
+
+    page.get_by_role("button", name="Delete: red-egg").click()
+    page.get_by_role("button", name="Delete: red-egg").click()
+    page.wait_for_selector(".result.idle")
+    assert page.locator("a.download").count() == 0
+    assert page.is_visible(".when-empty")
+    assert page.is_visible("#history-empty")
+    visit_.generate()
+    visit_.wait_for_state("running", "waiting", "queued")
+    visit_.wait_for_state("done")
+    visit_.wait_for_canvas()
+    assert share_drawn(visit_.see("#stage")) > 0.05, "the viewer goes on"
 
 
 def test_several_pictures_with_a_bad_one_survive_a_reload_and_end_in_one_zip(visit, engine, pace, tmp_path, axe):  # noqa: F811
-    pictures = [write_photo(tmp_path / f"egg {k}.jpg", (60, 70, 60 * k)) for k in range(3)]
-    pictures[1].write_text("no picture")
+    pictures = [write_photo(tmp_path / f"egg {k}.jpg", (60, 70, 60 * k)) for k in range(4)]
+    pictures[1].write_bytes(cv2.imencode(".jpg", np.zeros((20, 20, 3), np.uint8))[1].tobytes())  # the server refuses it
+    pictures[3].write_text("no picture")  # and this the page knows
     visit = visit(**PHONE)
     page = visit.page
     page.evaluate(axe)
     page.set_input_files("#several-input", [str(path) for path in pictures])
-    page.wait_for_selector("#several li:nth-child(3)")
+    page.wait_for_selector("#several li:nth-child(4) em")
+    assert page.inner_text("#several em") == "It cannot be read as a picture: choose a JPEG, PNG or WebP."
     page.get_by_text("Draft").click()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.evaluate(COUNT) == []
@@ -120,6 +137,7 @@ def test_several_pictures_with_a_bad_one_survive_a_reload_and_end_in_one_zip(vis
     page.wait_for_selector(f"{GROUP}[data-state=over]", timeout=60_000)
     page.wait_for_function("document.querySelector('.history-group').innerText.includes('2 done, 1 failed')")
     assert page.locator(f"{GROUP} .history-error").inner_text().endswith(".")
+    assert page.locator('[data-history="again"]').count() == 0, "this picture would fail again"
     page.evaluate(axe)
     assert page.evaluate(COUNT) == []
     assert page.evaluate("document.documentElement.scrollWidth") == 390
@@ -151,6 +169,12 @@ def test_the_best_of_several_seeds_is_shown_and_two_are_compared(visit, engine, 
     assert "Best" in best.inner_text()
     seed = best.inner_text().split("seed ")[1].split()[0]
     page.wait_for_function(f"document.querySelector('.result dl code')?.innerText === '{seed}'")
+    page.wait_for_function("document.documentElement.dataset.show === 'model'")
+    assert page.get_by_role("button", name="Model", exact=True).get_attribute("aria-pressed") == "true"
+    assert page.get_by_role("button", name="Cutout", exact=True).get_attribute("aria-pressed") == "false"
+    assert page.inner_text("#history-count") == "3 models in this browser"
+    note = page.locator(f"{GROUP} > p").bounding_box()
+    assert 8 <= page.locator(f"{GROUP} > ul").bounding_box()["y"] - note["y"] - note["height"] <= 20
 
     for card in page.locator(f"{GROUP} .history-card").all()[:2]:
         card.locator('[data-history="compare"]').click()
@@ -174,7 +198,21 @@ def test_the_best_of_several_seeds_is_shown_and_two_are_compared(visit, engine, 
     assert "Seed" in differing
     assert "Quality" not in differing
     page.keyboard.press("Escape")
-    assert page.locator('[data-history="compare"][aria-pressed="true"]').count() == 0
+    pressed = page.locator('[data-history="compare"][aria-pressed="true"]')
+    pressed.first.wait_for(state="detached")  # a dialog tells of its end a moment later
+
+    for left in (2, 1):  # the best goes first, and it is the one that is shown
+        for _ in range(2):
+            page.locator(f"{GROUP} .history-card").first.locator('[data-history="delete"]').click()
+        page.wait_for_function(f"document.querySelectorAll('.history-group .history-card').length === {left}")
+        page.wait_for_selector(".result.idle")
+        assert page.locator("a.download").count() == 0
+    assert page.is_visible(".when-empty")
+    text = page.inner_text(GROUP)
+    assert "What is left of several seeds" in text
+    assert "Best" not in text
+    assert "No. " not in text
+    assert "order" not in text
 
 
 def test_after_a_restart_results_are_there_and_what_was_lost_or_has_expired_says_so(visit, tmp_path, photo):

@@ -114,11 +114,21 @@ def test_a_bad_picture_is_explained_in_the_page(visit, tmp_path):
     assert visit.page.is_visible("#generate")
 
 
-def test_generate_without_a_picture_says_so(visit):
+def test_a_job_that_is_not_let_in_says_why(visit, server, monkeypatch):
     visit = visit()
     visit.generate()
     visit.wait_for_state("failed")
     assert visit.page.inner_text("#error") == "No picture was given: choose a JPEG, PNG or WebP file."
+
+    monkeypatch.setattr(server.jobs, "draining", True)  # as when it is about to stop
+    visit.generate()
+    sentence = "This server is about to restart: try again in a minute."
+    visit.page.wait_for_function("said => document.querySelector('#error').innerText === said", arg=sentence)
+    visit.wait_for_state("failed")
+    visit.page.wait_for_timeout(800)
+    assert visit.state == "failed", "nothing asks after a job that is not there"
+    assert "currently busy" not in visit.page.inner_text("body")
+    visit.errors[:] = [error for error in visit.errors if "status of 503" not in error]
 
 
 def test_stop_frees_the_lane(visit, server, engine, photo, pace):
@@ -135,7 +145,22 @@ def test_stop_frees_the_lane(visit, server, engine, photo, pace):
     visit.wait_for_state("cancelled")
     assert engine.cancelled == cancelled + 1
     assert visit.page.is_visible("#generate")
+    assert visit.page.inner_text(".when-cancelled p").endswith("Press Generate to start again.")
 
+    visit.generate()
+    wait_until(lambda: engine.running, "the job runs")
+    visit.wait_for_state("running")
+    visit.page.reload()  # which leaves no picture on the page
+    visit.errors.clear()  # Gradio's client complains of the streams that the old page left
+    visit.page.wait_for_selector("#stop")
+    visit.wait_for_state("running")
+    visit.page.click("#stop")
+    visit.wait_for_state("stopping", "cancelled")
+    pace.release(2)
+    visit.wait_for_state("cancelled")
+    assert visit.page.inner_text(".when-cancelled p").endswith("Choose the picture again to start anew.")
+
+    visit.choose(photo)
     pace.release(50)
     visit.generate()
     visit.wait_for_state("done")

@@ -137,6 +137,9 @@ def test_the_same_once_more_the_time_it_takes_and_the_docs_meanwhile(visit, serv
     wait_until(lambda: engine.running, "the job runs")
     visit.wait_for_state("running")
     page.wait_for_function("document.querySelector('#clock').textContent.includes('left, from the last')")
+    held = page.get_by_role("button", name="High quality")
+    assert held.get_attribute("aria-disabled") == "true"
+    assert held.get_attribute("title") == "A job is running: wait until it is done, or stop it."
     clock = page.inner_text("#clock")
     assert " s left, from the last" in clock
     assert "here" in clock
@@ -158,6 +161,7 @@ def test_the_same_once_more_the_time_it_takes_and_the_docs_meanwhile(visit, serv
     assert page.inner_text(".result dl code") != seed
     second = page.get_attribute(".result[data-result]", "data-result")
 
+    assert page.get_by_role("button", name="High quality").get_attribute("aria-disabled") == "false"
     page.get_by_role("button", name="High quality").click()
     page.wait_for_function("second => document.querySelector('.result').dataset.result !== second", arg=second)
     visit.wait_for_state("done")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -217,11 +219,23 @@ def test_a_format_that_cannot_be_written_here_is_a_sentence(client, http, photo,
     assert got.json()["error"] == "USDZ needs the package usd-core: pip install usd-core, or choose glb."
 
 
+def test_what_is_noted_of_a_printable_model_does_not_contradict_its_verdict(make_studio, photo):
+    from orfeas.web.panels import result_card
+
+    *_, result = make_studio(PacedEngine()).run(GenerationRequest(photo, size_mm=20))
+    plain = replace(result, report={**result.report, "verdict": "Ready", "printable": True, "reasons": (), "notes": ()})
+    assert "Printable" not in result_card(plain)
+    fall = "It would fall over as it stands: cut a flat base or add a plinth."
+    card = result_card(replace(plain, report={**plain.report, "notes": (fall,)}))
+    words = re.sub(r"<[^>]+>|\s+", " ", card)
+    assert re.search(rf"Ready +Printable\. Note: +{fall}", words)
+    bad = {**plain.report, "verdict": "Not printable", "printable": False, "reasons": ("Flat.",), "notes": (fall,)}
+    assert "Printable. Note" not in result_card(replace(plain, report=bad))
+
+
 @pytest.mark.parametrize("usd", [True, False])
 @pytest.mark.parametrize("texture", ["photo", "none"])
 def test_the_result_offers_its_other_formats(make_studio, photo, monkeypatch, usd, texture):
-    import re
-
     from orfeas.formats import make_file
     from orfeas.web.panels import result_card
 
