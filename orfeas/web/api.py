@@ -73,7 +73,7 @@ def add_api(jobs: Jobs, cutter: Cutter) -> None:
             raise refusal(error) from None
         result = await wait_for(jobs, made, progress) if isinstance(made, Job) else made
         try:
-            return to_cache(result.files["model"], [result.id]), describe_result(result)
+            return to_cache(result.files["model"], [result.folder]), describe_result(result)
         except OrfeasError as error:
             raise refusal(error) from None
 

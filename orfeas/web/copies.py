@@ -14,17 +14,13 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gradio.utils import get_upload_folder
 
 from orfeas.errors import DISK_FULL, OrfeasError
 
-if TYPE_CHECKING:
-    from orfeas.library import Library
-
 FOLDER = "made"  # Gradio names the folders of uploads by 64 hexadecimal digits
-RESULTS = ".results.json"  # beside a copy: the ids of the results that it has something of
+RESULTS = ".results.json"  # beside a copy: the folders of the results that it has something of
 
 
 def made_folder(cache: str | None = None) -> Path:
@@ -32,10 +28,10 @@ def made_folder(cache: str | None = None) -> Path:
     return Path(cache or get_upload_folder()) / FOLDER
 
 
-def to_cache(file: Path, results: Sequence[str] = ()) -> str:
+def to_cache(file: Path, results: Sequence[Path] = ()) -> str:
     """``file`` where Gradio serves files from, in a folder whose name cannot be guessed. Raises as `in_cache` does.
 
-    results: without any one of them the copy is no longer handed out.
+    results: their folders; without any one of them the copy is no longer handed out.
     """
     with in_cache(file.name, results) as path:
         try:
@@ -46,13 +42,13 @@ def to_cache(file: Path, results: Sequence[str] = ()) -> str:
 
 
 @contextlib.contextmanager
-def in_cache(name: str, results: Sequence[str] = ()) -> Iterator[Path]:
+def in_cache(name: str, results: Sequence[Path] = ()) -> Iterator[Path]:
     """A path to write a file to that Gradio will serve. Raises `OrfeasError` (disk_full) and leaves no half of one."""
     path = made_folder() / secrets.token_hex(32) / name
     try:
         path.parent.mkdir(parents=True)
         if results:
-            (path.parent / RESULTS).write_text(json.dumps(list(results)))
+            (path.parent / RESULTS).write_text(json.dumps([str(result) for result in results]))
         yield path
     except BaseException as error:
         shutil.rmtree(path.parent, ignore_errors=True)
@@ -61,10 +57,10 @@ def in_cache(name: str, results: Sequence[str] = ()) -> Iterator[Path]:
         raise
 
 
-def may_be_had(copy: Path, library: Library) -> bool:
+def may_be_had(copy: Path) -> bool:
     """Whether the results that ``copy`` was made of are all still there."""
     try:
         results = json.loads((copy.parent / RESULTS).read_text())
     except FileNotFoundError:
         return True
-    return all(library.find(result) for result in results)
+    return all(Path(result).is_dir() for result in results)

@@ -67,7 +67,7 @@ def add_group_api(groups: Groups) -> None:
         models = [{**describe_result(one.result), "agreement": round(one.agreement, 4)} for one in ranked]
         report = {"models": models, "note": explain_ranking(ranked), "failed": _failures(group)}
         try:
-            return to_cache(ranked[0].result.files["model"], [ranked[0].result.id]), report
+            return to_cache(ranked[0].result.files["model"], [ranked[0].result.folder]), report
         except OrfeasError as error:
             raise refusal(error) from None
 
@@ -131,8 +131,7 @@ async def _run(
 
 def _zip(groups: Groups, group: Group) -> tuple[str, dict[str, Any]]:
     with groups.bundle(group.token) as (file, manifest):
-        library = groups.jobs.studio.library
-        results = [job.result.id for job in group.jobs if job.result and library.find(job.result.id)]
+        results = [job.result.folder for job in group.jobs if job.result and job.result.folder.is_dir()]
         return to_cache(file, results), manifest
 
 

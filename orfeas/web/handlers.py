@@ -204,7 +204,7 @@ class Handlers:
         if result is None:
             return gr.skip(), gr.skip()
         try:
-            preview = to_cache(result.files["preview"], [result.id]) if draws != "no" else gr.skip()
+            preview = to_cache(result.files["preview"], [result.folder]) if draws != "no" else gr.skip()
         except OrfeasError as error:
             raise refusal(error) from None
         return preview, panels.result_card(result, self.jobs.studio.settings.public_url)

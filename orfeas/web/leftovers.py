@@ -18,7 +18,6 @@ from orfeas.web.uploads import SHOWN, needed
 if TYPE_CHECKING:
     import gradio as gr
 
-    from orfeas.library import Library
 
 KEPT_SECONDS = 86400.0  # since it was written, or handed out: Gradio renews its files then
 
@@ -26,13 +25,12 @@ KEPT_SECONDS = 86400.0  # since it was written, or handed out: Gradio renews its
 class Leftovers:
     """The files below ``folder``, Gradio's. What the page itself needs, such as its examples, stays.
 
-    library: copies of results that are not in it any more go at once.
+    Copies of results that are gone go at once.
     """
 
-    def __init__(self, demo: gr.Blocks, folder: Path, library: Library, clock: Callable[[], float] = time.time):
+    def __init__(self, demo: gr.Blocks, folder: Path, clock: Callable[[], float] = time.time):
         self.folder = folder.resolve()
         self._demo = demo
-        self._library = library
         self._clock = clock
 
     def expire(self) -> int:
@@ -54,7 +52,7 @@ class Leftovers:
         if file.is_relative_to(shown):
             upload = self.folder / file.relative_to(shown)
             return not upload.with_name(upload.name.removesuffix(".webp")).exists()
-        return file.is_relative_to(made_folder(self.folder)) and not may_be_had(file, self._library)
+        return file.is_relative_to(made_folder(self.folder)) and not may_be_had(file)
 
     def _remove_if_empty(self, folder: Path) -> None:
         """The list of a copy's results stays as long as the copy."""

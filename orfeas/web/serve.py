@@ -164,7 +164,7 @@ def start(
                 Middleware(Patience),
                 *([Middleware(Door, accounts=accounts, demo=demo)] if settings.auth else []),
                 Middleware(Here, demo=demo),
-                Middleware(Uploads, demo=demo, bench=drawer, library=studio.library),
+                Middleware(Uploads, demo=demo, bench=drawer),
                 Middleware(Calls, demo=demo),
             ],
             "exception_handlers": {RequestValidationError: explain_validation, HTTPException: explain_status},
@@ -176,7 +176,7 @@ def start(
     adopt_loggers()
     readiness.load()
     watchdog = Watchdog(jobs, settings.stall_seconds, on_lost)
-    leftovers = Leftovers(demo, Path(os.environ["GRADIO_TEMP_DIR"]), studio.library)
+    leftovers = Leftovers(demo, Path(os.environ["GRADIO_TEMP_DIR"]))
     keepers = (Housekeeper(studio.library, leftovers), Sweeper(demo.server), watchdog)
     return Server(demo, jobs, url, tuple(workers.values()), keepers)
 

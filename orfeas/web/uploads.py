@@ -23,7 +23,6 @@ from orfeas.web.copies import made_folder, may_be_had
 if TYPE_CHECKING:
     import gradio as gr
 
-    from orfeas.library import Library
     from orfeas.web.bench import Bench
 
 SHOWN_PX = 1200  # longest side
@@ -40,14 +39,13 @@ class Uploads:
     A file may be a picture and a program at once; the copy has nothing but pixels. Gradio itself would fetch whatever
     address it is asked for.
 
-    bench: draws. library: whose results our own copies are of.
+    bench: draws.
     """
 
-    def __init__(self, app: Any, demo: gr.Blocks, bench: Bench, library: Library):
+    def __init__(self, app: Any, demo: gr.Blocks, bench: Bench):
         self.app = app
         self.demo = demo
         self.bench = bench
-        self.library = library
         self._refused: OrderedDict[Path, str] = OrderedDict()  # what cannot be drawn is not tried again
 
     async def __call__(self, scope, receive, send):
@@ -75,7 +73,7 @@ class Uploads:
         return None if file.is_relative_to(made) and not self._is_handed_out(file) else file
 
     def _is_handed_out(self, copy: Path) -> bool:
-        return not copy.name.startswith(".") and may_be_had(copy, self.library)
+        return not copy.name.startswith(".") and may_be_had(copy)
 
     def _is_ours(self, file: Path) -> bool:
         return file.is_relative_to(made_folder(Path(self.demo.GRADIO_CACHE).resolve())) or file in needed(self.demo)

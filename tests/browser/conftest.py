@@ -31,6 +31,7 @@ FLAGS = [
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
 ]
+LEFT_STREAMS = ("signal is aborted without reason",)  # Gradio's client says so of the streams of a page that was left
 KNOWN_ERRORS = ("WebGPU",)  # Gradio's viewer tries it first, says so, and goes on with WebGL
 
 
@@ -85,10 +86,14 @@ class Visit:
         self.errors: list[str] = []
         self.foreign: list[str] = []
         self.page.on("console", self._on_console)
-        self.page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
+        self.page.on("pageerror", self._on_page_error)
         self.page.on("request", self._on_request)
         self.page.goto(at)
         self.page.wait_for_selector(ready)
+
+    def _on_page_error(self, error):
+        if not any(known in str(error) for known in LEFT_STREAMS):
+            self.errors.append(f"uncaught: {error}")
 
     def _on_console(self, message):
         if message.type == "error" and not any(known in message.text for known in KNOWN_ERRORS):

@@ -37,22 +37,22 @@ def test_an_upload_is_there_for_the_next_server(http, tmp_path, photo):
 
 
 def test_only_what_is_old_goes_and_what_the_page_needs_stays(server, tmp_path):
-    kept, library = needed(server.demo), server.jobs.studio.library
+    kept = needed(server.demo)
     assert kept, "the examples"
     old = tmp_path / "aa" / "old.png"
     for file in (old, tmp_path / "bb" / "two.png", tmp_path / "bb" / "three.png", shown_copy(tmp_path, old)):
         file.parent.mkdir(exist_ok=True, parents=True)
         file.write_bytes(b"x")
-    assert Leftovers(server.demo, tmp_path, library).expire() == 0
+    assert Leftovers(server.demo, tmp_path).expire() == 0
     old.unlink()
-    assert Leftovers(server.demo, tmp_path, library).expire() == 1, "what was drawn goes with its upload"
+    assert Leftovers(server.demo, tmp_path).expire() == 1, "what was drawn goes with its upload"
     later = lambda: time.time() + KEPT_SECONDS + 60  # noqa: E731
-    assert Leftovers(server.demo, tmp_path, library, later).expire() == 2
+    assert Leftovers(server.demo, tmp_path, later).expire() == 2
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
     folder = next(iter(kept)).parents[1]
-    Leftovers(server.demo, folder, library, later).expire()
+    Leftovers(server.demo, folder, later).expire()
     assert all(file.is_file() for file in kept if file.is_relative_to(folder))
-    assert Leftovers(server.demo, tmp_path / "none", library).expire() == 0
+    assert Leftovers(server.demo, tmp_path / "none").expire() == 0
 
 
 def test_what_was_made_of_a_deleted_result_is_closed_at_once_and_goes(http, server, photo):
@@ -61,12 +61,14 @@ def test_what_was_made_of_a_deleted_result_is_closed_at_once_and_goes(http, serv
     assert event == "complete", answer
     copy = Path(file["path"])
     assert http.get(f"/gradio_api/file={copy}").content == copy.read_bytes()
+    Leftovers(server.demo, Path(server.demo.GRADIO_CACHE)).expire()
+    assert copy.is_file(), "its result is there, in whichever library"
     token = (library.find(answer["id"]) / ".owner").read_text()
     assert http.delete(f"/jobs/{token}").json() == {"removed": True}
     refused = http.get(f"/gradio_api/file={copy}")
     assert (refused.status_code, refused.json()["error"]) == (404, "There is no such file: it may have expired.")
     assert copy.is_file()
-    assert Leftovers(server.demo, Path(server.demo.GRADIO_CACHE), library).expire() >= 1
+    assert Leftovers(server.demo, Path(server.demo.GRADIO_CACHE)).expire() >= 1
     assert not copy.parent.exists()
 
 
