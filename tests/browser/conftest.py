@@ -96,7 +96,7 @@ class Visit:
             self.errors.append(f"uncaught: {error}")
 
     def _on_console(self, message):
-        if message.type == "error" and not any(known in message.text for known in KNOWN_ERRORS):
+        if message.type == "error" and not any(known in message.text for known in (*KNOWN_ERRORS, *LEFT_STREAMS)):
             self.errors.append(message.text)
 
     def _on_request(self, request):
