@@ -59,6 +59,7 @@ def test_a_result_is_listed_opened_as_it_was_downloaded_and_deleted(visit, serve
     page.wait_for_function("document.querySelector('.history-thumb img').naturalWidth > 100")
     page.wait_for_selector(".result[data-result]")  # the reload found it again, which would hide the next cutout
     visit_.choose(write_photo(tmp_path / "other.jpg", (200, 80, 40)))
+    page.wait_for_timeout(1000)  # what is under way for that picture ends before another is opened
     page.get_by_text("High", exact=False).first.click()
     page.fill("#size input", "99")
     page.locator(CARD).get_by_role("button", name="Open: red-egg").click()
