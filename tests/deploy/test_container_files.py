@@ -59,6 +59,28 @@ def schema(tmp_path_factory) -> dict:
     return json.loads((folder / "node_modules/dclint/schemas/compose.schema.json").read_text(encoding="utf-8"))
 
 
+class Strict(yaml.SafeLoader):
+    """PyYAML takes a key that is there twice; Docker Compose, Kubernetes and Prometheus refuse the file."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [key.value for key, _ in node.value]
+        twice = {name for name in names if names.count(name) > 1}
+        assert not twice, f"{node.start_mark}: {twice} twice"
+        return super().construct_mapping(node, deep)
+
+
+Strict.add_constructor("tag:yaml.org,2002:map", Strict.construct_mapping)
+YAML = [COMPOSE, *sorted((ROOT / "deploy").rglob("*.yml")), *sorted((ROOT / "deploy").rglob("*.yaml"))]
+
+
+@pytest.mark.parametrize("path", YAML, ids=lambda path: path.name)
+def test_no_key_is_there_twice(path):
+    text = path.read_text(encoding="utf-8")
+    assert list(yaml.load_all(text, Strict))
+    with pytest.raises(AssertionError, match="'again'} twice"):
+        list(yaml.load_all("again: 1\nagain: 2\n", Strict))
+
+
 def test_hadolint_finds_nothing_in_the_dockerfile(tmp_path):
     done = subprocess.run([BIN / "hadolint", ROOT / "Dockerfile"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
