@@ -98,7 +98,7 @@ def start(
     from orfeas.web.readiness import Readiness, Room
     from orfeas.web.routes import build_routes
     from orfeas.web.scrape import build_scrape
-    from orfeas.web.slow import Patience, Sweeper
+    from orfeas.web.slow import KEEP_ALIVE_SECONDS, Patience, Sweeper
     from orfeas.web.theme import build_theme
     from orfeas.web.ui import build_app, page_head
     from orfeas.web.uploads import Uploads
@@ -173,6 +173,7 @@ def start(
             "openapi_url": None,
         },
     )
+    demo.server.config.timeout_keep_alive = KEEP_ALIVE_SECONDS  # read at each new connection; Gradio has no such option
     adopt_loggers()
     readiness.load()
     watchdog = Watchdog(jobs, settings.stall_seconds, on_lost)

@@ -1,4 +1,4 @@
-"""Clients that send slowly, or nothing: uvicorn waits for them for ever, each with a connection and a task of ours."""
+"""Connections: how long uvicorn keeps those that were answered, and slow clients, for whom it would wait for ever."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 30.0
 LEAST_BYTES_PER_SECOND = 4096  # of a body, once the grace is over: 16 MiB may take an hour
+# An answered connection stays open for so long. A request that is sent just as the server closes is lost, and a POST is
+# not sent again: whoever uses connections again has to let go of them first. httpx, and with it gradio_client, does so
+# after 5 s, which is uvicorn's own default, deploy/Caddyfile after 60 s; the rest is for a machine that was held up.
+KEEP_ALIVE_SECONDS = 75
 
 
 class _TooSlow(BodyRefused):
@@ -67,7 +71,10 @@ class Patience:
 
 
 class Sweeper:
-    """A thread that closes connections which for ``seconds`` have had no request, or but the beginning of one."""
+    """A thread that closes connections which for ``seconds`` have had no request, or but the beginning of one.
+
+    Those that were answered, and have sent nothing since, are uvicorn's own business.
+    """
 
     def __init__(self, server: uvicorn.Server, seconds: float = GRACE_SECONDS):
         self._server = server
@@ -86,7 +93,8 @@ class Sweeper:
             now, idle = time.monotonic(), {}
             for connection in list(self._server.server_state.connections):
                 cycle = getattr(connection, "cycle", None)  # the request being answered, or the last one
-                if cycle is None or cycle.response_complete:
+                is_kept = getattr(connection, "timeout_keep_alive_task", None) is not None
+                if (cycle is None or cycle.response_complete) and not is_kept:
                     since = self._since.get((connection, cycle), now)
                     idle[connection, cycle] = since
                     if now - since > self._seconds:

@@ -42,6 +42,14 @@ def test_health_and_ready(http):
         assert (head.status_code, head.content) == (200, b"")
 
 
+def test_connections_are_kept_for_longer_than_those_who_use_them_again_do(http, server):
+    http.get("/health")
+    kept = {connection.timeout_keep_alive for connection in server.demo.server.server_state.connections}
+    caddyfile = (Path(__file__).parents[2] / "deploy" / "Caddyfile").read_text()
+    seconds = int(re.search(r"^\s+keepalive (\d+)s$", caddyfile, re.MULTILINE)[1])
+    assert min(kept) >= seconds + 10
+
+
 def test_an_engine_without_workers_is_not_ready(http, engine, monkeypatch):
     monkeypatch.setattr(engine, "health", lambda: {"workers": 0, "ready": False})
     answer = http.get("/ready")

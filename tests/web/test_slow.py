@@ -69,14 +69,25 @@ def test_a_body_that_does_not_come_is_given_up(port, trickles):
 
 
 def test_a_request_that_never_begins_or_never_ends_its_head_is_closed(port):
-    connections = [_connect(port) for _ in range(5)]
+    """Nothing else is: an answered connection stays open for the next request, as long as uvicorn keeps it."""
+    kept = _connect(port)
+    connections = [_connect(port) for _ in range(6)]
+    for connection in (kept, connections[-1]):
+        assert _ask(connection).startswith(b"HTTP/1.1 200")
     for connection, head in zip(
-        connections, (b"", b"G", b"GET / HTTP/1.1\r\nHost: x\r\n", b"POST", b"\r\n"), strict=True
+        connections, (b"", b"G", b"GET / HTTP/1.1\r\nHost: x\r\n", b"POST", b"\r\n", b"GET /"), strict=True
     ):
         connection.sendall(head)
     for connection in connections:
         with connection:
             assert _read_all(connection) == b""
+    with kept:
+        assert _ask(kept).startswith(b"HTTP/1.1 200")
+
+
+def _ask(connection: socket.socket) -> bytes:
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    return connection.recv(65536)
 
 
 def test_who_is_not_slow_does_not_notice(port):
