@@ -25,15 +25,16 @@ from orfeas.engines.sketch.train.optimize import Muon
 from orfeas.engines.sketch.train.restore import restore
 from orfeas.engines.sketch.train.sample import LAYERS, Z_START
 
-BATCH = 24  # samples a step, for each process
+BATCH = 48  # samples a step, for each process
 PEAK_RATE = 1.2e-3  # of AdamW, for the first and last layers and all vectors
 MUON_RATE = 0.01  # for the convolutions between
 WARM_UP = 40  # steps
-AVERAGE = 0.99  # of the weights' moving average, per step
+AVERAGE = 0.997  # of the weights' moving average, per step
 CHECKPOINT_SECONDS = 300.0
 MEASURED = 96  # samples for the statistics of a network that comes from a file
 VALIDATED = 128  # held-out samples scored at every checkpoint
 SHIFTS = range(-3, 4)  # cells along z around the mean error, among which the best fit is sought
+STRIDES = (1, 2, 4, 8)  # cells between the neighbours whose slopes are compared
 WEIGHTS = {"union": 2.0, "front": 4.0, "back": 3.0, "place": 0.5, "slope": 8.0, "normal": 0.5}
 
 
@@ -43,7 +44,7 @@ def losses(surface: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     front, back: absolute depth error once the whole object is moved to where it fits best, for its distance cannot be
     told; place: that move. union: 1 - intersection over union, per object, of what lies between the two faces with the
     truth, moved to where that is greatest: the score of a final mesh. slope: as front and back, of the differences
-    between neighbours, bounded so that steps in depth do not rule. normal: 1 - cosine.
+    between neighbours near and farther, bounded so that steps in depth do not rule. normal: 1 - cosine.
     """
     mask = batch["mask"]
     inside = mask > 0.5
@@ -57,11 +58,16 @@ def losses(surface: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     front, back = ((error - place[:, None, None]) * mask for error in (front, back))
     ahead = surface[:, 0][inside], surface[:, 1][inside]
     union = _union(*(face - place[owner].detach() for face in ahead), truth, owner, count)
-    across, down = mask[:, :, 1:] * mask[:, :, :-1], mask[:, 1:] * mask[:, :-1]
     slope = 0.0
-    for error in (front, back):
-        slope = slope + ((error[:, :, 1:] - error[:, :, :-1]) * across).abs().clamp(max=0.1).sum() / across.sum()
-        slope = slope + ((error[:, 1:] - error[:, :-1]) * down).abs().clamp(max=0.1).sum() / down.sum()
+    for step in STRIDES:
+        across, down = mask[:, :, step:] * mask[:, :, :-step], mask[:, step:] * mask[:, :-step]
+        for error in (front, back):
+            for difference, both in (
+                (error[:, :, step:] - error[:, :, :-step], across),
+                (error[:, step:] - error[:, :-step], down),
+            ):
+                steepness = (difference.abs() / step).clamp(max=0.1 / step**0.5)
+                slope = slope + (steepness * both).sum() / (both.sum().clamp(min=1) * len(STRIDES))
     cosine = (functional.normalize(surface[:, 2:], dim=1) * batch["normals"]).sum(1)
     return {
         "union": union.mean(),

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from orfeas.engines.sketch import learned
-from orfeas.engines.sketch.train import families, photo
+from orfeas.engines.sketch.train import families, living, photo
 from orfeas.engines.sketch.train.assembly import Assembly
 from orfeas.engines.sketch.train.scan import depth_maps, occupancy, scan
 from orfeas.engines.sketch.train.solids import turn
@@ -57,9 +57,9 @@ def draw_sample(seed: int | tuple[int, ...], family: families.Family | None = No
 
 def _deform(vertices: np.ndarray, family: families.Family, random: np.random.Generator) -> np.ndarray:
     """Waves for what has grown, a bend for some, other proportions for all."""
-    soft = family in (families.rock, families.fruit)
-    if soft or (family in (families.quadruped, families.biped, families.plant) and random.random() < 0.35):
-        strength = 0.04 if family is families.rock else 0.015
+    soft = family in (living.rock, living.fruit)
+    if soft or (family in (living.quadruped, living.biped, living.plant) and random.random() < 0.35):
+        strength = 0.04 if family is living.rock else 0.015
         for _ in range(6):
             wave, phase = random.normal(0, 3, 3), random.uniform(0, 6.28)
             vertices = vertices + random.normal(0, strength, 3) * np.sin(vertices @ wave + phase)[:, None]

@@ -39,11 +39,13 @@ def _stroke(r: np.random.Generator) -> np.ndarray:
 
 
 def crossing(a: Assembly) -> None:
-    """Beams and boards through one another, square to each other or at any angle about one axis."""
+    """Beams, boards and bulges through one another, square to each other or at any angle about one axis."""
     r = a.random
     askew, axis = r.random() < 0.5, r.integers(3)
+    shares = ((1, 0, 0), (0.75, 0.15, 0.1), (0, 1, 0), (0.4, 0.4, 0.2))[r.choice(4, p=(0.4, 0.2, 0.25, 0.15))]
+    edges = r.choice([0.2, 0.5, 1.0])
     for _ in range(r.integers(2, 6)):
-        shape = BOX if r.random() < 0.75 else superquadric(0.2, 0.2) if r.random() < 0.5 else cylinder(12)
+        shape = (BOX, superquadric(edges, edges), cylinder(12))[r.choice(3, p=shares)]
         turned = rotation(np.eye(3)[axis] * r.uniform(0, np.pi)) if askew else None
         a.add(shape, _stroke(r), r.uniform(-0.35, 0.35, 3), turned)
     _lay(a)
