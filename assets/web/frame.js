@@ -147,6 +147,9 @@
     for (const drop of document.querySelectorAll("#picture button.upload-container[aria-label]")) {
       drop.removeAttribute("aria-label"); // its text says more
     }
+    const more = document.querySelector("#advanced .label-wrap");
+    const isOpen = String(more?.nextElementSibling?.style.display !== "none");
+    if (more && more.getAttribute("aria-expanded") !== isOpen) more.setAttribute("aria-expanded", isOpen);
     for (const empty of document.querySelectorAll(".empty[aria-label]:not([role])")) empty.setAttribute("role", "img");
     for (const canvas of document.querySelectorAll("#viewer canvas:not([role])")) {
       canvas.tabIndex = 0;
@@ -155,11 +158,22 @@
     }
   }
 
+  function showMoreOptions() { // they were opened: below the fold nobody would see them
+    const options = document.getElementById("advanced");
+    if (options.querySelector(".label-wrap").getAttribute("aria-expanded") !== "true") return;
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const seen = [document.getElementById("nav").offsetHeight + 12, innerHeight - document.getElementById("act").offsetHeight - 12];
+    const above = options.getBoundingClientRect().top - seen[0];
+    const below = document.getElementById("best-of").getBoundingClientRect().bottom - seen[1];
+    scrollBy({ behavior: calm ? "auto" : "smooth", top: Math.min(above, Math.max(below, 0)) });
+  }
+
   // --- start -------------------------------------------------------------------------------------------------------
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.("[data-do]");
     if (button) actions[button.dataset.do]?.(button);
+    if (event.target.closest?.("#advanced .label-wrap")) setTimeout(showMoreOptions, 60);
   });
   system.addEventListener("change", applyTheme);
   window.addEventListener("hashchange", showPage);

@@ -43,6 +43,9 @@
     const address = card.dataset.files;
     root.dataset.model = "yes";
     window.orfeas.show("model");
+    const file = card.querySelector("a.download.first"); // on a phone it is also right below the model
+    $("stage-download").href = file.href;
+    $("stage-download").innerHTML = file.innerHTML;
     if (root.classList.contains("no-webgl")) {
       buildTurntable(`${address}/turntable.webp`);
       return;

@@ -146,13 +146,17 @@ def results_panel() -> str:
 
 
 def several_button() -> str:
-    """Beside the picture: the way to choose several."""
+    """Beside the examples: the way to choose several pictures."""
     return (
         '<button type="button" class="quiet-link" data-history="more-pictures">Several pictures at once</button>'
         '<input type="file" id="several-input" accept="image/jpeg,image/png,image/webp" multiple hidden'
         f' data-most="{MAX_PICTURES}" data-bytes="{MAX_BYTES}" aria-label="Several pictures">'
-        f'<p class="history-error" id="history-gone" role="alert" data-sentence="{GONE}"></p>'
     )
+
+
+def gone_note() -> str:
+    """Below the picture: what is said where that of a job is not there any more."""
+    return f'<p class="history-error" id="history-gone" role="alert" data-sentence="{GONE}"></p>'
 
 
 def best_of_button() -> str:

@@ -84,7 +84,7 @@ def stage_bar() -> str:
         f' aria-label="Reset the view" title="Reset the view">'
         f"{_RESET}</button>"
         f'<button type="button" class="tool" data-do="fullscreen" aria-label="Full screen" title="Full screen">{_FULL}'
-        "</button></div></div>"
+        '</button></div></div><a class="stage-download" id="stage-download" download></a>'
     )
 
 

@@ -22,7 +22,7 @@ from orfeas.web.api import add_api
 from orfeas.web.copies import made_folder
 from orfeas.web.docs import docs
 from orfeas.web.group_api import add_group_api
-from orfeas.web.history import History, add_history, best_of_button, results_panel, several_button
+from orfeas.web.history import History, add_history, best_of_button, gone_note, results_panel, several_button
 from orfeas.web.inputs import Amount, Choice, Picture, default_of
 from orfeas.web.mesh_api import add_mesh_api
 
@@ -78,6 +78,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
             with gr.Column(elem_id="source", elem_classes="card", min_width=300):
                 picture = _source()
                 gr.HTML(several_button(), elem_id="several-button")
+                gr.HTML(gone_note(), elem_id="gone")
             with gr.Column(elem_id="stage", min_width=300):
                 gr.HTML(panels.stage_bar(), elem_id="stage-bar")
                 viewer = gr.Model3D(
@@ -123,8 +124,9 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
             with gr.Column(elem_id="options", elem_classes="card", min_width=300):
                 options = _options(studio.engine.name)
                 gr.HTML(best_of_button(), elem_id="best-of")
-                generate = gr.Button("Generate", variant="primary", size="lg", elem_id="generate")
-                stop = gr.Button("Stop", variant="secondary", size="lg", elem_id="stop")
+                with gr.Column(elem_id="act", min_width=0):  # the card's foot, in sight while the options are
+                    generate = gr.Button("Generate", variant="primary", size="lg", elem_id="generate")
+                    stop = gr.Button("Stop", variant="secondary", size="lg", elem_id="stop")
             with gr.Column(elem_id="right", min_width=280):
                 result = gr.HTML(panels.empty_result(), elem_id="result")
         gr.HTML(results_panel(), elem_id="history")
@@ -200,7 +202,7 @@ def _source() -> Picture:
         label="Picture",
         show_label=False,
         elem_id="picture",
-        height=150,
+        height=130,
         buttons=[],
         placeholder=f"Drop a picture, or click to choose\nJPEG, PNG or WebP, up to {MAX_BYTES >> 20} MB",
     )
@@ -230,7 +232,7 @@ def _options(engine: str) -> tuple[gr.components.Component, ...]:
         [(panels.FORMAT_TITLES[name], name) for name in FORMATS],
         value=default_of("format"),
         label="File format",
-        info="STL has no colours; the others keep them.",
+        info="All but STL keep the colours.",
         elem_id="format",
         elem_classes="segments",
     )

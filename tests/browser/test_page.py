@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -76,7 +78,8 @@ def test_from_an_example_to_a_file(visit, sketch_url):
     assert "Ready" in page.inner_text(".verdict")
     assert page.inner_text("#result").count("mm") >= 1
     page.get_by_text("Full report").click()
-    assert f"{model.volume / 1000 * 1.24:.1f} g" in page.inner_text("#result")
+    grams = re.search(r"Weight in PLA\s+([\d,.]+) g", page.inner_text("#result"))
+    assert float(grams[1].replace(",", "")) == pytest.approx(model.volume / 1000 * 1.24, abs=0.06)
 
 
 def test_there_are_examples(visit):
@@ -216,8 +219,11 @@ def test_on_a_phone(visit, photo):
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.locator("#viewer canvas").bounding_box()["height"] <= 0.6 * 844
     assert page.evaluate("document.querySelector('#stage').getBoundingClientRect().top") < 844 * 0.6, "it is in sight"
+    canvas, file = (page.locator(part).bounding_box() for part in ("#viewer canvas", "#stage-download"))
+    assert 0 <= file["y"] - canvas["y"] - canvas["height"] <= 20, "the file is right below the model"
+    assert file["y"] + file["height"] <= 844
     with page.expect_download() as download:
-        page.tap("a.download.first")
+        page.tap("#stage-download")
     assert trimesh.load(download.value.path(), file_type="stl").is_watertight
 
 
@@ -277,8 +283,18 @@ def test_more_options_may_be_opened_and_left_alone(visit, photo):
     visit = visit()
     page = visit.page
     visit.choose(photo)
-    page.get_by_text("More options").click()
-    page.wait_for_selector("#seed textarea, #seed input", state="visible")
+    more = page.get_by_role("button", name="More options")
+    assert more.get_attribute("aria-expanded") == "false"
+    more.click()
+    page.wait_for_function(  # they open below the fold
+        """() => {
+          const [more, seed, faces, seeds, foot] = ["advanced", "seed", "max-faces", "best-of", "act"].map(
+            (id) => document.getElementById(id)?.getBoundingClientRect());
+          const areThere = seed?.height > 0 && faces.height > 0;
+          return areThere && more.top >= 56 && seeds.bottom <= foot.top && foot.bottom <= innerHeight;
+        }"""
+    )
+    assert more.get_attribute("aria-expanded") == "true"
     page.wait_for_timeout(500)  # Gradio's number fields turn into 0 only after they have been drawn
     visit.generate()
     visit.wait_for_state("done", "failed")

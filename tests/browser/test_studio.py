@@ -50,7 +50,10 @@ def test_nothing_jumps_while_a_job_runs_and_the_views_are_real(visit, engine, ph
     page = visit.page
     page.wait_for_selector("#examples img")
     empty = places(visit)
-    assert page.locator("#generate").bounding_box()["y"] + 50 <= 900, "Generate is in sight, without scrolling"
+    foot = page.locator("#act").bounding_box()
+    assert foot["y"] + foot["height"] <= 900, "Generate is in sight, without scrolling"
+    seeds = page.locator("#best-of").bounding_box()
+    assert seeds["y"] + seeds["height"] <= foot["y"], "and covers no option"
     visit.choose(photo)
     assert places(visit) == empty, "with a picture"
     button = page.locator("#generate").bounding_box()
