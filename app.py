@@ -11,15 +11,17 @@ def main() -> int:
     zerogpu.prepare()  # first of all, on a Space
 
     from orfeas.errors import OrfeasError
-    from orfeas.settings import load_settings
+    from orfeas.settings import explain_unknown, load_settings
     from orfeas.studio import build_studio
-    from orfeas.telemetry import configure_logging
+    from orfeas.telemetry import configure_logging, log
     from orfeas.telemetry.sentry import start_reports
     from orfeas.web.serve import serve
 
     try:
         settings = load_settings()
         configure_logging(settings.log_level, settings.log_format)
+        for sentence in explain_unknown():
+            log.warning("unknown_setting", problem=sentence)
         end_reports = start_reports(settings.sentry_dsn.get_secret_value())
         try:
             studio = build_studio(settings)

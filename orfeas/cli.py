@@ -9,15 +9,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orfeas import __version__, request
+from orfeas.arguments import Parser
 from orfeas.errors import BadRequest, OrfeasError
 from orfeas.request import GenerationRequest
 
@@ -53,11 +56,20 @@ def main(argv: list[str] | None = None, open_studio: Callable[[Settings], Studio
 
 
 def _run_command(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m orfeas")
+    parser = Parser(prog="python -m orfeas")
     commands = parser.add_subparsers(dest="command", required=True)
     COMMANDS[argv[0]](commands)
     arguments = parser.parse_args(argv)
+    if argv[0] in READ_SETTINGS:
+        _warn_of_unknown_settings()
     return arguments.func(arguments)
+
+
+def _warn_of_unknown_settings() -> None:
+    from orfeas.settings import explain_unknown
+
+    for sentence in explain_unknown():
+        print(f"orfeas: {sentence}", file=sys.stderr)
 
 
 def _add_inspect(commands) -> None:
@@ -118,12 +130,13 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "restore": _add_restore,
     "verify": _add_verify,
 }
+READ_SETTINGS = ("download", "backup", "restore", "verify")  # doctor too, which tells of them itself
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The parser of the main job. Options that are not given stay None, so that a recipe's own are kept."""
     low_mm, high_mm = request.SIZE_MM
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m orfeas",
         allow_abbrev=False,
         description="Turn photos into solid, printable 3D models.",
@@ -133,8 +146,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("pictures", nargs="*", type=Path, metavar="PHOTO", help="JPEG, PNG or WebP files, or folders")
     parser.add_argument(
         "-o", "--output", default=".", metavar="OUT",
-        help="a file such as model.stl for one photo, a folder, or models.zip for all of them with a manifest.json"
-        " (default: the current folder)",
+        help="a file such as model.stl for one photo, a folder, or models.zip for all of them with a manifest.json;"
+        " one folder that is not there is made, several are not (default: the current folder)",
     )  # fmt: skip
     parser.add_argument("--quality", metavar="NAME", help=f"{', '.join(request.QUALITY_NAMES)} (default: standard)")
     parser.add_argument("--format", metavar="NAME", help=f"{', '.join(request.FORMATS)} (default: stl)")
@@ -189,6 +202,7 @@ def run_generate(arguments: argparse.Namespace, open_studio: Callable[[Settings]
 
     asked = {"engine": arguments.engine, "sketch_shape": arguments.sketch_shape}
     overrides = {name: value for name, value in asked.items() if value}
+    _warn_of_unknown_settings()
     with tempfile.TemporaryDirectory(prefix="orfeas-") as scratch:
         settings = load_settings(**overrides, data_dir=Path(scratch))
         if arguments.verbose:
@@ -325,17 +339,38 @@ def _collect_requests(arguments: argparse.Namespace) -> tuple[list[GenerationReq
         return [GenerationRequest.from_options(recipe.picture, {**recipe.options, **given})], recipe.latent
     if not arguments.pictures:
         raise BadRequest("No picture was given: python -m orfeas PHOTO -o model.stl (--help tells more).")
+    for path in arguments.pictures:
+        if not os.path.exists(path):
+            raise BadRequest(_explain_absent(path, arguments.pictures), "no_picture")
     pictures = [picture for path in arguments.pictures for picture in _expand(path)]
     return [GenerationRequest.from_options(picture, given) for picture in pictures], None
 
 
 def _expand(path: Path) -> list[Path]:
+    """The pictures of a folder, or the one that a path names."""
     if not path.is_dir():
         return [path]
-    pictures = sorted(item for item in path.iterdir() if item.suffix.lower() in PICTURE_SUFFIXES and item.is_file())
+    try:
+        pictures = sorted(item for item in path.iterdir() if item.suffix.lower() in PICTURE_SUFFIXES and item.is_file())
+    except OSError as error:
+        raise BadRequest(f"The folder {path} cannot be read: {error.strerror}.") from None
     if not pictures:
         raise BadRequest(f"The folder {path} has no JPEG, PNG or WebP picture in it: give another.")
     return pictures
+
+
+def _explain_absent(path: Path, pictures: list[Path]) -> str:
+    """Why there is nothing at ``path``, which is one of ``pictures``."""
+    word = str(path)
+    if not re.fullmatch(r"[\w-]+", word):
+        return f"There is no picture {word}: check its name and its folder."
+    # neither an ending nor a folder: it was meant as a command
+    if near := get_close_matches(word, COMMANDS, n=1):
+        remedy = f"did you mean python -m orfeas {near[0]}?"
+    else:
+        others = [str(one) for one in pictures if one != path]
+        remedy = f"write python -m orfeas {' '.join(others[:3]) or 'PHOTO'}."
+    return f"There is neither a picture nor a command {word}: {remedy}"
 
 
 def _plan_targets(arguments: argparse.Namespace, requests: list[GenerationRequest]) -> list[Path]:
@@ -358,7 +393,11 @@ def _plan_targets(arguments: argparse.Namespace, requests: list[GenerationReques
         raise BadRequest(f"Several pictures cannot all become {output}: give a folder as the output.")
     folder = output.parent if is_file or is_zip else output
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
+    except FileNotFoundError:  # a whole path that is not there is rather a slip than a wish
+        raise BadRequest(
+            f"The output folder {folder} cannot be made: {folder.parent} is not there; make it first or name another."
+        ) from None
     except OSError as error:
         raise BadRequest(f"The output folder {folder} cannot be made: {error.strerror}.") from error
     if is_file:

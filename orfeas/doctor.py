@@ -16,7 +16,7 @@ from pathlib import Path
 
 from orfeas import __version__
 from orfeas.errors import OrfeasError
-from orfeas.settings import Settings, load_settings
+from orfeas.settings import Settings, explain_unknown, load_settings
 
 OK, NOTE, MISSING = "ok", "note", "missing"
 PYTHONS = ((3, 10), (3, 12))
@@ -86,6 +86,7 @@ def diagnose(settings: Settings) -> Diagnosis:
     findings = (
         *_look_at_python(),
         *_look_at_packages(),
+        *_look_at_settings(settings),
         *_look_at_gpu(),
         *_look_at_weights(settings),
         *_look_at_cutout(),
@@ -125,6 +126,13 @@ def _look_at_packages() -> Iterator[Finding]:
                     yield Finding(name, OK, f"the module is there, for {purpose}")
                 else:
                     yield Finding(name, absent, f"not installed (for {purpose}): pip install -r requirements.txt")
+
+
+def _look_at_settings(settings: Settings) -> Iterator[Finding]:
+    given = ", ".join(sorted(f"ORFEAS_{name.upper()}" for name in settings.model_fields_set))
+    yield Finding("settings", OK, f"given: {given}" if given else "none is given, all have their defaults")
+    for sentence in explain_unknown():
+        yield Finding("settings", NOTE, sentence)
 
 
 def _look_at_gpu() -> Iterator[Finding]:

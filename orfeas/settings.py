@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args, get_origin
 
+from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orfeas.accounts import Accounts
@@ -18,6 +21,15 @@ from orfeas.errors import BadRequest
 PUBLIC_LIMITS: Mapping[str, float] = {
     "jobs_per_session": 10, "jobs_per_address": 20, "requests_per_minute": 120, "requests_at_once": 200,
 }  # fmt: skip
+# What the compose file, deploy/operate and deploy/Caddyfile read, and the app does not: one .env has it all.
+OPERATED = (
+    "TAG", "IMAGE", "TARGET", "CUDA", "RUNTIME", "MEMORY", "APP_HOST", "API_HOST", "TLS", "CERTIFICATES", "SUBNET",
+    "BACKUPS", "DRIVER", "RELEASES", "PYTHON", "PORTS", "UPSTREAMS", "CADDY", "CADDY_ADMIN", "BESIDE_MB",
+    "BESIDE_VRAM_MB", "CADDY_TAG", "PROMETHEUS_TAG", "GRAFANA_TAG",
+    "HOSTS", "HTTP_PORT", "HTTPS_PORT", "BIND", "CADDY_STORAGE", "CADDY_LOG", "HOLD",
+)  # fmt: skip
+# Kubernetes puts the address of each service into every container: ORFEAS_WEB_PORT_80_TCP_ADDR, of orfeas-web.
+_OF_KUBERNETES = re.compile(r"\w+_(SERVICE_(HOST|PORT)\w*|PORT(_\d+_(TCP|UDP)\w*)?)")
 
 
 def default_data_dir() -> Path:
@@ -29,7 +41,9 @@ def default_data_dir() -> Path:
 class Settings(BaseSettings):
     """Frozen settings of one process. Each field is the variable ``ORFEAS_<NAME>``."""
 
-    model_config = SettingsConfigDict(env_prefix="ORFEAS_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ORFEAS_", env_file=".env", extra="ignore", frozen=True, allow_inf_nan=False
+    )
 
     engine: Literal["auto", "sketch", "hunyuan3d", "ray"] = Field(
         "auto",
@@ -149,7 +163,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_public_url(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
+            raise ValueError("it has to start with http:// or https://")
         return value.rstrip("/")
 
     @field_validator("auth")
@@ -163,15 +177,21 @@ class Settings(BaseSettings):
     def _check_root_path(cls, value: str) -> str:
         value = value.rstrip("/")
         if not re.fullmatch(r"(/[\w.~-]+)*", value, flags=re.ASCII):
-            raise ValueError("must be a path such as /studio, of letters, digits, dots, dashes and slashes")
+            raise ValueError("it has to be a path such as /studio, of letters, digits, dots, dashes and slashes")
         return value
 
     @field_validator("trusted_proxies")
     @classmethod
     def _check_trusted_proxies(cls, value: str) -> str:
         for entry in filter(None, (entry.strip() for entry in value.split(","))):
-            if entry != "*":
-                ip_network(entry, strict=False)  # raises ValueError with a sentence
+            try:
+                if entry != "*":
+                    ip_network(entry, strict=False)
+            except ValueError:
+                raise ValueError(
+                    f"{entry!r} is neither an address nor a network such as 172.30.77.0/24; use such with commas"
+                    " between them, or *"
+                ) from None
         return value
 
 
@@ -182,7 +202,37 @@ def load_settings(**overrides) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
-        field = Settings.model_fields.get(name)
-        is_secret = field and (not field.repr or field.annotation is SecretStr)
+        field = Settings.model_fields[name]
+        is_secret = not field.repr or field.annotation is SecretStr
         value = "what it is" if is_secret else repr(first["input"])
-        raise BadRequest(f"ORFEAS_{name.upper()} cannot be {value}: {first['msg']}.", "bad_setting") from None
+        reason = str(first["ctx"]["error"]) if first["type"] == "value_error" else f"use {_allowed(field)}"
+        raise BadRequest(f"ORFEAS_{name.upper()} cannot be {value}: {reason}.", "bad_setting") from None
+
+
+def _allowed(field: FieldInfo) -> str:
+    """The values of a field, in words."""
+    choices = get_args(field.annotation)
+    if get_origin(field.annotation) is Literal:
+        return f"{', '.join(choices[:-1])} or {choices[-1]}"
+    kinds = {*choices, field.annotation}
+    if bool in kinds:
+        return "1 or 0"
+    if not kinds & {int, float}:
+        return "a text"
+    bounds = {name: getattr(one, name) for one in field.metadata for name in ("ge", "le") if hasattr(one, name)}
+    number = "a whole number" if int in kinds else "a number"
+    return f"{number} from {bounds['ge']:g} to {bounds['le']:g}" if "le" in bounds else f"{number} of 0 or more"
+
+
+def explain_unknown(environment: Mapping[str, str] = os.environ, env_file: Path = Path(".env")) -> list[str]:
+    """A sentence on each ORFEAS_* variable that nothing reads: a name that was mistyped goes unnoticed otherwise."""
+    known = [*(name.upper() for name in Settings.model_fields), *OPERATED]
+    sentences = []
+    for variable in sorted({*dotenv_values(env_file), *environment}):
+        prefix, _, name = variable.upper().partition("_")
+        if prefix != "ORFEAS" or name in known or _OF_KUBERNETES.fullmatch(name):
+            continue
+        near = get_close_matches(name, known, n=1)
+        remedy = f"did you mean ORFEAS_{near[0]}?" if near else ".env.example names those there are."
+        sentences.append(f"{variable} is no setting and does nothing: {remedy}")
+    return sentences

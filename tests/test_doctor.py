@@ -7,7 +7,7 @@ import pytest
 
 from orfeas import doctor
 from orfeas.doctor import MISSING, NOTE, OK, add_doctor_parser, diagnose, render
-from orfeas.settings import Settings
+from orfeas.settings import Settings, load_settings
 from tests.engines.hunyuan3d.tiny import FIXTURE, WEIGHTS
 
 
@@ -85,6 +85,16 @@ def test_without_a_gpu_nothing_asks_for_a_download(no_gpu):
     assert "hides every GPU" in diagnosis.reason
     assert "of no use here" in found(diagnosis)["weights"].detail
     assert "hides every GPU" in found(diagnosis)["cuda"].detail
+
+
+def test_settings_that_are_given_and_such_as_do_nothing(monkeypatch):
+    monkeypatch.setenv("ORFEAS_ENGINE", "sketch")
+    monkeypatch.setenv("ORFEAS_DEVISE", "cpu")
+    lines = render(diagnose(load_settings())).splitlines()
+    given, unknown = (line.split(maxsplit=2) for line in lines if line.split()[1] == "settings")
+    assert given == [OK, "settings", "given: ORFEAS_DATA_DIR, ORFEAS_ENGINE"]
+    assert unknown[:2] == [NOTE, "settings"]
+    assert "did you mean ORFEAS_DEVICE?" in unknown[2]
 
 
 def test_json_holds_everything(capsys):

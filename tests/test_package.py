@@ -11,7 +11,7 @@ import pytest
 
 import orfeas
 from orfeas import errors
-from orfeas.settings import load_settings
+from orfeas.settings import explain_unknown, load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,15 +73,32 @@ def test_settings_come_from_variables(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"),
+    ("variable", "value", "remedy"),
     [
-        ("ORFEAS_PORT", "70000"),
-        ("ORFEAS_ENGINE", "magic"),
-        ("ORFEAS_PUBLIC_URL", "ftp://x"),
-        ("ORFEAS_LOG_LEVEL", ""),
+        ("ORFEAS_PORT", "70000", "use a whole number from 1 to 65535"),
+        ("ORFEAS_PORT", "http", "use a whole number from 1 to 65535"),
+        ("ORFEAS_JOBS_PER_ADDRESS", "2.5", "use a whole number of 0 or more"),
+        ("ORFEAS_KEEP_DAYS", "-1", "use a number of 0 or more"),
+        ("ORFEAS_KEEP_GB", "inf", "use a number of 0 or more"),
+        ("ORFEAS_DRAIN_SECONDS", "", "use a number from 0 to 3600"),
+        ("ORFEAS_ENGINE", "magic", "use auto, sketch, hunyuan3d or ray"),
+        ("ORFEAS_LOG_LEVEL", "", "use debug, info, warning or error"),
+        ("ORFEAS_ACCEPT_HUNYUAN3D_LICENSE", "maybe", "use 1 or 0"),
+        ("ORFEAS_PUBLIC_URL", "ftp://x", "it has to start with http:// or https://"),
     ],
 )
-def test_a_bad_setting_is_named_in_one_sentence(monkeypatch, variable, value):
+def test_a_bad_setting_is_named_in_one_sentence(monkeypatch, variable, value, remedy):
     monkeypatch.setenv(variable, value)
-    with pytest.raises(errors.BadRequest, match=variable):
-        load_settings()
+    with pytest.raises(errors.BadRequest) as refused:
+        load_settings(_env_file=None)
+    assert str(refused.value) == f"{variable} cannot be {value!r}: {remedy}."
+
+
+def test_a_name_that_no_setting_has_is_told_with_the_nearest(tmp_path):
+    (tmp_path / ".env").write_text("ORFEAS_PROT=9000\nORFEAS_TAG=v1\nGRAFANA_PASSWORD=x\n")
+    given = {"orfeas_port": "1", "ORFEAS_KEEPDAYS": "3", "ORFEAS_XYZ": "", "ORFEAS_WEB_SERVICE_PORT_HTTP": "80"}
+    assert explain_unknown(given, tmp_path / ".env") == [
+        "ORFEAS_KEEPDAYS is no setting and does nothing: did you mean ORFEAS_KEEP_DAYS?",
+        "ORFEAS_PROT is no setting and does nothing: did you mean ORFEAS_PORT?",
+        "ORFEAS_XYZ is no setting and does nothing: .env.example names those there are.",
+    ]

@@ -10,7 +10,7 @@ import pytest
 
 from orfeas import cli, request
 from orfeas.request import QUALITIES, GenerationRequest
-from orfeas.settings import Settings
+from orfeas.settings import OPERATED, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -97,6 +97,8 @@ def test_every_setting_is_in_the_example_file():
     )
     read = set(re.findall(r"\$\{([A-Z0-9_]+)|\"((?:ORFEAS|COMPOSE)_[A-Z_]+)\"", operated))
     assert named - settings == {name for pair in read for name in pair if name.startswith("ORFEAS_")} - settings
+    caddy = re.findall(r"\{\$(ORFEAS_[A-Z_]+)", (ROOT / "deploy/Caddyfile").read_text(encoding="utf-8"))
+    assert {f"ORFEAS_{name}" for name in OPERATED} == (named | set(caddy)) - settings
     for name in ("GRAFANA_PASSWORD", "HF_TOKEN", "COMPOSE_PROFILES"):
         assert f"\n# {name}=" in example
 

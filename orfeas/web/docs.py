@@ -214,7 +214,7 @@ def _javascript(defaults: Mapping[str, Any]) -> str:
         'import { readFileSync } from "node:fs";\nimport { Client } from "@gradio/client";\n\n'
         f'const app = await Client.connect("{ADDRESS}");\n'
         f'const {{ data: [file, answer] }} = await app.predict("/generate", {{\n'
-        f'  picture: new Blob([readFileSync("mug.jpg")]),\n{arguments}}});\n'
+        f'  picture: new File([readFileSync("mug.jpg")], "mug.jpg"),\n{arguments}}});\n'
         "console.log(file.url, answer.report.verdict);\nprocess.exit(0);\n"
     )
 

@@ -109,7 +109,7 @@ def test_a_space_trusts_the_hub_s_proxy(monkeypatch):
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("ORFEAS_TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("ORFEAS_TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/33"),
         ("ORFEAS_TRUSTED_PROXIES", "proxy.example.org"),
         ("ORFEAS_ROOT_PATH", "studio"),
         ("ORFEAS_ROOT_PATH", "/a b"),

@@ -56,4 +56,4 @@ def test_javascript(folder, url):
     npm.install(folder, "@gradio/client@2.7.0")
     (folder / "mug.mjs").write_text(snippet("js", "@gradio/client").replace(ADDRESS, url))
     said = run(["node", "mug.mjs"], folder)
-    assert "80mm.stl Ready" in said
+    assert "mug_80mm.stl Ready" in said
