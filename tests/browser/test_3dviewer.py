@@ -11,13 +11,13 @@ import cv2
 import httpx
 import numpy as np
 import pytest
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 
 from orfeas.web.ui import EXAMPLES
 from tests import npm
 from tests.browser.conftest import Visit
 from tests.browser.test_page import sketch_url  # noqa: F401 (a fixture)
-from tests.web.conftest import free_port
+from tests.web.conftest import connect, free_port
 
 VERSION = "0.18.0"
 PAGE = """<!doctype html><title>viewer</title><link rel="icon" href="data:,"><body style="margin:0">
@@ -66,7 +66,7 @@ def viewer_url(tmp_path_factory):
 @pytest.fixture(scope="module")
 def addresses(sketch_url) -> dict[str, str]:  # noqa: F811
     """{format: address} of one result: a mug, which looks different from each side, mirrored and upside down."""
-    client = Client(sketch_url, verbose=False)
+    client = connect(sketch_url)
     _, answer = client.predict(
         picture=handle_file(EXAMPLES / "mug.jpg"), quality="draft", size_mm=60, api_name="/generate"
     )

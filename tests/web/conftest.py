@@ -77,9 +77,14 @@ def pace(engine) -> threading.Semaphore:
     semaphore.release(1000)
 
 
+def connect(url: str, **options) -> Client:
+    """Gradio's client. Its own patience is five seconds, which a machine that runs several tests at once may need."""
+    return Client(url, verbose=False, httpx_kwargs={"timeout": 60}, **options)
+
+
 @pytest.fixture
 def client(url) -> Client:
-    client = Client(url, verbose=False)
+    client = connect(url)
     yield client
     client.close()
 

@@ -6,7 +6,7 @@ import io
 
 import httpx
 import pytest
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 
 from orfeas.accounts import Accounts, hash_password
 from orfeas.cli import main
@@ -16,7 +16,7 @@ from orfeas.settings import Settings, load_settings
 from orfeas.studio import Studio
 from orfeas.web.serve import start
 from tests.conftest import PacedEngine
-from tests.web.conftest import call, file_data, free_port, upload
+from tests.web.conftest import call, connect, file_data, free_port, upload
 
 PASSWORD = "correct horse"
 
@@ -85,10 +85,10 @@ def test_without_an_account_there_is_a_login_and_nothing_else(guarded):
 
 
 def test_with_one_everything_works_in_browser_client_and_curl(guarded, photo):
-    client = Client(guarded, auth=("ada", PASSWORD), verbose=False)
+    client = connect(guarded, auth=("ada", PASSWORD))
     _, answer = client.predict(handle_file(photo), size_mm=20, api_name="/generate")
     client.close()
-    assert httpx.get(f"{guarded}/r/{answer['id']}/recipe.json").status_code == 200  # a link may be shared
+    assert httpx.get(f"{guarded}/r/{answer['id']}/recipe.json", timeout=60).status_code == 200  # a link may be shared
 
     with httpx.Client(base_url=guarded, timeout=60, auth=("ada", PASSWORD)) as http:  # as curl -u
         assert call(http, "cutout", {"picture": file_data(upload(http, photo))})[0] == "complete"
@@ -127,4 +127,6 @@ def test_who_guesses_passwords_is_slowed_down(guarded):
     basic = [httpx.get(f"{guarded}/config", auth=("ada", f"wrong {k}"), timeout=60).status_code for k in range(20)]
     assert set(basic) == {401, 429}
     assert basic.count(401) <= 10
-    assert httpx.get(f"{guarded}/config", auth=("ada", PASSWORD)).status_code == 200  # who was let in stays in
+    assert (
+        httpx.get(f"{guarded}/config", auth=("ada", PASSWORD), timeout=60).status_code == 200
+    )  # who was let in stays in

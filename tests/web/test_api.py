@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import trimesh
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
 from orfeas.request import GenerationRequest
-from tests.web.conftest import call, endpoint_index, file_data, upload, wait_until, write_photo
+from tests.web.conftest import call, connect, endpoint_index, file_data, upload, wait_until, write_photo
 
 ENDPOINTS = {"/generate", "/cutout", "/inspect", "/repair", "/batch", "/best_of"}
 BAD_OPTIONS = [
@@ -187,7 +187,7 @@ def test_two_users_at_once_get_each_their_own(url, tmp_path):
     sizes = (30, 60)
 
     def user(path, size_mm):
-        client = Client(url, verbose=False)
+        client = connect(url)
         try:
             return client.predict(handle_file(path), size_mm=size_mm, seed=size_mm, api_name="/generate")
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 import trimesh
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 
 from orfeas.engines.choose import choose_engine
 from orfeas.library import Library
@@ -14,7 +14,7 @@ from orfeas.settings import Settings
 from orfeas.studio import Studio
 from orfeas.web.serve import start
 from tests.engines.hunyuan3d.blob import write_blob_weights
-from tests.web.conftest import free_port, wait_until
+from tests.web.conftest import connect, free_port, wait_until
 
 # Drafts are quick; a standard job goes on until it is stopped.
 QUALITIES = {"draft": Quality(20, 6, 700), "standard": Quality(20, 20_000, 700), "high": Quality(36, 6, 2500)}
@@ -35,7 +35,7 @@ def hunyuan3d(tmp_path_factory):
 
 @pytest.fixture
 def script(hunyuan3d):
-    client = Client(hunyuan3d.url, verbose=False)
+    client = connect(hunyuan3d.url)
     yield client
     client.close()
 

@@ -113,7 +113,7 @@ def test_a_result_is_reused_when_that_is_asked_for(http, server, photo, runs):
 
     owners = [(library.find(result["id"]) / ".owner").read_text() for result in (first, same)]
     assert owners[0] != owners[1]
-    before = httpx.get(f"{http.base_url}/gradio_api/file={file['path']}").content
+    before = http.get(f"/gradio_api/file={file['path']}").content
     assert http.delete(f"/jobs/{owners[0]}").json() == {"removed": True}  # each has a result of their own
     assert library.find(same["id"])
     assert http.get(f"/r/{same['id']}/{same['name']}_20mm.stl").content == before

@@ -21,7 +21,7 @@ from orfeas.request import GenerationRequest
 from orfeas.settings import Settings
 from orfeas.web.inputs import Picture
 from tests.conftest import PacedEngine
-from tests.web.conftest import QUEUE_SIZE, call, file_data, free_port, upload, wait_until
+from tests.web.conftest import QUEUE_SIZE, call, connect, file_data, free_port, upload, wait_until
 
 MIB = 1 << 20
 HOSTILE = Path(__file__).parents[1] / "fixtures" / "hostile"
@@ -406,8 +406,6 @@ def test_a_result_in_use_is_not_removed_to_make_room(http, client, photo, server
 def test_stopping_waits_for_the_running_job_and_takes_no_more(photo, tmp_path):
     import threading
 
-    from gradio_client import Client
-
     from orfeas.library import Library
     from orfeas.studio import Studio
     from orfeas.web.serve import start
@@ -417,7 +415,7 @@ def test_stopping_waits_for_the_running_job_and_takes_no_more(photo, tmp_path):
     engine = PacedEngine(pace=pace)
     settings = Settings(_env_file=None, engine="sketch", data_dir=tmp_path, port=free_port())
     server = start(Studio(settings, engine, Library(tmp_path)), settings)
-    client = Client(server.url, verbose=False)
+    client = connect(server.url)
     job = client.submit(handle_file(photo), api_name="/generate")
     wait_until(lambda: engine.running, "the job runs")
     stopped = []
@@ -425,13 +423,13 @@ def test_stopping_waits_for_the_running_job_and_takes_no_more(photo, tmp_path):
     closing.start()
     try:
         health = wait_until(
-            lambda: (answer := httpx.get(f"{server.url}health")).json()["status"] == "draining" and answer,
+            lambda: (answer := httpx.get(f"{server.url}health", timeout=60)).json()["status"] == "draining" and answer,
             "it says that it drains",
         )
         assert health.status_code == 200  # it lives, and whoever restarts what does not would cut the job off
-        ready = httpx.get(f"{server.url}ready")
+        ready = httpx.get(f"{server.url}ready", timeout=60)
         assert (ready.status_code, ready.json()["reason"]) == (503, "draining")
-        refused = httpx.post(f"{server.url}gradio_api/call/v2/generate", json={})
+        refused = httpx.post(f"{server.url}gradio_api/call/v2/generate", json={}, timeout=60)
         assert refused.status_code == 503
         pace.release(100)
         file, _ = job.result(timeout=60)
