@@ -60,6 +60,7 @@ MIGRATIONS = (
     );
     CREATE INDEX groups_by_age ON groups (created);
     """,
+    "ALTER TABLE jobs ADD COLUMN request_hash TEXT NOT NULL DEFAULT ''",
 )
 _OVER = ("done", "failed", "cancelled", "lost")
 
@@ -81,7 +82,7 @@ class StoredResult:
 class StoredJob:
     """A row of jobs. state: as `orfeas.web.jobs.Job` has it, or "lost"; result: the id of one, or "".
 
-    picture: the path of what was uploaded, or ""; it may be gone.
+    picture: the path of what was uploaded, or ""; it may be gone. request_hash: of `orfeas.web.repeats`, or "".
     """
 
     token: str
@@ -95,6 +96,7 @@ class StoredJob:
     error: str = ""
     code: str = ""
     picture: str = ""
+    request_hash: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -258,7 +260,7 @@ class Index:
             yield StoredResult(*row)
 
     def _jobs(self, where: str, values: Iterable[Any]) -> Iterator[StoredJob]:
-        columns = "token, instance, state, name, created, options, seconds, result, error, code, picture"
+        columns = "token, instance, state, name, created, options, seconds, result, error, code, picture, request_hash"
         for token, instance, state, name, created, options, *rest in self._run(
             f"SELECT {columns} FROM jobs {where}", values
         ):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from orfeas.telemetry import Observer
 
 KEPT_ADDRESSES = 10_000
+ACCOUNT = "orfeas.account"  # in an ASGI scope: the name of who has logged in
 LOGINS_PER_MINUTE = 10
 _STARTS_WORK = re.compile(r"/gradio_api/(upload|queue/join|(call|run|api)/.+)")
 _COSTS_WORK = re.compile(r"/groups/[^/]+/models\.zip")  # also where it is only asked for

@@ -7,10 +7,11 @@ sentence instead, and what Gradio cannot explain has one as well.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from urllib.parse import parse_qs
 from pydantic import TypeAdapter, ValidationError
 from starlette.responses import JSONResponse
 
-from orfeas.errors import DISK_FULL
+from orfeas.errors import DISK_FULL, BadRequest, OrfeasError
 from orfeas.telemetry import is_bug, log, report_bug
 from orfeas.web.limits import BodyRefused
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import gradio as gr
     from gradio.block_function import BlockFunction
     from starlette.requests import Request
+
+    from orfeas.telemetry import Observer
 
 # Gradio's routes for parts that this page has not got: reloading, streams, deep links, code written by a model, an
 # old way to files past `orfeas.web.uploads`, and a route that hands the cookie of a login to scripts, none of which
@@ -39,6 +42,8 @@ _CALL = re.compile(r"/gradio_api/(?:(?P<door>queue)/join|(?P<named>call/v2|call|
 _EVENTS = re.compile(r"/gradio_api/(queue/data|call/.+)")
 _DOCUMENT = "see /gradio_api/info for what each endpoint takes."
 _SENTENCES = {404: "There is no such page.", 405: "This address does not take that method."}
+_REASONS = {404: "no_page", 405: "bad_method"}
+_NONE: Mapping[str, Any] = {}
 NOT_UNDERSTOOD = f"This request could not be understood: reload the page, or {_DOCUMENT}"
 _UNEXPLAINED = re.compile(rb'"error": ?null')
 _EXPLAINED = b'"error": ' + json.dumps(NOT_UNDERSTOOD).encode()
@@ -46,20 +51,29 @@ _INTEGER = TypeAdapter(int)
 
 
 class Refused(Exception):
-    """An answer: a status of HTTP and a sentence."""
+    """An answer: a status of HTTP and a sentence. reason: a stable word, to count it by."""
 
-    def __init__(self, status: int, sentence: str):
+    def __init__(self, status: int, reason: str, sentence: str):
         super().__init__(sentence)
         self.status = status
+        self.reason = reason
         self.sentence = sentence
 
 
 class Calls:
-    """ASGI middleware before Gradio's application: 4xx and a sentence for what Gradio has no good answer to."""
+    """ASGI middleware before Gradio's application: 4xx and a sentence for what Gradio has no good answer to.
 
-    def __init__(self, app: Any, demo: gr.Blocks):
+    checks: by the name of an endpoint what else is asked, in a thread, before Gradio takes a call: it is given the
+    scope and the values that were sent, and raises `OrfeasError`.
+    """
+
+    def __init__(
+        self, app: Any, demo: gr.Blocks, observer: Observer, checks: Mapping[str, Callable[[Any, Any], None]] = _NONE
+    ):
         self.app = app
         self.demo = demo
+        self.observer = observer
+        self.checks = checks
         self._endpoints: dict[str, Any] = {}
 
     @property
@@ -72,17 +86,18 @@ class Calls:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        answer = _Answer(send, path)
+        answer = _Answer(send, path, self.observer)
         try:
             if _CLOSED.match(path) or not self._has_page(scope):
-                raise Refused(404, _SENTENCES[404])
+                raise Refused(404, _REASONS[404], _SENTENCES[404])
             if path.startswith("/gradio_api/proxy="):
-                raise Refused(400, "This server fetches nothing from other addresses.")
+                raise Refused(400, "elsewhere", "This server fetches nothing from other addresses.")
             call = _CALL.fullmatch(path) if scope["method"] == "POST" else None
             if call:
                 scope, receive = await self._judge(call, scope, receive)
             await self.app(scope, receive, answer.send)
         except Refused as refused:
+            self.observer.refused(refused.reason)
             await _say(refused.status, refused.sentence)(scope, receive, send)
         except BodyRefused:
             raise
@@ -91,6 +106,7 @@ class Calls:
                 raise
             if getattr(bug, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 log.error("disk_full", path=path)
+                self.observer.refused("disk_full")
                 return await _say(503, DISK_FULL)(scope, receive, send)
             await _say(500, report_bug(bug))(scope, receive, send)
         return None
@@ -106,44 +122,59 @@ class Calls:
         if call["named"] == "call/v2":
             if f"/{call['name']}" not in self.endpoints:
                 raise self._unknown(call["name"])
-            self._judge_named(self._find(call["name"]), document)
+            function = self._find(call["name"])
+            values = self._judge_named(function, document)
         else:
-            self._judge_listed(call, document)
+            function, values = self._judge_listed(call, document)
+        if check := self.checks.get(function.api_name if function else ""):
+            try:
+                await asyncio.to_thread(check, scope, values)
+            except OrfeasError as error:
+                raise Refused(422 if isinstance(error, BadRequest) else 503, error.code, str(error)) from None
         body = json.dumps(document).encode()
         fields = [field for field in scope["headers"] if field[0] not in (b"content-length", b"transfer-encoding")]
         scope["headers"] = [*fields, (b"content-length", str(len(body)).encode())]  # in place: see `orfeas.web.access`
         return scope, _replay(body, receive)
 
-    def _judge_named(self, function: BlockFunction, document: dict[str, Any]) -> None:
+    def _judge_named(self, function: BlockFunction, document: dict[str, Any]) -> dict[str, Any]:
+        """The values by the names of the endpoint's arguments."""
         parameters = self.endpoints[f"/{function.api_name}"]["parameters"]
         names = [parameter["parameter_name"] for parameter in parameters]
         for name in document:
             if name not in names:
                 takes = f"takes {', '.join(names)}" if names else "takes nothing"
-                raise Refused(422, f"/{function.api_name} has no argument {name[:40]!r}: it {takes}.")
+                sentence = f"/{function.api_name} has no argument {name[:40]!r}: it {takes}."
+                raise Refused(422, "bad_arguments", sentence)
         for parameter in parameters:
             if not parameter["parameter_has_default"] and parameter["parameter_name"] not in document:
-                raise Refused(422, f"/{function.api_name} needs {parameter['parameter_name']}: {_DOCUMENT}")
+                sentence = f"/{function.api_name} needs {parameter['parameter_name']}: {_DOCUMENT}"
+                raise Refused(422, "bad_arguments", sentence)
         components = dict(zip(names, _seen(function), strict=True))
         for name, value in document.items():
             document[name] = self._hand_on(components[name], value)
+        return document
 
-    def _judge_listed(self, call: re.Match, document: dict[str, Any]) -> None:
+    def _judge_listed(self, call: re.Match, document: dict[str, Any]) -> tuple[BlockFunction | None, Mapping[str, Any]]:
+        """The endpoint, where that can be told, and the values by the names of its arguments, where it has any."""
         number, data = document.get("fn_index"), document.get("data")
         if call["door"] and number is None:
-            raise Refused(422, f"This request names no endpoint: {_DOCUMENT}")
+            raise Refused(422, "no_endpoint", f"This request names no endpoint: {_DOCUMENT}")
         function = self._find(call["name"]) if number is None else self._find_number(number)
         if document.get("batched"):
-            raise Refused(422, "Batches are not taken: send one request each.")
+            raise Refused(422, "bad_arguments", "Batches are not taken: send one request each.")
         if function is None or not isinstance(data, list):
-            return  # FastAPI says what is wrong with it
+            return None, {}  # FastAPI says what is wrong with it
         components = function.inputs
         if call["named"] == "call" and len(data) == len(_seen(function)):
             components = _seen(function)
         if len(data) != len(components) and not function.cancels:
             name = f"/{function.api_name}" if function.api_name else f"Endpoint {function._id}"
-            raise Refused(422, f"{name} takes {len(components)} values, not {len(data)}: {_DOCUMENT}")
+            sentence = f"{name} takes {len(components)} values, not {len(data)}: {_DOCUMENT}"
+            raise Refused(422, "bad_arguments", sentence)
         document["data"] = [self._hand_on(component, value) for component, value in zip(components, data, strict=False)]
+        documented = self.endpoints.get(f"/{function.api_name}", {"parameters": ()})["parameters"]
+        names = [parameter["parameter_name"] for parameter in documented]
+        return function, dict(zip(names, document["data"], strict=False))
 
     def _find(self, name: str) -> BlockFunction:
         for function in self.demo.fns.values():
@@ -152,7 +183,7 @@ class Calls:
         raise self._unknown(name)
 
     def _unknown(self, name: str) -> Refused:
-        return Refused(404, f"There is no endpoint /{name[:40]}: there are {', '.join(self.endpoints)}.")
+        return Refused(404, "no_endpoint", f"There is no endpoint /{name[:40]}: there are {', '.join(self.endpoints)}.")
 
     def _find_number(self, number: Any) -> BlockFunction | None:
         try:
@@ -160,7 +191,7 @@ class Calls:
         except ValidationError:
             return None
         if found is None:
-            raise Refused(404, f"There is no endpoint {str(number)[:20]}: {_DOCUMENT}")
+            raise Refused(404, "no_endpoint", f"There is no endpoint {str(number)[:20]}: {_DOCUMENT}")
         return found
 
     def _hand_on(self, component: Any, value: Any) -> Any:
@@ -182,8 +213,9 @@ _META = {"meta": {"_type": "gradio.FileData"}}
 class _Answer:
     """What Gradio answers, on its way to the caller: the errors that it does not explain get a sentence."""
 
-    def __init__(self, send, path: str):
+    def __init__(self, send, path: str, observer: Observer):
         self._send = send
+        self._observer = observer
         self._explains = bool(_EVENTS.fullmatch(path))
         self._is_gradio = path.startswith("/gradio_api/")  # what is ours says itself what it means
         self._failure: dict[str, Any] | None = None
@@ -210,12 +242,15 @@ class _Answer:
         except (ValueError, AttributeError):
             log.error("unexplained", body=self._body[:200].decode(errors="replace"))
             sentence = NOT_UNDERSTOOD
+        if sentence == NOT_UNDERSTOOD:
+            self._observer.refused("not_understood")
         self.began = True
         await _say(500 if is_bug(sentence) else 422, sentence)({"type": "http"}, None, self._send)
 
 
-async def explain_validation(request: Request, error: Any) -> JSONResponse:
+async def explain_validation(observer: Observer, request: Request, error: Any) -> JSONResponse:
     """FastAPI's handler for bodies and parameters that do not fit: what is wrong with the first, in one sentence."""
+    observer.refused("bad_values")
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part != "body")[:80]
     if first["type"] == "json_invalid":
@@ -223,8 +258,9 @@ async def explain_validation(request: Request, error: Any) -> JSONResponse:
     return _say(422, f"The request's {where or 'body'} does not fit: {first['msg'][:120].lower()}.")
 
 
-async def explain_status(request: Request, error: Any) -> JSONResponse:
+async def explain_status(observer: Observer, request: Request, error: Any) -> JSONResponse:
     """Starlette's handler for what it or Gradio refuses: with a sentence where there was but the status's name."""
+    observer.refused(_REASONS.get(error.status_code, f"status_{error.status_code}"))
     sentence = _SENTENCES.get(error.status_code) if error.detail == HTTPStatus(error.status_code).phrase else None
     if sentence is None:
         return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
@@ -232,9 +268,9 @@ async def explain_status(request: Request, error: Any) -> JSONResponse:
 
 
 def _say(status: int, sentence: str) -> JSONResponse:
-    # a list where gradio_client looks through it for one
-    detail = [{"loc": [], "msg": sentence, "type": "refused"}] if status == 422 else sentence
-    return JSONResponse({"detail": detail, "error": sentence}, status)
+    # of 422, gradio_client shows what it finds in a list of these, and nothing else
+    shown = {"__type__": "validate", "is_valid": False, "parameter_name": "request", "message": sentence}
+    return JSONResponse({"detail": [shown] if status == 422 else sentence, "error": sentence}, status)
 
 
 async def _read(receive) -> bytes:
@@ -243,7 +279,7 @@ async def _read(receive) -> bytes:
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Refused(400, "The request broke off.")
+            raise Refused(400, "broken_off", "The request broke off.")
         body += message.get("body", b"")
         more = message.get("more_body", False)
     return body
@@ -266,11 +302,11 @@ def _parse(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body)
     except RecursionError:
-        raise Refused(400, "The request is nested too deeply.") from None
+        raise Refused(400, "not_json", "The request is nested too deeply.") from None
     except ValueError:  # not JSON, not Unicode, or a number of more digits than Python reads
-        raise Refused(422, "The request is not JSON.") from None
+        raise Refused(422, "not_json", "The request is not JSON.") from None
     if not isinstance(document, dict):
-        raise Refused(422, "The request is not a JSON object.")
+        raise Refused(422, "not_json", "The request is not a JSON object.")
     return document
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
 
-from orfeas.web.callers import LOGINS_PER_MINUTE, Rate, machine_of
+from orfeas.web.callers import ACCOUNT, LOGINS_PER_MINUTE, Rate, machine_of
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -52,9 +52,10 @@ class Door:
         from_elsewhere = headers.get(b"sec-fetch-site", b"same-origin") in (b"cross-site", b"same-site")
         if _OPEN.fullmatch(path) and not (from_elsewhere and _LOGOUT.fullmatch(path)):
             return await self.app(scope, receive, send)
-        if self._is_known(headers.get(b"cookie", b"")):
+        if account := self._account(headers.get(b"cookie", b"")):
             if from_elsewhere:
                 return await _refuse(403, _ELSEWHERE)(scope, receive, send)
+            scope[ACCOUNT] = account
             return await self.app(scope, receive, send)
         given = headers.get(b"authorization", b"")
         if given[:6].lower() == b"basic ":
@@ -69,7 +70,7 @@ class Door:
             if token := self._tokens.get(digest):
                 cookie = f"{self._cookies()[0]}={token}".encode()
                 fields = [field for field in scope["headers"] if field[0] not in (b"cookie", b"authorization")]
-                scope["headers"] = [*fields, (b"cookie", cookie)]
+                scope["headers"], scope[ACCOUNT] = [*fields, (b"cookie", cookie)], self.demo.app.tokens.get(token, "")
                 return await self.app(scope, receive, send)
         return await _refuse(401, SENTENCE)(scope, receive, send)
 
@@ -77,12 +78,14 @@ class Door:
         """The names of the cookies in which Gradio looks for its token."""
         return f"access-token-{self.demo.app.cookie_id}", f"access-token-unsecure-{self.demo.app.cookie_id}"
 
-    def _is_known(self, field: bytes) -> bool:
+    def _account(self, field: bytes) -> str:
+        """Whose token is in the cookies; "" if nobody's."""
         try:
             cookies = SimpleCookie(field.decode("latin-1"))
         except CookieError:
-            return False
-        return any(name in cookies and cookies[name].value in self.demo.app.tokens for name in self._cookies())
+            return ""
+        names = (self.demo.app.tokens.get(cookies[name].value) for name in self._cookies() if name in cookies)
+        return next(filter(None, names), "")
 
     async def _admit(self, digest: bytes, encoded: bytes) -> None:
         try:

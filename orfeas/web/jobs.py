@@ -55,6 +55,7 @@ class Job:
     caller: Caller = field(default_factory=Caller)
     callers: int = 0  # how many wait for it: one request may be sent twice
     reuse: bool = False
+    request_hash: str = ""  # of a request that came under a key: see `orfeas.web.repeats`
     name: str = ""
     picture: str = ""  # the path of what was uploaded
     options: dict[str, Any] = field(default_factory=dict)  # as asked, and the engine's name
@@ -129,6 +130,7 @@ class Jobs:
         latent: KeptLatent | None = None,
         caller: Caller | None = None,
         reuse: bool = False,
+        request_hash: str = "",
     ) -> Job:
         """Run ``request`` in a thread, from ``latent`` where it fits.
 
@@ -139,7 +141,7 @@ class Jobs:
         reuse: whether a result that is the same will do, see `Studio.run`.
         """
         job = self._add(token, session, outlives_page)
-        job.caller, job.reuse = caller or Caller(session), reuse
+        job.caller, job.reuse, job.request_hash = caller or Caller(session), reuse, request_hash
         with self._ending([job]):
             self._describe(job, request)
             self._admit(job)
@@ -197,11 +199,15 @@ class Jobs:
         with self._lock:
             return self._jobs.get(token)
 
-    def look(self, token: str) -> dict[str, Any] | None:
-        """What a page needs to draw the job of that token, also one of an earlier run of this server; JSON values.
+    def find(self, token: str) -> Job | StoredJob | None:
+        """The job of that token, also one of an earlier run of this server.
 
-        None if there is no such job. Here and below, `OrfeasError` is raised if the index cannot be asked now.
+        None if there is none. Here and below, `OrfeasError` is raised if the index cannot be asked now.
         """
+        return self.get(token) or self._find_stored(token)
+
+    def look(self, token: str) -> dict[str, Any] | None:
+        """What a page needs to draw the job of that token, JSON values; None if there is none."""
         if job := self.get(token):
             job.asked_for = time.monotonic()
             state = {**job.to_dict(), **self._wait_for(job)}
@@ -226,7 +232,7 @@ class Jobs:
 
     def find_request(self, token: str) -> tuple[Path | None, dict[str, Any]] | None:
         """The picture of a job, where it is still there, and its options; None if there is no such job."""
-        job = self.get(token) or self._find_stored(token)
+        job = self.find(token)
         if job is None:
             return None
         result = self.find_result(token)
@@ -420,7 +426,7 @@ class Jobs:
             library.index.put_job(
                 StoredJob(
                     job.token, library.instance.name, job.state, job.name, job.created, job.options, seconds,
-                    result_id, job.error, job.code, job.picture,
+                    result_id, job.error, job.code, job.picture, job.request_hash,
                 )
             )  # fmt: skip
 

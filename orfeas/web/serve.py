@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 import socket
@@ -96,6 +97,7 @@ def start(
     from orfeas.web.mesh_api import MeshBench
     from orfeas.web.proxies import Here, Proxies
     from orfeas.web.readiness import Readiness, Room
+    from orfeas.web.repeats import check_key
     from orfeas.web.routes import build_routes
     from orfeas.web.scrape import build_scrape
     from orfeas.web.slow import KEEP_ALIVE_SECONDS, Patience, Sweeper
@@ -165,9 +167,12 @@ def start(
                 *([Middleware(Door, accounts=accounts, demo=demo)] if settings.auth else []),
                 Middleware(Here, demo=demo),
                 Middleware(Uploads, demo=demo, bench=drawer),
-                Middleware(Calls, demo=demo),
+                Middleware(Calls, demo=demo, observer=metrics, checks={"generate": functools.partial(check_key, jobs)}),
             ],
-            "exception_handlers": {RequestValidationError: explain_validation, HTTPException: explain_status},
+            "exception_handlers": {
+                RequestValidationError: functools.partial(explain_validation, metrics),
+                HTTPException: functools.partial(explain_status, metrics),
+            },
             "docs_url": None,
             "redoc_url": None,
             "openapi_url": None,

@@ -56,7 +56,7 @@ class Observed:
             return False
 
     def work(self, folder: Path) -> None:
-        """A page load and jobs: one done, one failed, one stopped, one refused, a cutout, a mesh."""
+        """A page load and jobs: one done, one failed, one stopped, one refused, a cutout, a mesh; and what is none."""
         self._watcher.start()
         page = self.http.get("/").text
         for asset in sorted(set(re.findall(r'(?:src|href)="(\.?/(?:assets|static|svelte)[^"]+)"', page)))[:20]:
@@ -86,6 +86,11 @@ class Observed:
         self.http.post("/gradio_api/cancel", json=stop)
         wait_until(lambda: not self.http.get("/health").json()["busy"], "the job has been stopped")
         self.http.get("/ready")
+        for path, sent in (
+            ("call/v2/nothing", "{}"), ("call/v2/generate", '{"colour": 1}'), ("call/v2/cutout", "nothing"),
+            ("cancel", "{}"), ("nothing", "{}"),
+        ):  # fmt: skip
+            assert 400 <= self.http.post(f"/gradio_api/{path}", content=sent).status_code < 500
         self.page = self.http.get("/metrics").text
         self._watching = False
         self._watcher.join()

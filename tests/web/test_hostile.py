@@ -12,6 +12,7 @@ import httpx
 import pytest
 from starlette.responses import JSONResponse
 
+from orfeas.telemetry import Observer
 from orfeas.web.calls import Calls
 from orfeas.web.uploads import shown_copy
 from tests.web.conftest import call, endpoint_index, file_data, upload
@@ -287,7 +288,7 @@ def test_a_bug_is_a_server_error(http, server, engine, photo):
         await JSONResponse({"error": "Something of ours is broken."}, 500)(scope, receive, send)
 
     async def ask(path: str) -> httpx.Response:
-        transport = httpx.ASGITransport(Calls(fail, server.demo))
+        transport = httpx.ASGITransport(Calls(fail, server.demo, Observer()))
         async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
             return await client.get(path)
 

@@ -45,7 +45,8 @@ def test_jobs_are_counted_by_outcome_and_stage(samples):
     assert value(samples, "orfeas_jobs_total", outcome="failed", stage="cutout", quality="standard") == 1
     assert value(samples, "orfeas_jobs_total", outcome="cancelled", quality="high") == 1
     assert value(samples, "orfeas_job_failures_total", code="empty_foreground", fault="request") == 1
-    assert value(samples, "orfeas_refusals_total", reason="bad_choice") == 1
+    for reason in ("bad_choice", "no_endpoint", "bad_arguments", "not_json", "bad_values", "no_page"):
+        assert value(samples, "orfeas_refusals_total", reason=reason) == 1
     for stage in ("picture", "cutout", "shape", "solid", "texture", "report", "files"):
         assert value(samples, "orfeas_stage_seconds_count", stage=stage, quality="draft") == 1
     assert value(samples, "orfeas_wait_seconds_count") == 3

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from gradio_client import handle_file
+from gradio_client.exceptions import ValidationError
 
+from orfeas.errors import BadRequest
 from orfeas.index import StoredJob
 from orfeas.library import Library
+from orfeas.request import GenerationRequest
 from orfeas.studio import REUSED
-from tests.web.conftest import file_data, upload, wait_until
+from orfeas.web.repeats import start_or_join
+from tests.web.conftest import endpoint_index, file_data, upload, wait_until, write_photo
 
 KEY = "3b241101-e2bb-4255-8caf-4136c566a962"
 
@@ -64,12 +71,64 @@ def test_one_request_under_one_key_is_one_job(http, server, photo, runs, pace):
     event, (_, later) = read(http, post(http, photo, key))  # when it is done, the same result again
     assert (event, later["id"], later["request"]["seed"]) == ("complete", one["id"], one["request"]["seed"])
     assert len(runs) == 1
-    for options, headers in (({"size_mm": 21}, key), ({}, {"Idempotency-Key": KEY[::-1]}), ({}, {})):
-        event, (_, another) = read(http, post(http, photo, headers, **options))
+    for headers in ({"Idempotency-Key": KEY[::-1]}, {}):
+        event, (_, another) = read(http, post(http, photo, headers))
         assert (event, another["id"] != one["id"]) == ("complete", True)
-    assert len(runs) == 4
-    event, answer = read(http, post(http, photo, {"Idempotency-Key": "1"}))
-    assert (event, "16 to 200 characters" in answer["error"]) == ("error", True)
+    assert len(runs) == 3
+
+
+def test_a_key_stands_for_one_request(http, server, client, photo, tmp_path, runs):
+    """Whichever way it comes, also after a restart; what says the same in other words is the same."""
+    key = {"Idempotency-Key": KEY + "-one"}
+    _, (_, made) = read(http, post(http, photo, key, format="stl"))
+    assert read(http, post(http, photo, key, size_mm="20.0"))[1][1]["id"] == made["id"]
+    result = client.predict(handle_file(photo), size_mm=20, api_name="/generate", headers=dict(key))
+    assert result[1]["id"] == made["id"]
+    assert len(runs) == 1
+
+    picture, other = (file_data(upload(http, path)) for path in (photo, write_photo(tmp_path / photo.name, (9, 9, 90))))
+    data = [picture, "standard", "stl", 21, None, "auto", "photo", "none", None]
+    by_number = {"data": data, "fn_index": endpoint_index(http), "session_hash": "s"}
+    refusals = server.jobs.observer.registry.get_sample_value
+    before = refusals("orfeas_refusals_total", {"reason": "key_reused"}) or 0
+    calls = {
+        "call/v2/generate": [
+            {"picture": picture, "size_mm": 21},
+            {"picture": picture, "size_mm": 20, "seed": 1},
+            {"picture": other, "size_mm": 20},
+        ],
+        "call/generate": [{"data": data}],
+        "run/generate": [{"data": data}],
+        "queue/join": [by_number],
+    }
+    for path, bodies in calls.items():
+        for body in bodies:
+            answer = http.post(f"/gradio_api/{path}", json=body, headers=key)
+            assert answer.status_code == 422, (path, body)
+            assert answer.json()["error"].startswith("This Idempotency-Key was sent before with another request")
+    assert refusals("orfeas_refusals_total", {"reason": "key_reused"}) == before + 6
+    with pytest.raises(ValidationError, match="sent before with another request"):
+        client.predict(handle_file(photo), size_mm=21, api_name="/generate", headers=dict(key))
+    answer = http.post(
+        "/gradio_api/call/v2/generate", json=calls["call/v2/generate"][0], headers={"Idempotency-Key": "1"}
+    )
+    assert (answer.status_code, "16 to 200 characters" in answer.json()["error"]) == (422, True)
+
+    token = (server.jobs.studio.library.find(made["id"]) / ".owner").read_text()
+    server.jobs._jobs.pop(token)  # as a new process, which knows it from the index
+    assert http.post("/gradio_api/call/generate", json={"data": data}, headers=key).status_code == 422
+    assert read(http, post(http, photo, key))[1][1]["id"] == made["id"]
+    assert len(runs) == 1
+
+
+def test_two_requests_under_one_key_at_once_are_not_one(server, photo):
+    """The second is let into the queue before the first is there."""
+    headers = {"idempotency-key": KEY + "-race"}
+    request = SimpleNamespace(headers=headers, username=None, session_hash="s", client=None, url=None)
+    first = asyncio.run(start_or_join(server.jobs, GenerationRequest(photo, size_mm=20), {}, request))
+    with pytest.raises(BadRequest, match="sent before with another request"):
+        asyncio.run(start_or_join(server.jobs, GenerationRequest(photo, size_mm=21), {}, request))
+    assert first.future.result(60).state == "done"
 
 
 def test_a_job_that_failed_is_tried_again_under_its_key(http, engine, photo):
