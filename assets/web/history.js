@@ -13,7 +13,8 @@
   const unknown = new Set(); // tokens of which it knows nothing; they are kept, and asked for when the page is loaded anew
   let tokens = [];
   let timer = 0;
-  let passed = {}; // to the event that is about to be asked for: token, again, spec
+  let passed = {}; // to the event that is about to be asked for: token, spec
+  let restoring = {}; // the token of the job whose picture and options are to come, and why: open, again or return
   let chosen = []; // several pictures: { file, address, error }
   const opened = new Set(); // groups whose best was shown when they ended, or that were over before
 
@@ -241,27 +242,27 @@
 
   function open(token) { // on the stage, and the picture and the options as they were
     passed = { token };
-    $("history-restore").click();
+    restore(token, "open");
     $("history-open").click();
     $("stage").scrollIntoView({ behavior: "smooth", block: "nearest" });
   }
 
-  function again(token) {
-    passed = { token, again: true };
+  function restore(token, why) {
+    restoring = { token, why };
+    window.orfeas.keepSide(true);
     $("history-restore").click();
   }
 
-  const settled = () => new Promise((resolve) => setTimeout(resolve, 700)); // the picture is drawn after its event
-
   async function restored(picture) {
-    const { again: startIt, token } = passed;
+    const { token, why } = restoring;
     const gone = $("history-gone");
     gone.textContent = picture ? "" : gone.dataset.sentence;
-    await settled();
-    if (startIt && picture) {
+    const shown = document.querySelector("#picture .image-frame img")?.src ?? "";
+    if (shown === (picture ? new URL(picture.url, document.baseURI).href : "")) window.orfeas.keepSide(false); // no other comes
+    if (why === "again" && picture) {
       await window.orfeas.history.drop(token);
       $("generate").click();
-    } else if (!startIt) window.orfeas.show("model");
+    } else if (why !== "again") window.orfeas.show("model");
     else $("studio").scrollIntoView({ behavior: "smooth" });
   }
 
@@ -482,7 +483,7 @@
 
   const actions = {
     open: (button) => open(button.dataset.token),
-    again: (button) => again(button.dataset.token),
+    again: (button) => restore(button.dataset.token, "again"),
     compare,
     stop: (button) => post(`jobs/${button.dataset.token}/stop`).then(ask, () => {}),
     "stop-group": (button) => post(`groups/${button.dataset.token}/stop`).then(ask, () => {}),
@@ -508,15 +509,16 @@
 
   tokens = recall();
   const { begin } = window.orfeas;
-  window.orfeas.begin = () => { // whatever the studio starts is in the list
-    const token = begin();
+  window.orfeas.begin = (seed) => { // whatever the studio starts is in the list
+    const token = begin(seed);
     add(token);
     return token;
   };
   window.orfeas.history = {
     wanted: () => passed.token,
+    restoring: () => restoring.token,
     spec: () => JSON.stringify(passed.spec),
-    restored, started, drop,
+    restore, restored, started, drop,
   };
   const waiting = new MutationObserver(() => {
     if (!$("history-list") || !$("compare-turn")) return;

@@ -12,6 +12,8 @@
   let wasCutOff = false; // the connection was lost while the job ran
   let done = ""; // the result of the job
   let resumed = ""; // the token of the job that was found again after a reload
+  let returning = ""; // that token while its picture and options are still to come back
+  let keepsSide = false; // the next picture comes with its result, which stays in sight
   let wanted = {}; // the result that is to be made again, and in which quality
 
   const $ = (id) => document.getElementById(id);
@@ -39,9 +41,11 @@
 
   // --- the job -----------------------------------------------------------------------------------------------------
 
-  function begin() { // Generate was pressed: the page names the job, so that it can ask for its state at once
+  // Generate was pressed: the page names the job, so that it can ask for its state at once. seed: where one can be typed
+  function begin(seed) {
     token = newToken();
-    remember(token);
+    returning = "";
+    remember(seed === undefined || `${seed ?? ""}`.trim() ? token : `${token} random`);
     failures = 0;
     stopping = wasCutOff = false;
     done = "";
@@ -60,7 +64,8 @@
   }
 
   function resume() { // the page was loaded: was there a job? Not if Generate was pressed already
-    resumed = token ? "" : recall() ?? "";
+    returning = token ? "" : recall() ?? "";
+    [resumed] = returning.split(" ");
     if (resumed) {
       token = resumed;
       watch();
@@ -118,6 +123,7 @@
       stop();
       return;
     }
+    bringBack();
     draw(job);
     if (["done", "failed", "cancelled"].includes(job.state)) {
       if (job.state !== "done") remember(null);
@@ -126,6 +132,11 @@
       return;
     }
     watch();
+  }
+
+  function bringBack() { // what a reload took from the page; not over a picture that was chosen meanwhile
+    if (returning && !document.querySelector("#picture .image-frame img")) window.orfeas.history.restore(returning, "return");
+    returning = "";
   }
 
   function settleResumed() {
@@ -200,24 +211,27 @@
   // --- picture and cutout ------------------------------------------------------------------------------------------
 
   let picture = ""; // the one that is chosen, by its address
-  let cutoutBefore = ""; // what the cutout said when it was chosen
 
   function follow() { // which of the stage's two sides there are, and which one to show
     const chosen = document.querySelector("#picture .image-frame img")?.src ?? "";
-    const cut = (document.querySelector("#cutout-view img")?.src ?? "") + ($("explanation")?.textContent.trim() ?? "");
+    const isCut = chosen.includes(`/${document.querySelector("#explanation [data-picture]")?.dataset.picture}/`);
     if (chosen !== picture) {
       picture = chosen;
-      cutoutBefore = cut;
       root.dataset.cutout = chosen ? "working" : "no";
-      show(chosen ? "cutout" : "model");
-      if (chosen && matchMedia("(max-width: 760px)").matches) reveal("nearest");
-    } else if (root.dataset.cutout === "working" && cut && cut !== cutoutBefore) {
-      root.dataset.cutout = "yes";
+      const isNew = chosen && !keepsSide;
+      keepsSide = false;
+      show(isNew ? "cutout" : "model");
+      if (isNew && matchMedia("(max-width: 760px)").matches) reveal("nearest");
     }
+    if (root.dataset.cutout === "working" && isCut) root.dataset.cutout = "yes";
     for (const button of document.querySelectorAll('#switch-show [data-value="cutout"]')) {
       button.disabled = root.dataset.cutout === "no";
     }
     holdAgain();
+  }
+
+  function keepSide(keeps) {
+    keepsSide = keeps;
   }
 
   function holdAgain() { // one job at a time is watched: "Make it again" waits for its end, and says so
@@ -264,5 +278,5 @@
     wanted = { result: button.dataset.result, quality: button.dataset.quality ?? "" };
     $("again").click();
   };
-  Object.assign(window.orfeas, { begin, again: () => [wanted.result, wanted.quality], resume, open, settle, settleResumed, stop, show, clear, token: () => token ?? "" });
+  Object.assign(window.orfeas, { begin, again: () => [wanted.result, wanted.quality], resume, open, settle, settleResumed, stop, show, keepSide, clear, token: () => token ?? "" });
 })();

@@ -54,6 +54,34 @@ class Corrections:
         return replace(self, taps=(*self.taps, Tap(x, y, include)))
 
 
+class Desk:
+    """What a page has before it: the ``corrections`` of its picture. One for each page, which its events share.
+
+    An event that takes long ends after those that came later, and must not put its older corrections in their place:
+    each is numbered when it begins, and an answer to any but the newest is dropped.
+    """
+
+    def __init__(self, corrections: Corrections = Corrections()):
+        self.corrections = corrections
+        self._newest = 0
+
+    def begin(self) -> int:
+        """The number of an event that begins now."""
+        self._newest += 1
+        return self._newest
+
+    def end(self, number: int, corrections: Corrections) -> bool:
+        """Put ``corrections`` on the desk, unless another event has begun since; whether they are there."""
+        if number != self._newest:
+            return False
+        self.corrections = corrections
+        return True
+
+    def put(self, corrections: Corrections) -> None:
+        """Put ``corrections`` on the desk now; what is under way is dropped."""
+        self.end(self.begin(), corrections)
+
+
 class Cutter(Bench):
     """Cutouts outside the lane, `CUTOUT_THREADS` at a time, ``limit`` waiting."""
 
@@ -98,37 +126,48 @@ class Handlers:
 
     # --- picture and cutout --------------------------------------------------------------------------------------
 
-    async def take_picture(self, picture: str | None, background: str, corrections: Corrections = Corrections()):
-        """corrections: those of a result that is opened again come with its picture; any other's are dropped."""
-        return await self._show(picture, background, corrections.of(picture))
+    async def take_picture(self, picture: str | None, background: str, desk: Desk):
+        """The corrections of a result that is opened again come with its picture; any other's are dropped."""
+        return await self._show(desk, picture, background, desk.corrections.of(picture))
 
-    async def change_background(self, picture: str | None, background: str, corrections: Corrections):
-        return await self._show(picture, background, corrections.of(picture))
+    async def change_background(self, picture: str | None, background: str, desk: Desk):
+        return await self._show(desk, picture, background, desk.corrections.of(picture))
 
-    async def reset(self, picture: str | None, background: str, corrections: Corrections):
-        return await self._show(picture, background, replace(corrections.of(picture), taps=()))
+    async def reset(self, picture: str | None, background: str, desk: Desk):
+        return await self._show(desk, picture, background, replace(desk.corrections.of(picture), taps=()))
 
-    async def tap(
-        self, picture: str | None, background: str, corrections: Corrections, mode: str, event: gr.SelectData
-    ):
-        before = corrections.of(picture)
+    async def tap(self, picture: str | None, background: str, desk: Desk, mode: str, event: gr.SelectData):
+        before = desk.corrections.of(picture)
         try:
             x, y = (float(at) for at in event.index)
             if not (math.isfinite(x) and math.isfinite(y)):
                 raise ValueError
         except (AttributeError, TypeError, ValueError):  # not the page's: a tap has a place
             raise refusal("A tap has a place: its index is two numbers of pixels.") from None
-        if before is not corrections:  # what was tapped is the picture before: show this one's cutout
-            return await self._show(picture, background, before)
-        return await self._show(picture, background, before.tapped((x, y), mode == "include"), before)
+        if before is not desk.corrections:  # what was tapped is the picture before: show this one's cutout
+            return await self._show(desk, picture, background, before)
+        return await self._show(desk, picture, background, before.tapped((x, y), mode == "include"), before)
 
     async def _show(
-        self, picture: str | None, background: str, corrections: Corrections, before: Corrections | None = None
+        self,
+        desk: Desk,
+        picture: str | None,
+        background: str,
+        corrections: Corrections,
+        before: Corrections | None = None,
     ):
-        """Updates of the cutout's panel, its picture, its explanation, and the corrections to remember.
+        """Updates of the cutout's panel, its picture and its explanation; the corrections go on the desk.
 
         before: the corrections to keep where these are refused: a tap that cannot be taken leaves the others.
         """
+        number = desk.begin()
+        panel, image, note, kept = await self._cut(picture, background, corrections, before)
+        if not desk.end(number, kept):
+            return [gr.skip()] * 3
+        return panel, image, panels.of_picture(note, picture)
+
+    async def _cut(self, picture: str | None, background: str, corrections: Corrections, before: Corrections | None):
+        """What `_show` updates, and the corrections to keep."""
         if picture is None:
             return gr.update(visible=False), None, "", Corrections()
         try:
@@ -146,13 +185,13 @@ class Handlers:
 
     async def make(
         self, token, draws, picture, quality, format, size_mm, seed, background, texture, base, max_faces,
-        corrections: Corrections,
+        desk: Desk,
         request: gr.Request, progress=gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ):  # fmt: skip
         """One job of the page. Returns once, at the end: two deliveries of a model leave the viewer blank."""
         options = {
             "quality": quality, "format": format, "size_mm": size_mm, "seed": seed, "background": background,
-            "texture": texture, "base": base, "max_faces": max_faces, "taps": corrections.of(picture).taps,
+            "texture": texture, "base": base, "max_faces": max_faces, "taps": desk.corrections.of(picture).taps,
         }  # fmt: skip
         token = str(token or "")
         try:

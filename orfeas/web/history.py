@@ -20,7 +20,7 @@ from orfeas.request import BEST_OF, Tap, with_seeds
 from orfeas.web.access import follow
 from orfeas.web.callers import Caller
 from orfeas.web.groups import MAX_PICTURES, ask_batch
-from orfeas.web.handlers import Corrections, ask
+from orfeas.web.handlers import Corrections, Desk, ask
 from orfeas.web.inputs import default_of, refusal, uploaded_file
 
 if TYPE_CHECKING:
@@ -46,29 +46,36 @@ class History:
         self.groups = groups
         self.page = page
 
-    async def restore(self, token: str, current: str | None, corrections: Corrections):
-        """Updates of the picture, the options as in `OPTIONS`, and what `Handlers.change_background` updates."""
+    async def restore(self, wanted: str, current: str | None, desk: Desk):
+        """Updates of the picture, the options as in `OPTIONS`, and what `Handlers.change_background` updates.
+
+        wanted: a job's token; with " random" behind it, the seed is left to chance as it was.
+        """
+        token, _, seed = str(wanted or "").partition(" ")
         try:
-            found = await asyncio.to_thread(self.jobs.find_request, str(token or ""))
+            found = await asyncio.to_thread(self.jobs.find_request, token)
         except OrfeasError as error:
             raise refusal(error, toast=True) from None
         if found is None:
             raise gr.Error("This job is no longer known here.", title="This did not work", print_exception=False)
         picture, options = found
+        if seed == "random":
+            options["seed"] = None
         values = [options.get(name, default_of(name)) for name in OPTIONS]
         values = ["" if value is None else value for value in values]  # what a text field shows
         path = _to_upload(picture, str(options.get("name") or "picture")) if picture else None
         if path is None:  # the page says so
-            return None, *values, gr.skip(), gr.skip(), gr.skip(), Corrections()
+            desk.put(Corrections())
+            return None, *values, gr.skip(), gr.skip(), gr.skip()
         taps = tuple(Tap(x, y, what == "include") for x, y, what in options.get("taps", ()))
-        restored = Corrections(path, taps)
+        desk.put(Corrections(path, taps))
         if path == current:  # the picture does not change, so nothing else draws its cutout anew
-            return gr.skip(), *values, *await self.page.change_background(path, options.get("background"), restored)
-        return path, *values, gr.skip(), gr.skip(), gr.skip(), restored
+            return gr.skip(), *values, *await self.page.change_background(path, options.get("background"), desk)
+        return path, *values, gr.skip(), gr.skip(), gr.skip()
 
     def start(
         self, spec: str, picture, quality, format, size_mm, seed, background, texture, base, max_faces,
-        corrections: Corrections, request: gr.Request,
+        desk: Desk, request: gr.Request,
     ) -> str:  # fmt: skip
         """Start what ``spec`` asks for, and answer with JSON: the group's token, or the sentence that refuses it.
 
@@ -80,7 +87,7 @@ class History:
         try:
             wanted = _read(spec)
             if "best_of" in wanted:
-                asked = ask(picture, {**options, "taps": corrections.of(picture).taps})
+                asked = ask(picture, {**options, "taps": desk.corrections.of(picture).taps})
                 kind, requests = "best_of", with_seeds(asked, wanted["best_of"])
             else:
                 uploads = [str(uploaded_file(str(path), get_upload_folder())) for path in wanted["pictures"]]
@@ -92,11 +99,11 @@ class History:
 
 
 def add_history(
-    history: History, picture: Picture, options: Sequence[Component], seen: Sequence[Component]
+    history: History, picture: Picture, options: Sequence[Component], seen: Sequence[Component], desk: gr.State
 ) -> gr.Button:
     """Add the events of the list of results to the Blocks being built; returns the button that shows one on the stage.
 
-    options: a component for each of `OPTIONS`. seen: what `Handlers.change_background` updates, the corrections last.
+    options: a component for each of `OPTIONS`. seen: what `Handlers.change_background` updates. desk: holds its `Desk`.
     """
     quiet = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     passed = gr.Textbox(visible=False)  # from the script to an event
@@ -104,18 +111,17 @@ def add_history(
     opener = gr.Button("Open a result", visible="hidden", elem_id="history-open")
     restorer = gr.Button("Restore its options", visible="hidden", elem_id="history-restore")
     starter = gr.Button("Start several", visible="hidden", elem_id="history-start")
-    corrections = seen[-1]
     restored = restorer.click(
         history.restore,
-        [passed, picture, corrections],
+        [passed, picture, desk],
         [picture, *options, *seen],
-        js="(passed, ...rest) => [window.orfeas.history.wanted(), ...rest]",
+        js="(passed, ...rest) => [window.orfeas.history.restoring(), ...rest]",
         **quiet,
     )
     restored.then(None, [picture], js="(picture) => window.orfeas.history.restored(picture)", **quiet)
     started = starter.click(
         history.start,
-        [passed, picture, *options, corrections],
+        [passed, picture, *options, desk],
         [answer],
         js="(passed, ...rest) => [window.orfeas.history.spec(), ...rest]",
         **quiet,

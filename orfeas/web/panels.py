@@ -66,6 +66,11 @@ def cutout_note(cutout: Cutout) -> str:
     )
 
 
+def of_picture(note: str, picture: str | None) -> str:
+    """The note, marked as that of an upload: the folder that Gradio keeps it in has a name of its own."""
+    return f'<div data-picture="{escape(Path(picture).parent.name)}">{note}</div>' if picture else ""
+
+
 def problem(sentence: str) -> str:
     return f'<div class="note bad" role="alert"><p>{escape(sentence)}</p></div>'
 

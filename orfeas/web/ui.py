@@ -73,7 +73,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
         again_button = gr.Button("Make it again", visible="hidden", elem_id="again")  # pressed by the result's buttons
         collect_button = gr.Button("Fetch the result", visible="hidden", elem_id="collect")  # pressed by studio.js
         clear_button = gr.Button("Clear the result", visible="hidden", elem_id="clear")  # pressed by history.js
-        corrections = gr.State(handlers.Corrections())
+        desk = gr.State(handlers.Desk())
         with gr.Row(elem_id="studio", equal_height=False):  # a grid, whose areas assets/web/studio.css lays out
             with gr.Column(elem_id="source", elem_classes="card", min_width=300):
                 picture = _source()
@@ -133,18 +133,18 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
         gr.HTML(frame.about(), elem_id="about")
         docs_page = gr.HTML(elem_id="docs")
 
-        seen = [cutout_panel, cutout_view, explanation, corrections]
-        picture.change(page.take_picture, [picture, background, corrections], seen, **light)
-        background.input(page.change_background, [picture, background, corrections], seen, **light)
-        cutout_view.select(page.tap, [picture, background, corrections, tap_mode], seen, **light)
-        reset.click(page.reset, [picture, background, corrections], seen, **light)
+        seen = [cutout_panel, cutout_view, explanation]
+        picture.change(page.take_picture, [picture, background, desk], seen, **light)
+        background.input(page.change_background, [picture, background, desk], seen, **light)
+        cutout_view.select(page.tap, [picture, background, desk, tap_mode], seen, **light)
+        reset.click(page.reset, [picture, background, desk], seen, **light)
 
         quality, format_, size_mm, seed, texture, base, max_faces = options
         asked = [token, draws, picture, quality, format_, size_mm, seed, background, texture, base, max_faces]
         shown = [viewer, result]
-        begin = "(token, draws, ...rest) => [window.orfeas.begin(), window.orfeas.draws(), ...rest]"
+        begin = "(token, draws, ...rest) => [window.orfeas.begin(rest[4]), window.orfeas.draws(), ...rest]"  # [4]: seed
         settle = "() => window.orfeas.settle()"
-        run = generate.click(page.make, [*asked, corrections], shown, js=begin, concurrency_limit=None, **quiet)
+        run = generate.click(page.make, [*asked, desk], shown, js=begin, concurrency_limit=None, **quiet)
         run.then(None, js=settle, **quiet)
         again = again_button.click(
             page.again,
@@ -177,7 +177,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
         demo.unload(page.leave)
 
         history = History(jobs, groups, page)
-        opener = add_history(history, picture, asked[3:], seen)
+        opener = add_history(history, picture, asked[3:], seen, desk)
         opened = opener.click(
             page.resume,
             [token, draws],

@@ -46,7 +46,7 @@ def test_a_result_is_listed_opened_as_it_was_downloaded_and_deleted(visit, serve
     page.get_by_text("+ include").click()
     box = page.locator("#cutout-view img").bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.08, box["y"] + box["height"] * 0.5)
-    page.wait_for_function("document.querySelector('#explanation').innerText.includes('1 correction')")
+    page.wait_for_function("document.querySelector('#explanation').textContent.includes('1 correction')")
     visit_.generate()
     visit_.wait_for_state("done")
     page.wait_for_selector(f"{CARD}[data-state=done] img")
@@ -57,15 +57,18 @@ def test_a_result_is_listed_opened_as_it_was_downloaded_and_deleted(visit, serve
     page.reload()
     page.wait_for_selector(f"{CARD}[data-state=done] img")
     page.wait_for_function("document.querySelector('.history-thumb img').naturalWidth > 100")
-    page.wait_for_selector(".result[data-result]")  # the reload found it again, which would hide the next cutout
+    page.wait_for_selector(".result[data-result]")
+    page.wait_for_selector("#picture img")  # the reload brought all of it back
+    assert page.input_value("#size input") == "42"
+    page.locator("#switch-show [data-value=cutout]").click()
+    page.wait_for_function("document.querySelector('#explanation').textContent.includes('1 correction')")
     visit_.choose(write_photo(tmp_path / "other.jpg", (200, 80, 40)))
-    page.wait_for_timeout(1000)  # what is under way for that picture ends before another is opened
     page.get_by_text("High", exact=False).first.click()
     page.fill("#size input", "99")
     page.locator(CARD).get_by_role("button", name="Open: red-egg").click()
     page.wait_for_function("document.querySelector('#size input').value === '42'")
     page.wait_for_function("document.querySelector('#picture img').src.endsWith('/red-egg.png')")
-    page.wait_for_function("document.querySelector('#explanation').innerText.includes('1 correction')")
+    page.wait_for_function("document.querySelector('#explanation').textContent.includes('1 correction')")
     assert page.inner_text("#quality .selected").startswith("Draft")
     visit_.wait_for_state("done")
     page.wait_for_function(f"document.querySelector('.result').dataset.result === '{made.result.id}'")

@@ -176,22 +176,49 @@ def test_a_waiting_job_says_how_many_are_before_it(visit, engine, photo, pace):
     assert shown[0] != shown[1]
 
 
-def test_a_reload_finds_the_running_job_again(visit, engine, photo, pace):
+def test_a_reload_finds_the_running_job_again_with_its_picture_and_options(visit, engine, photo, pace):
     cancelled = engine.cancelled
     visit = visit()
+    page = visit.page
     visit.choose(photo)
+    page.locator("#quality").get_by_text("Draft").click()
+    page.locator("#format").get_by_text("3MF").click()
+    page.fill("#size input", "42")
     visit.generate()
     wait_until(lambda: engine.running, "the job runs")
     visit.wait_for_state("running")
-    visit.page.reload()
+    page.reload()
     visit.errors.clear()  # Gradio's client complains of the streams that the old page left
-    visit.page.wait_for_selector("#generate", state="attached")
+    page.wait_for_selector("#generate", state="attached")
     visit.wait_for_state("running")
+    page.wait_for_selector("#picture .image-frame img")
     pace.release(50)
     visit.wait_for_state("done")
-    visit.page.wait_for_selector("a.download.first")
+    page.wait_for_selector("a.download.first")
     visit.wait_for_canvas()
     assert engine.cancelled == cancelled
+
+    while pace.acquire(blocking=False):
+        pass
+    visit.generate()  # and once more, to be stopped after a reload
+    wait_until(lambda: engine.running, "the job runs")
+    visit.wait_for_state("running")
+    page.reload()
+    visit.errors.clear()
+    visit.wait_for_state("running")
+    page.wait_for_selector("#picture .image-frame img")
+    page.click("#stop")
+    pace.release(2)
+    visit.wait_for_state("cancelled")
+    assert page.inner_text(".when-cancelled p").endswith("Press Generate to start again.")
+    assert page.inner_text("#quality .selected").startswith("Draft")
+    assert page.inner_text("#format .selected") == "3MF"
+    assert page.input_value("#size input") == "42"
+    page.get_by_text("More options").click()
+    assert page.locator("#seed textarea, #seed input").input_value() == "", "it was left to chance"
+    page.get_by_role("button", name="Cutout", exact=True).click()
+    page.wait_for_function("document.documentElement.dataset.cutout === 'yes'")
+    assert page.is_visible("#cutout-view img")
 
 
 def test_a_closed_page_frees_the_lane(visit, server, engine, photo, pace, monkeypatch):

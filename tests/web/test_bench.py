@@ -75,9 +75,10 @@ def test_stopping_the_server_drops_the_cutouts_that_wait(photo, tmp_path):
     with httpx.Client(base_url=server.url.rstrip("/"), timeout=60) as http:
         config = http.get("/config").json()["dependencies"]
         taking = next(d["id"] for d in config if d["api_name"] == "take_picture")
-        body = {"fn_index": taking, "session_hash": "someone", "data": [file_data(upload(http, photo)), "auto", None]}
+        body = {"fn_index": taking, "data": [file_data(upload(http, photo)), "auto", None]}
+        bodies = [{**body, "session_hash": f"page {k}"} for k in range(8)]
         with ThreadPoolExecutor(8) as pages:
-            answers = [pages.submit(http.post, "/gradio_api/run/predict", json=body) for _ in range(8)]
+            answers = [pages.submit(http.post, "/gradio_api/run/predict", json=body) for body in bodies]
             wait_until(lambda: len(cutter._there) == 8, "all are begun or wait")
             closing = threading.Thread(target=server.close)
             closing.start()

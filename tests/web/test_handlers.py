@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
 import pytest
 
-from orfeas.request import MAX_TAPS
-from orfeas.web.handlers import Cutter, Handlers
+from orfeas.request import MAX_TAPS, Tap
+from orfeas.web.handlers import Corrections, Cutter, Desk, Handlers
 from orfeas.web.jobs import Jobs
 from tests.conftest import PacedEngine
 from tests.web.conftest import write_photo
@@ -30,25 +31,29 @@ def other_photo(tmp_path):
     return str(write_photo(tmp_path / "blue egg.jpg", (200, 90, 40)))
 
 
-def take(page, photo):
-    """The corrections that the page remembers of a new picture."""
-    return asyncio.run(page.take_picture(photo, "auto"))[3]
+def show(event, *arguments, desk):
+    """(panel, cutout as shown, explanation) after an event of the page."""
+    return asyncio.run(event(*arguments, desk))
 
 
-def tap(page, photo, corrections, pixel, mode="include"):
-    """(the cutout as shown, explanation, corrections) after a tap."""
-    event = SimpleNamespace(index=pixel)
-    return asyncio.run(page.tap(photo, "auto", corrections, mode, event))[1:]
+def take(page, photo) -> Desk:
+    """A page with a new picture."""
+    desk = Desk()
+    show(page.take_picture, photo, "auto", desk=desk)
+    return desk
 
 
-def make(page, photo, corrections):
+def tap(page, photo, desk, pixel, mode="include"):
+    """(the cutout as shown, explanation) after a tap."""
+    return asyncio.run(page.tap(photo, "auto", desk, mode, SimpleNamespace(index=pixel)))[1:]
+
+
+def make(page, photo, desk):
     """The request that Generate ran."""
     options = dict.fromkeys(("seed", "max_faces"))
     options |= {"quality": "draft", "format": "stl", "size_mm": 20, "background": "auto", "texture": "none"}
     request = SimpleNamespace(session_hash="someone")
-    asyncio.run(
-        page.make(TOKEN, "no", photo, **options, base="none", corrections=corrections, request=request, progress=None)
-    )
+    asyncio.run(page.make(TOKEN, "no", photo, **options, base="none", desk=desk, request=request, progress=None))
     return page.jobs.get(TOKEN).result.request
 
 
@@ -63,52 +68,60 @@ def test_a_picture_is_decoded_once_for_its_cutout(page, photo, monkeypatch):
 
 
 def test_generate_uses_the_taps_of_its_picture(page, photo):
-    _, note, corrections = tap(page, str(photo), take(page, str(photo)), GROUND)
+    desk = take(page, str(photo))
+    _, note = tap(page, str(photo), desk, GROUND)
     assert "1 correction by hand" in note
-    assert make(page, str(photo), corrections).taps == corrections.taps
-    assert len(corrections.taps) == 1
+    assert make(page, str(photo), desk).taps == desk.corrections.taps
+    assert len(desk.corrections.taps) == 1
 
 
 def test_generate_at_once_after_another_picture_does_not_use_the_taps_of_the_last(page, photo, other_photo):
-    *_, corrections = tap(page, str(photo), take(page, str(photo)), GROUND)
-    assert make(page, other_photo, corrections).taps == ()
+    desk = take(page, str(photo))
+    tap(page, str(photo), desk, GROUND)
+    assert make(page, other_photo, desk).taps == ()
 
 
 def test_a_tap_on_the_last_picture_is_not_one_on_this(page, photo, other_photo):
-    *_, corrections = tap(page, str(photo), take(page, str(photo)), GROUND)
-    _, image, note, plain = asyncio.run(page.take_picture(other_photo, "auto"))
-    shown, again, after = tap(page, other_photo, corrections, GROUND)
-    assert (after, again) == (plain, note)
+    desk = take(page, str(photo))
+    tap(page, str(photo), desk, GROUND)
+    tapped, plain = desk.corrections, Desk()
+    _, image, note = show(page.take_picture, other_photo, "auto", desk=plain)
+    shown, again = tap(page, other_photo, desk, GROUND)
+    assert (desk.corrections, again) == (plain.corrections, note)
     assert np.array_equal(shown, image)
-    *_, note, after = asyncio.run(page.change_background(other_photo, "auto", corrections))
+    desk.put(tapped)
+    *_, note = show(page.change_background, other_photo, "auto", desk=desk)
     assert "correction" not in note
-    assert after == plain
+    assert desk.corrections == plain.corrections
 
 
 def test_reset_takes_all_taps_back(page, photo):
-    *_, corrections = tap(page, str(photo), take(page, str(photo)), GROUND)
-    *_, note, after = asyncio.run(page.reset(str(photo), "auto", corrections))
-    assert after == take(page, str(photo))
+    desk = take(page, str(photo))
+    tap(page, str(photo), desk, GROUND)
+    *_, note = show(page.reset, str(photo), "auto", desk=desk)
+    assert desk.corrections == take(page, str(photo)).corrections
     assert "correction" not in note
 
 
 def test_one_tap_too_many_is_refused_and_the_others_stay(page, photo):
-    corrections = take(page, str(photo))
+    desk = take(page, str(photo))
     for _ in range(MAX_TAPS):
-        corrections = corrections.tapped(SUBJECT, True)
-    _, note, after = tap(page, str(photo), corrections, SUBJECT)
+        desk.put(desk.corrections.tapped(SUBJECT, True))
+    before = desk.corrections
+    _, note = tap(page, str(photo), desk, SUBJECT)
     assert f"at most {MAX_TAPS} are taken" in note
-    assert after == corrections
-    *_, note, _ = asyncio.run(page.change_background(str(photo), "auto", after))
+    assert desk.corrections == before
+    *_, note = show(page.change_background, str(photo), "auto", desk=desk)
     assert f"{MAX_TAPS} corrections by hand" in note
-    assert len(make(page, str(photo), after).taps) == MAX_TAPS
+    assert len(make(page, str(photo), desk).taps) == MAX_TAPS
 
 
 def test_a_tap_that_leaves_nothing_is_taken_back(page, photo):
-    before = take(page, str(photo))
-    _, note, after = tap(page, str(photo), before, SUBJECT, "exclude")
+    desk = take(page, str(photo))
+    before = desk.corrections
+    _, note = tap(page, str(photo), desk, SUBJECT, "exclude")
     assert 'class="note bad"' in note
-    assert after == before
+    assert desk.corrections == before
 
 
 def test_a_picture_without_a_cutout_does_not_show_the_last_one_s(page, photo, tmp_path):
@@ -116,16 +129,46 @@ def test_a_picture_without_a_cutout_does_not_show_the_last_one_s(page, photo, tm
 
     blank = tmp_path / "blank.png"
     cv2.imwrite(str(blank), np.full((300, 300, 3), 200, np.uint8))
-    panel, image, note, corrections = asyncio.run(page.take_picture(str(blank), "auto"))
+    desk = take(page, str(photo))
+    panel, image, note = show(page.take_picture, str(blank), "auto", desk=desk)
     assert panel["visible"]
     assert image is None
     assert 'class="note bad"' in note
-    assert corrections.taps == ()
+    assert desk.corrections.taps == ()
+
+
+def test_a_picture_that_is_taken_slowly_does_not_undo_what_came_after_it(page, photo, other_photo, monkeypatch):
+    """As when a result is opened while the cutout of a picture that was just chosen is under way."""
+    leave = threading.Event()
+    look = page.cutter.studio.look
+    taps = (Tap(0.1, 0.5, True),)
+
+    def look_slowly(picture, *options):
+        if str(picture) == other_photo:
+            assert leave.wait(30)
+        return look(picture, *options)
+
+    monkeypatch.setattr(page.cutter.studio, "look", look_slowly)
+
+    async def play():
+        desk = Desk()
+        slow = asyncio.create_task(page.take_picture(other_photo, "auto", desk))
+        await asyncio.sleep(0)
+        desk.put(Corrections(str(photo), taps))  # as History.restore does
+        leave.set()
+        late = await slow
+        assert all("value" not in update for update in late), "nothing is drawn of it"
+        assert desk.corrections.taps == taps
+        *_, note = await page.take_picture(str(photo), "auto", desk)
+        assert "1 correction by hand" in note
+
+    asyncio.run(play())
 
 
 def test_a_result_is_made_again_with_one_thing_changed(page, photo):
-    *_, corrections = tap(page, str(photo), take(page, str(photo)), GROUND)
-    first = make(page, str(photo), corrections)
+    desk = take(page, str(photo))
+    tap(page, str(photo), desk, GROUND)
+    first = make(page, str(photo), desk)
     result = page.jobs.get(TOKEN).result
     request = SimpleNamespace(session_hash="someone")
 
