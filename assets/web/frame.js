@@ -95,6 +95,13 @@
     });
   }
 
+  function element(name, { data = {}, ...properties } = {}, ...children) { // children: elements, or null for none
+    const made = Object.assign(document.createElement(name), properties);
+    Object.assign(made.dataset, data);
+    made.append(...children.filter((child) => child !== null));
+    return made;
+  }
+
   const hasPicture = () => Boolean(document.querySelector("#picture .image-frame img"));
   const pictureInput = () => !hasPicture() && document.querySelector('#picture input[type="file"]');
 
@@ -184,5 +191,5 @@
     nameParts();
   }).observe(root, { childList: true, subtree: true, attributes: true, attributeFilter: ["class"] });
   whenThere(() => document.querySelector("#nav .links"), 60).then(showPage);
-  window.orfeas = { actions, whenThere };
+  window.orfeas = { actions, whenThere, element };
 })();

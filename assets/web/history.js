@@ -18,6 +18,7 @@
   let chosen = []; // several pictures: { file, address, error }
   const opened = new Set(); // groups whose best was shown when they ended, or that were over before
 
+  const { element } = window.orfeas;
   const $ = (id) => document.getElementById(id);
   const post = (address) => fetch(address, { method: "POST" });
   const isOver = (state) => (state.members ? state.over : OVER.includes(state.state));
@@ -102,13 +103,6 @@
 
   // --- drawing -----------------------------------------------------------------------------------------------------
 
-  const element = (name, options = {}, ...children) => {
-    const { data = {}, ...rest } = options;
-    const made = Object.assign(document.createElement(name), rest);
-    Object.assign(made.dataset, data);
-    made.append(...children.filter((child) => child !== null));
-    return made;
-  };
   const act = (what, token, label, about, more = {}) =>
     element("button", { type: "button", textContent: label, ariaLabel: about ? `${label}: ${about}` : null, data: { history: what, token }, ...more });
 
@@ -272,7 +266,7 @@
       const answer = await fetch(`${kind}/${token}`, { method: "DELETE" });
       if (!answer.ok && answer.status !== 404) throw new Error((await answer.json()).error);
     } catch (error) {
-      $("history-said").textContent = `It could not be deleted: ${error.message}`;
+      $("history-error").textContent = `It could not be deleted: ${error.message}`;
       return;
     }
     compared.delete(token);
@@ -395,7 +389,7 @@
     choose(files);
   }, true);
 
-  // --- compare: two turned together ------------------------------------------------------------------------------------
+  // --- which two are compared (assets/web/compare.js) ------------------------------------------------------------------
 
   const compared = new Set();
 
@@ -408,75 +402,34 @@
     return null;
   }
 
-  function compare(button) {
+  async function compare(button) {
     const { token } = button.dataset;
     if (!compared.delete(token)) compared.add(token);
     if (compared.size > 2) compared.delete(compared.values().next().value);
     drawCompare();
-    if (compared.size === 2) showCompare([...compared]);
-    else $("history-said").textContent = compared.size ? "Choose a second one to compare it with." : "";
+    $("history-error").textContent = "";
+    if (compared.size < 2) {
+      $("history-said").textContent = compared.size ? "Choose a second one to compare it with." : "";
+      return;
+    }
+    const sides = [...compared].map(findState).map((one) => ({ result: one.result, name: one.name, details: detailsOf(one) }));
+    try {
+      await window.orfeas.compare(sides, endCompare);
+    } catch (error) {
+      endCompare();
+      $("history-error").textContent = `These two cannot be compared: ${error.message}`;
+    }
+  }
+
+  function endCompare() {
+    compared.clear();
+    drawCompare();
   }
 
   function drawCompare() {
     for (const button of document.querySelectorAll('[data-history="compare"]')) {
       button.ariaPressed = String(compared.has(button.dataset.token));
     }
-  }
-
-  async function showCompare(pair) {
-    const dialog = $("compare");
-    const both = pair.map(findState);
-    const recipes = await Promise.all(both.map((one) => fetch(`r/${one.result}/recipe.json`).then((answer) => answer.json())));
-    dialog.querySelectorAll("figure").forEach((figure, side) => {
-      const turn = element("div", { className: "compare-still", role: "img", ariaLabel: `${both[side].name}, ${detailsOf(both[side])}` });
-      turn.style.backgroundImage = `url("r/${both[side].result}/turntable.webp")`;
-      figure.replaceChildren(turn, element("figcaption", { textContent: `${both[side].name} · ${detailsOf(both[side])}` }));
-    });
-    const rows = [
-      ["Faces", ({ report }) => report.faces.toLocaleString("en")],
-      ["Size, mm", ({ report }) => report.extents_mm.map((side) => side.toFixed(1)).join(" × ")],
-      ["Volume, cm³", ({ report }) => report.volume_cm3.toFixed(1)],
-      ["Verdict", ({ report }) => report.verdict],
-      ["Made in", ({ facts }) => `${facts.seconds.total.toFixed(1)} s`],
-      ["Quality", ({ request }) => request.quality],
-      ["Seed", ({ request }) => String(request.seed)],
-    ];
-    dialog.querySelector("table").replaceChildren(element("caption", { className: "hidden-text", textContent: "What differs" }),
-      element("tbody", {}, ...rows.map(([name, read]) => {
-        const cells = recipes.map(read);
-        return element("tr", { className: cells[0] === cells[1] ? "" : "differs" },
-          element("th", { scope: "row", textContent: name }), ...cells.map((text) => element("td", { textContent: text })));
-      })));
-    turnBoth(0);
-    if (!dialog.open) dialog.showModal();
-    dialog.onclose = () => { compared.clear(); drawCompare(); };
-  }
-
-  function turnBoth(frame) {
-    const slider = $("compare-turn");
-    const frames = Number(slider.max) + 1;
-    const at = ((Math.round(frame) % frames) + frames) % frames;
-    slider.value = at;
-    slider.setAttribute("aria-valuetext", `${Math.round((360 * at) / frames)} degrees`);
-    for (const still of document.querySelectorAll(".compare-still")) {
-      still.style.backgroundPosition = `${(100 * at) / (frames - 1)}% 0`;
-    }
-  }
-
-  function watchTurning() {
-    const dialog = $("compare");
-    let from = null;
-    $("compare-turn").addEventListener("input", (event) => turnBoth(Number(event.target.value)));
-    dialog.addEventListener("pointerdown", (event) => {
-      const still = event.target.closest(".compare-still");
-      if (!still) return;
-      from = { x: event.clientX, frame: Number($("compare-turn").value), width: still.clientWidth };
-      still.setPointerCapture(event.pointerId);
-    });
-    dialog.addEventListener("pointermove", (event) => {
-      if (from) turnBoth(from.frame + ((event.clientX - from.x) / from.width) * 24);
-    });
-    for (const end of ["pointerup", "pointercancel"]) dialog.addEventListener(end, () => { from = null; });
   }
 
   // --- start -------------------------------------------------------------------------------------------------------
@@ -521,9 +474,8 @@
     restore, restored, started, drop,
   };
   const waiting = new MutationObserver(() => {
-    if (!$("history-list") || !$("compare-turn")) return;
+    if (!$("history-list")) return;
     waiting.disconnect();
-    watchTurning();
     ask();
   });
   waiting.observe(document.documentElement, { childList: true, subtree: true });

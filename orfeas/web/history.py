@@ -1,6 +1,6 @@
 """Below the studio: the results of this browser, which remembers their tokens and nothing else; also several at once.
 
-assets/web/history.js draws them from what the routes of `orfeas.web.history_routes` say.
+assets/web/history.js draws them from what the routes of `orfeas.web.history_routes` say, and compare.js two of them.
 """
 
 from __future__ import annotations
@@ -143,12 +143,23 @@ def results_panel() -> str:
         '<p class="history-error" role="alert"></p></div>'
         '<p class="quiet" id="history-empty">What you make appears here, in this browser only, until it is deleted or'
         " expires.</p>"
-        '<ul id="history-list"></ul><p class="hidden-text" role="status" id="history-said"></p></section>'
-        '<dialog id="compare" aria-labelledby="compare-title"><form method="dialog"><h2 id="compare-title">Compare</h2>'
-        '<button aria-label="Close" class="close">×</button></form><div class="compare-turns"><figure></figure>'
-        '<figure></figure></div><label class="compare-turn">Turn both'
+        '<ul id="history-list"></ul><p class="hidden-text" role="status" id="history-said"></p>'
+        '<p class="history-error" id="history-error" role="alert"></p></section>'
+        f'<dialog id="compare" aria-labelledby="compare-title" data-viewer="{viewer_module()}"><form method="dialog">'
+        '<h2 id="compare-title">Compare</h2><button aria-label="Close" class="close">×</button></form>'
+        '<div class="compare-turns"><figure></figure><figure></figure></div>'
+        '<p class="quiet" id="compare-hint" role="status"></p><label class="compare-turn">Turn both'
         '<input type="range" min="0" max="23" value="0" id="compare-turn"></label><table></table></dialog>'
     )
+
+
+def viewer_module() -> str:
+    """The address of the module, among those of Gradio's page, that makes viewers as `gr.Model3D` does; "" if none."""
+    modules = Path(gr.__file__).parent / "templates" / "frontend" / "assets"
+    for module in sorted(modules.glob("lib-*.js")):
+        if "as CreateViewerForCanvas" in module.read_text(encoding="utf-8"):
+            return f"assets/{module.name}"
+    return ""
 
 
 def several_button() -> str:
