@@ -20,6 +20,11 @@ _SUN_AND_MOON = (
     ' 12h2M5.3 5.3l1.4 1.4M17.3 17.3l1.4 1.4M5.3 18.7l1.4-1.4M17.3 6.7l1.4-1.4"/></g><path class="moon" d="M20 14.2A8'
     ' 8 0 1 1 9.8 4a6.4 6.4 0 0 0 10.2 10.2z" stroke-linejoin="round"/></svg>'
 )
+_WAY_OUT = (
+    '<svg viewBox="0 0 24 24" aria-hidden="true" fill="none" stroke="currentColor" stroke-width="1.8"'
+    ' stroke-linecap="round" stroke-linejoin="round"><path d="M10 4H5v16h5M15 8l4 4-4 4M19 12H9"/></svg>'
+)
+PROMISE = "One photo in. A solid, printable 3D model out."
 _FEATURES = (
     (
         "Solid, and measured",
@@ -41,13 +46,29 @@ _FEATURES = (
 )
 
 
-def nav() -> str:
-    """Brand, the two pages, and the switch between light and dark."""
+def login(style: str) -> str:
+    """What Gradio's page of the login says above its fields: who is there, and how it looks. style: CSS."""
+    return (
+        f'<title>ORFEAS</title><style>{style}</style><span class="login"><span class="brand">{MARK}ORFEAS</span><span class="promise">'
+        f'{PROMISE}</span><span class="who">This app has accounts. Whoever runs it gives you a name and a password.'
+        "</span></span>"
+    )
+
+
+def nav(has_accounts: bool) -> str:
+    """Brand, the two pages, the way out where one logs in, and the switch between light and dark."""
+    way_out = (
+        f'<a class="logout" href="logout?all_session=false" aria-label="Log out" title="Log out">{_WAY_OUT}'
+        "<span>Log out</span></a>"
+        if has_accounts
+        else ""
+    )
     return (
         '<a class="skip" href="#studio">Skip to the studio</a>'
-        f'<nav aria-label="Main"><a class="brand" href="#studio">{MARK}<span>ORFEAS</span></a><div class="links">'
+        f'<nav aria-label="Main"><a class="brand" href="#studio" aria-label="ORFEAS">{MARK}<span>ORFEAS</span></a>'
+        '<div class="links">'
         '<a href="#studio" data-page="studio">Studio</a><a href="#docs" data-page="docs">Docs</a>'
-        '<a href="#docs-api" data-page="api">API</a></div>'
+        f'<a href="#docs-api" data-page="api">API</a></div>{way_out}'
         '<button type="button" id="theme-switch" data-do="theme" aria-label="Dark colours" aria-pressed="false">'
         f"{_SUN_AND_MOON}</button></nav>"
     )
@@ -57,7 +78,8 @@ def hero(engine: Engine) -> str:
     """The promise, and the engine with its reason and caveat."""
     caveat = f'<span class="caveat">{escape(engine.caveat)}</span>' if engine.caveat else ""
     return (
-        '<header class="top"><div class="promise"><h1>One photo in. A solid, printable 3D model out.</h1></div>'
+        '<header class="top"><div class="promise"><h1>'
+        f"{PROMISE}</h1></div>"
         f'<div class="engine"><p><b>{escape(engine.title)}</b> <span class="device">{escape(engine.device)}</span></p>'
         f"<p>{escape(engine.reason)} {caveat}</p></div></header>"
     )

@@ -102,7 +102,7 @@ def start(
     from orfeas.web.scrape import build_scrape
     from orfeas.web.slow import KEEP_ALIVE_SECONDS, Patience, Sweeper
     from orfeas.web.theme import build_theme
-    from orfeas.web.ui import build_app, page_head
+    from orfeas.web.ui import build_app, login_message, page_head
     from orfeas.web.uploads import Uploads
     from orfeas.web.watchdog import Watchdog
 
@@ -141,6 +141,7 @@ def start(
         share=False,
         root_path=settings.root_path,
         auth=may_log_in if settings.auth else None,
+        auth_message=login_message(),
         inbrowser=False,
         show_error=False,
         ssr_mode=False,

@@ -53,6 +53,11 @@ def page_head() -> str:
     return f'<meta name="color-scheme" content="light dark"><style>{styles}</style><script>{scripts}</script>'
 
 
+def login_message() -> str:
+    """What the page of the login shows, with its style: Gradio gives that page no head."""
+    return frame.login((WEB_ASSETS / "login.css").read_text(encoding="utf-8"))
+
+
 def example_pictures() -> list[Path]:
     return sorted(path for path in EXAMPLES.glob("*") if path.suffix.lower() in PICTURE_TYPES)
 
@@ -65,7 +70,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
     light = {**quiet, "queue": False}  # answered at once, also while the queue is full
 
     with gr.Blocks(title="ORFEAS", analytics_enabled=False) as demo:
-        gr.HTML(frame.nav(), elem_id="nav")
+        gr.HTML(frame.nav(bool(studio.settings.auth)), elem_id="nav")
         gr.HTML(frame.hero(studio.engine), elem_id="header")
         token = gr.Textbox(visible=False)  # filled in by studio.js: the page names its job
         draws = gr.Textbox(visible=False)  # "no" where the browser has no WebGL
