@@ -23,6 +23,8 @@ from orfeas.telemetry import PeakMemory, log
 from orfeas.telemetry.logs import short
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from orfeas.cutout import Cutout
     from orfeas.engines import Engine
     from orfeas.mesh import Mesh
@@ -92,6 +94,7 @@ class Studio:
 
     qualities: what each quality's name means to the engine; as `QUALITIES` has it by default.
     remake: makes another such engine, where one can take the place of one that no longer answers.
+    draw_views: a mesh's still and the frames of its turn; `render_poster_and_turn` by default.
     """
 
     def __init__(
@@ -101,8 +104,9 @@ class Studio:
         library: Library,
         qualities: Mapping[str, Quality] | None = None,
         remake: Callable[[], Engine] | None = None,
+        draw_views: Callable[[Mesh], tuple[np.ndarray, list[np.ndarray]]] | None = None,
     ):
-        self._remake = remake
+        self._remake, self._draw_views = remake, draw_views
         self._given_up = 0
         self._tickets: dict[str, Ticket] = {}  # of the jobs that have an owner
         self.settings = settings
@@ -396,7 +400,7 @@ class Studio:
 
         thumbnail = None
         if draw:
-            poster, turn = render_poster_and_turn(shape)
+            poster, turn = (self._draw_views or render_poster_and_turn)(shape)
             thumbnail = encode_png(poster)
             (folder / "poster.webp").write_bytes(encode_webp(poster))
             (folder / "turntable.webp").write_bytes(encode_webp(turntable_strip(turn)))

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from orfeas.settings import Settings
+
+if TYPE_CHECKING:
+    from orfeas.studio import Studio
 
 
 @pytest.fixture(autouse=True)
@@ -102,20 +107,28 @@ def sphere(rings: int = 24) -> tuple[np.ndarray, np.ndarray]:
     return vertices, np.asarray(faces, np.int32)
 
 
+def open_studio(settings, engine, library, **options) -> Studio:
+    """A real studio that draws a result's still and turn small: at full size they are most of a `PacedEngine`'s job."""
+    from orfeas.render.still import render_poster_and_turn
+    from orfeas.studio import Studio
+
+    views = partial(render_poster_and_turn, size=128, turn_size=32)
+    return Studio(settings, engine, library, **{"draw_views": views, **options})
+
+
 @pytest.fixture
 def make_studio(settings):
     """A function that makes real studios around an engine; all are closed afterwards."""
     from orfeas.library import Library
-    from orfeas.studio import Studio
 
     made = []
 
-    def make(engine=None) -> Studio:
+    def make(engine=None, **options) -> Studio:
         if engine is None:
             from orfeas.engines.sketch import SketchEngine
 
             engine = SketchEngine(reason="the test asked for it")
-        made.append(Studio(settings, engine, Library(settings.data_dir)))
+        made.append(open_studio(settings, engine, Library(settings.data_dir), **options))
         return made[-1]
 
     yield make

@@ -17,7 +17,7 @@ from orfeas.errors import BadRequest
 from orfeas.library import Library
 from orfeas.request import GenerationRequest
 from orfeas.verify import hash_file, verify_library
-from tests.conftest import PacedEngine
+from tests.conftest import PacedEngine, open_studio
 from tests.web.conftest import write_photo
 
 
@@ -25,10 +25,9 @@ from tests.web.conftest import write_photo
 def made(tmp_path_factory):
     """A data folder with two results, as a studio left it; copy it before you change it."""
     from orfeas.settings import Settings
-    from orfeas.studio import Studio
 
     root = tmp_path_factory.mktemp("made") / "data"
-    studio = Studio(Settings(_env_file=None, engine="sketch", data_dir=root), PacedEngine(), Library(root))
+    studio = open_studio(Settings(_env_file=None, engine="sketch", data_dir=root), PacedEngine(), Library(root))
     photo = write_photo(tmp_path_factory.mktemp("photo") / "egg.jpg", (60, 70, 200))
     for options in ({"format": "stl"}, {"format": "3mf", "quality": "draft"}):
         *_, result = studio.run(GenerationRequest.from_options(photo.read_bytes(), {"seed": 1, **options}))

@@ -17,7 +17,7 @@ from orfeas.formats import find_file, make_file, writable_formats
 from orfeas.mesh import vertex_normals
 from orfeas.mesh.load import load_mesh
 from orfeas.request import FORMATS, GenerationRequest
-from tests.conftest import PacedEngine
+from tests.conftest import PacedEngine, open_studio
 
 SIZE = 62.5
 Z_UP = ("stl", "3mf")
@@ -28,11 +28,10 @@ def results(tmp_path_factory):
     """A function: the result of a job asking for a format, with or without colours, each made once."""
     from orfeas.library import Library
     from orfeas.settings import Settings
-    from orfeas.studio import Studio
 
     folder = tmp_path_factory.mktemp("formats")
     settings = Settings(_env_file=None, engine="sketch", data_dir=folder)
-    studio = Studio(settings, PacedEngine(), Library(folder))
+    studio = open_studio(settings, PacedEngine(), Library(folder))
     photo = write_two_colours(folder / "mug.png")
     made = {}
 

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from orfeas.errors import BadPicture, OrfeasError, OutOfMemory
 from orfeas.recipe import read_recipe
@@ -77,11 +78,13 @@ def test_a_result_is_a_whole_folder(make_studio):
 
 @pytest.mark.parametrize("format", ["stl", "3mf"])
 def test_without_drawing_the_file_is_the_same(make_studio, format):
-    studio = make_studio()
+    studio = make_studio(PacedEngine(), draw_views=None)  # in their real size: a 3MF shows the still
     request = GenerationRequest(draw("blob"), quality="draft", seed=2, format=format)
     drawn = finish(studio, request)
     *_, plain = studio.run(request, draw=False)
     assert set(drawn.files) - set(plain.files) == {"poster", "turntable"}
+    with Image.open(drawn.files["poster"]) as poster, Image.open(drawn.files["turntable"]) as turn:
+        assert (poster.size, turn.size) == ((512, 512), (24 * 256, 256))
     assert plain.files["model"].read_bytes() == drawn.files["model"].read_bytes()
 
 

@@ -131,10 +131,12 @@ def render_poster(mesh: Mesh, size: int = POSTER_SIZE) -> np.ndarray:
     return _draw_poster(prepare(mesh, texture_limit=VIEW_TEXTURE), size)
 
 
-def render_poster_and_turn(mesh: Mesh) -> tuple[np.ndarray, list[np.ndarray]]:
+def render_poster_and_turn(
+    mesh: Mesh, size: int = POSTER_SIZE, turn_size: int = TURN_SIZE
+) -> tuple[np.ndarray, list[np.ndarray]]:
     """What a result is shown by without WebGL, `render_poster` and `render_turntable`, for little more than one."""
     subject = prepare(mesh, texture_limit=VIEW_TEXTURE)
-    return _draw_poster(subject, POSTER_SIZE), draw_turn(subject, TURN_FRAMES, TURN_SIZE, TURN_ELEVATION, shadow=True)
+    return _draw_poster(subject, size), draw_turn(subject, TURN_FRAMES, turn_size, TURN_ELEVATION, shadow=True)
 
 
 def _draw_poster(subject: Subject, size: int) -> np.ndarray:

@@ -55,7 +55,7 @@ def test_the_docs_show_every_setting_every_endpoint_and_the_licence(visit, url, 
         assert snippet.locator("code").bounding_box()["y"] >= button["y"] + button["height"]
     visit.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.locator(".snippet").first.get_by_role("button", name="Copy").click()
-    page.wait_for_function("document.querySelector('.snippet button').textContent === 'Copied'")
+    page.wait_for_function("document.querySelector('.snippet button')?.textContent === 'Copied'")
     assert page.evaluate("navigator.clipboard.readText()") == programs["Python"]
 
 

@@ -15,11 +15,10 @@ from orfeas.index import StoredJob
 from orfeas.library import LOST, Library
 from orfeas.request import GenerationRequest
 from orfeas.settings import Settings
-from orfeas.studio import Studio
 from orfeas.web.serve import start
 from tests.browser.test_accessibility import COUNT, axe  # noqa: F401 (a fixture)
 from tests.browser.test_page import PHONE, share_drawn
-from tests.conftest import PacedEngine
+from tests.conftest import PacedEngine, open_studio
 from tests.web.conftest import free_port, wait_until, write_photo
 
 CARD = "#history-list > .history-card"
@@ -50,7 +49,7 @@ def test_a_result_is_listed_opened_as_it_was_downloaded_and_deleted(visit, serve
     page.get_by_text("+ include").click()
     box = page.locator("#cutout-view img").bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.08, box["y"] + box["height"] * 0.5)
-    page.wait_for_function("document.querySelector('#explanation').textContent.includes('1 correction')")
+    page.wait_for_function("document.querySelector('#explanation')?.textContent.includes('1 correction')")
     visit_.generate()
     visit_.wait_for_state("done")
     page.wait_for_selector(f"{CARD}[data-state=done] img")
@@ -60,22 +59,22 @@ def test_a_result_is_listed_opened_as_it_was_downloaded_and_deleted(visit, serve
 
     page.reload()
     page.wait_for_selector(f"{CARD}[data-state=done] img")
-    page.wait_for_function("document.querySelector('.history-thumb img').naturalWidth > 100")
+    page.wait_for_function("document.querySelector('.history-thumb img')?.naturalWidth > 100")
     page.wait_for_selector(".result[data-result]")
     page.wait_for_selector("#picture img")  # the reload brought all of it back
     assert page.input_value("#size input") == "42"
     page.locator("#switch-show [data-value=cutout]").click()
-    page.wait_for_function("document.querySelector('#explanation').textContent.includes('1 correction')")
+    page.wait_for_function("document.querySelector('#explanation')?.textContent.includes('1 correction')")
     visit_.choose(write_photo(tmp_path / "other.jpg", (200, 80, 40)))
     page.get_by_text("High", exact=False).first.click()
     page.fill("#size input", "99")
     page.locator(CARD).get_by_role("button", name="Open: red-egg").click()
-    page.wait_for_function("document.querySelector('#size input').value === '42'")
-    page.wait_for_function("document.querySelector('#picture img').src.endsWith('/red-egg.png')")
-    page.wait_for_function("document.querySelector('#explanation').textContent.includes('1 correction')")
+    page.wait_for_function("document.querySelector('#size input')?.value === '42'")
+    page.wait_for_function("document.querySelector('#picture img')?.src.endsWith('/red-egg.png')")
+    page.wait_for_function("document.querySelector('#explanation')?.textContent.includes('1 correction')")
     assert page.inner_text("#quality .selected").startswith("Draft")
     visit_.wait_for_state("done")
-    page.wait_for_function(f"document.querySelector('.result').dataset.result === '{made.result.id}'")
+    page.wait_for_function(f"document.querySelector('.result')?.dataset.result === '{made.result.id}'")
     visit_.wait_for_canvas()
     page.wait_for_function("document.documentElement.dataset.show === 'model'")
     visit_.generate()  # the same once more
@@ -143,7 +142,7 @@ def test_several_pictures_with_a_bad_one_survive_a_reload_and_end_in_one_zip(vis
     page.wait_for_selector(f"{GROUP} progress")
     pace.release(50)
     page.wait_for_selector(f"{GROUP}[data-state=over]", timeout=60_000)
-    page.wait_for_function("document.querySelector('.history-group').innerText.includes('2 done, 1 failed')")
+    page.wait_for_function("document.querySelector('.history-group')?.innerText.includes('2 done, 1 failed')")
     assert page.locator(f"{GROUP} .history-error").inner_text().endswith(".")
     assert page.locator('[data-history="again"]').count() == 0, "this picture would fail again"
     page.evaluate(axe)
@@ -185,7 +184,7 @@ def test_the_best_of_several_seeds_is_shown_and_two_are_compared(
     open_page, visit = visit, visit(color_scheme="dark")
     page = visit.page
     page.get_by_role("button", name="Best of 4").click()
-    page.wait_for_function("document.querySelector('#best-of-error').innerText.startsWith('No picture was given')")
+    page.wait_for_function("document.querySelector('#best-of-error')?.innerText.startsWith('No picture was given')")
     visit.choose(photo)
     page.get_by_text("Draft").click()
     page.select_option("#best-of-count", "3")
@@ -270,7 +269,7 @@ def test_the_best_of_several_seeds_is_shown_and_two_are_compared(
 def test_after_a_restart_results_are_there_and_what_was_lost_or_has_expired_says_so(visit, tmp_path, photo):
     folder = tmp_path / "data"
     library = Library(folder)
-    studio = Studio(Settings(_env_file=None, data_dir=folder), PacedEngine(), library)
+    studio = open_studio(Settings(_env_file=None, data_dir=folder), PacedEngine(), library)
     tokens = {name: digit * 32 for name, digit in zip(("made", "expired", "lost", "gone"), "abcd", strict=True)}
     results = {}
     for name in ("made", "expired"):
@@ -301,13 +300,13 @@ def test_after_a_restart_results_are_there_and_what_was_lost_or_has_expired_says
         assert page.input_value("#size input") == "44"
         cards["lost"].get_by_role("button", name="Start again: lost").click()
         visit.wait_for_state("done")
-        page.wait_for_function("document.querySelector('.result dl code').innerText === '5'")
+        page.wait_for_function("document.querySelector('.result dl code')?.innerText === '5'")
         cards["lost"].wait_for(state="detached")
         cards["expired"].get_by_role("button", name="Remove").click()
         page.keyboard.press("Enter")
         cards["expired"].wait_for(state="detached")
         cards["made"].get_by_role("button", name="Open: made").first.click()
-        page.wait_for_function(f"document.querySelector('.result').dataset.result === '{results['made']}'")
+        page.wait_for_function(f"document.querySelector('.result')?.dataset.result === '{results['made']}'")
         assert page.input_value("#size input") == "33"
         assert remembered(page)[-2:] == [tokens["gone"], unknown], "what the server does not know now is kept"
     finally:

@@ -99,7 +99,7 @@ def test_the_cutout_is_shown_and_can_be_corrected(visit, photo):
     box = page.locator("#cutout-view img").bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.08, box["y"] + box["height"] * 0.5)
     page.wait_for_function("first => document.querySelector('#cutout-view img').src !== first", arg=first)
-    page.wait_for_function("document.querySelector('#explanation').innerText.includes('1 correction')")
+    page.wait_for_function("document.querySelector('#explanation')?.innerText.includes('1 correction')")
     page.click("#reset-taps")
     page.wait_for_function("!document.querySelector('#explanation').innerText.includes('correction')")
 
@@ -126,7 +126,7 @@ def test_a_job_that_is_not_let_in_says_why(visit, server, monkeypatch):
     monkeypatch.setattr(server.jobs, "draining", True)  # as when it is about to stop
     visit.generate()
     sentence = "This server is about to restart: try again in a minute."
-    visit.page.wait_for_function("said => document.querySelector('#error').innerText === said", arg=sentence)
+    visit.page.wait_for_function("said => document.querySelector('#error')?.innerText === said", arg=sentence)
     visit.wait_for_state("failed")
     visit.page.wait_for_timeout(800)
     assert visit.state == "failed", "nothing asks after a job that is not there"
@@ -239,7 +239,7 @@ def test_on_a_phone(visit, photo):
     page = visit.page
     visit.choose(photo)
     assert page.evaluate("document.documentElement.scrollWidth") == 390, "no sideways scroll"
-    page.wait_for_function("document.querySelector('#stage').getBoundingClientRect().bottom <= innerHeight + 1")
+    page.wait_for_function("document.querySelector('#stage')?.getBoundingClientRect().bottom <= innerHeight + 1")
     visit.generate()
     visit.wait_for_state("done")
     visit.wait_for_canvas()

@@ -101,7 +101,7 @@ def test_nothing_jumps_while_a_job_runs_and_the_views_are_real(visit, engine, ph
 
     page.get_by_role("button", name="Full screen").click()
     page.wait_for_function("document.fullscreenElement?.id === 'stage'")
-    page.wait_for_function("document.querySelector('#viewer canvas').clientHeight === innerHeight")
+    page.wait_for_function("document.querySelector('#viewer canvas')?.clientHeight === innerHeight")
     page.get_by_role("button", name="Full screen").click()
     page.wait_for_function("!document.fullscreenElement")
 
@@ -139,7 +139,7 @@ def test_the_same_once_more_the_time_it_takes_and_the_docs_meanwhile(visit, serv
     page.get_by_role("button", name="Another seed").click()
     wait_until(lambda: engine.running, "the job runs")
     visit.wait_for_state("running")
-    page.wait_for_function("document.querySelector('#clock').textContent.includes('left, from the last')")
+    page.wait_for_function("document.querySelector('#clock')?.textContent.includes('left, from the last')")
     held = page.get_by_role("button", name="High quality")
     assert held.get_attribute("aria-disabled") == "true"
     assert held.get_attribute("title") == "A job is running: wait until it is done, or stop it."
@@ -154,7 +154,7 @@ def test_the_same_once_more_the_time_it_takes_and_the_docs_meanwhile(visit, serv
     assert not page.is_visible("#studio")
     assert "Photos that make good models" in page.inner_text("#docs")
     pace.release(50)
-    page.wait_for_function("first => document.querySelector('.result').dataset.result !== first", arg=first)
+    page.wait_for_function("first => (document.querySelector('.result')?.dataset.result ?? first) !== first", arg=first)
     page.wait_for_timeout(300)
     page.get_by_role("link", name="Studio", exact=True).click()
     visit.wait_for_canvas()
@@ -166,7 +166,8 @@ def test_the_same_once_more_the_time_it_takes_and_the_docs_meanwhile(visit, serv
 
     assert page.get_by_role("button", name="High quality").get_attribute("aria-disabled") == "false"
     page.get_by_role("button", name="High quality").click()
-    page.wait_for_function("second => document.querySelector('.result').dataset.result !== second", arg=second)
+    third = "second => (document.querySelector('.result')?.dataset.result ?? second) !== second"
+    page.wait_for_function(third, arg=second)
     visit.wait_for_state("done")
     assert page.title() == "ORFEAS"
     report = page.inner_text(".result dl").splitlines()
@@ -186,7 +187,7 @@ def test_a_lost_connection_loses_no_result(visit, server, engine, photo, pace, m
     wait_until(lambda: engine.running, "the job runs")
     visit.wait_for_state("running")
     visit.context.set_offline(True)
-    page.wait_for_function("document.querySelector('#message').textContent.includes('connection is lost')")
+    page.wait_for_function("document.querySelector('#message')?.textContent.includes('connection is lost')")
     visit.context.set_offline(False)
     page.wait_for_function("!document.querySelector('#message').textContent.includes('connection is lost')")
 
@@ -197,7 +198,7 @@ def test_a_lost_connection_loses_no_result(visit, server, engine, photo, pace, m
         route.fulfill(status=429 if len(refused) % 2 else 502, json={"error": "Too many requests came."})
 
     page.route(JOB, refuse)
-    page.wait_for_function("document.querySelector('#message').textContent.includes('connection is lost')")
+    page.wait_for_function("document.querySelector('#message')?.textContent.includes('connection is lost')")
     assert page.evaluate("document.documentElement.dataset.job") == "running"
     page.unroute(JOB)
     page.wait_for_function("!document.querySelector('#message').textContent.includes('connection is lost')")

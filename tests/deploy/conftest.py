@@ -8,9 +8,8 @@ import pytest
 
 from orfeas.library import Library
 from orfeas.settings import Settings
-from orfeas.studio import Studio
 from orfeas.web.serve import start
-from tests.conftest import PacedEngine
+from tests.conftest import PacedEngine, open_studio
 from tests.deploy.caddy import Caddy
 from tests.web.conftest import _leave_it_idle, engine, free_port, pace, photo, server, url
 
@@ -30,7 +29,7 @@ def below_a_path(tmp_path_factory):
         _env_file=None, engine="sketch", data_dir=folder / "data", port=free_port(), host="127.0.0.1",
         root_path="/studio",
     )  # fmt: skip
-    server = start(Studio(settings, PacedEngine(), Library(settings.data_dir)), settings)
+    server = start(open_studio(settings, PacedEngine(), Library(settings.data_dir)), settings)
     caddy = Caddy(folder / "caddy", f"http://127.0.0.1:{settings.port}", "/studio")
     yield caddy
     caddy.close()

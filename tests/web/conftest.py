@@ -15,9 +15,8 @@ from gradio_client import Client
 
 from orfeas.library import Library
 from orfeas.settings import Settings
-from orfeas.studio import Studio
 from orfeas.web.serve import Server, start
-from tests.conftest import PacedEngine
+from tests.conftest import PacedEngine, open_studio
 
 QUEUE_SIZE = 3
 
@@ -45,7 +44,7 @@ def server(tmp_path_factory) -> Server:
     settings = Settings(
         _env_file=None, engine="sketch", data_dir=folder, port=free_port(), queue_size=QUEUE_SIZE, host="127.0.0.1"
     )
-    server = start(Studio(settings, engine, Library(folder)), settings)
+    server = start(open_studio(settings, engine, Library(folder)), settings)
     yield server
     server.close()
 

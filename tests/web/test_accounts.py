@@ -13,9 +13,8 @@ from orfeas.cli import main
 from orfeas.errors import BadRequest
 from orfeas.library import Library
 from orfeas.settings import Settings, load_settings
-from orfeas.studio import Studio
 from orfeas.web.serve import start
-from tests.conftest import PacedEngine
+from tests.conftest import PacedEngine, open_studio
 from tests.web.conftest import call, connect, file_data, free_port, upload
 
 PASSWORD = "correct horse"
@@ -30,7 +29,7 @@ def entry() -> str:
 def guarded(tmp_path_factory, entry):
     folder = tmp_path_factory.mktemp("guarded")
     settings = Settings(_env_file=None, engine="sketch", data_dir=folder, port=free_port(), auth=entry)
-    server = start(Studio(settings, PacedEngine(), Library(folder)), settings)
+    server = start(open_studio(settings, PacedEngine(), Library(folder)), settings)
     yield server.url.rstrip("/")
     server.close()
 

@@ -13,11 +13,10 @@ from gradio_client import handle_file
 from orfeas.errors import OrfeasError
 from orfeas.library import Library
 from orfeas.settings import Settings
-from orfeas.studio import Studio
 from orfeas.web.bench import Bench
 from orfeas.web.handlers import CUTOUT_THREADS
 from orfeas.web.serve import start
-from tests.conftest import PacedEngine
+from tests.conftest import PacedEngine, open_studio
 from tests.web.conftest import QUEUE_SIZE, call, file_data, free_port, upload, wait_until
 
 PLACES = CUTOUT_THREADS + QUEUE_SIZE
@@ -68,7 +67,7 @@ def test_too_many_cutouts_are_refused_with_a_sentence(server, client, http, phot
 
 def test_stopping_the_server_drops_the_cutouts_that_wait(photo, tmp_path):
     settings = Settings(_env_file=None, engine="sketch", data_dir=tmp_path, port=free_port())
-    studio = Studio(settings, PacedEngine(), Library(tmp_path))
+    studio = open_studio(settings, PacedEngine(), Library(tmp_path))
     studio.look = slow = SlowCut(studio.look)
     server = start(studio, settings)
     cutter = server.benches[0]

@@ -19,10 +19,10 @@ import pytest
 from orfeas.errors import OutOfMemory
 from orfeas.library import Library
 from orfeas.request import GenerationRequest
-from orfeas.studio import MOST_GIVEN_UP, Studio
+from orfeas.studio import MOST_GIVEN_UP
 from orfeas.web.jobs import Jobs
 from orfeas.web.watchdog import Watchdog
-from tests.conftest import PacedEngine
+from tests.conftest import PacedEngine, open_studio
 from tests.web.conftest import call, file_data, free_port, upload, wait_until
 from tests.web.test_program import Program
 
@@ -56,7 +56,7 @@ def test_an_engine_that_fails_fails_one_job(make_studio, photo):
 def _watched(settings, remake):
     """Jobs whose engine hangs, under a watchdog; what hangs is let go at the end, and whether all was lost is told."""
     pace, lost = threading.Semaphore(0), threading.Event()
-    studio = Studio(settings, PacedEngine(pace=pace), Library(settings.data_dir), remake=remake)
+    studio = open_studio(settings, PacedEngine(pace=pace), Library(settings.data_dir), remake=remake)
     jobs = Jobs(studio, 5)
     watchdog = Watchdog(jobs, STALL_SECONDS, lost.set)
     try:
@@ -139,13 +139,12 @@ def test_a_program_whose_engine_hangs_ends_for_its_supervisor(tmp_path, photo):
         from orfeas.library import Library
         from orfeas.request import GenerationRequest
         from orfeas.settings import Settings
-        from orfeas.studio import Studio
         from orfeas.web import serve
-        from tests.conftest import PacedEngine
+        from tests.conftest import PacedEngine, open_studio
 
         settings = Settings(_env_file=None, engine="sketch", data_dir={str(tmp_path)!r}, port={free_port()},
                             stall_seconds=1, drain_seconds=30)
-        studio = Studio(settings, PacedEngine(pace=threading.Semaphore(0)), Library(settings.data_dir))
+        studio = open_studio(settings, PacedEngine(pace=threading.Semaphore(0)), Library(settings.data_dir))
         start = serve.start
 
         def start_and_ask(*arguments, **options):
@@ -165,7 +164,7 @@ def test_a_program_whose_engine_hangs_ends_for_its_supervisor(tmp_path, photo):
 
 def test_a_clock_that_jumps_spoils_neither_times_nor_results(settings, photo):
     now = [time.time()]
-    studio = Studio(settings, PacedEngine(), Library(settings.data_dir, clock=lambda: now[0]))
+    studio = open_studio(settings, PacedEngine(), Library(settings.data_dir, clock=lambda: now[0]))
     jobs = Jobs(studio, 2)
     for jump in (400 * 86400, -800 * 86400):
         job = jobs.start(GenerationRequest(photo))
@@ -180,7 +179,7 @@ def test_a_clock_that_jumps_spoils_neither_times_nor_results(settings, photo):
 def test_a_program_that_was_killed_says_which_job_was_lost_and_cleans_up(tmp_path, photo):
     """And before: an index that is rubbish is rebuilt from the folders when the program starts."""
     library = Library(tmp_path / "data")
-    *_, made = Studio(None, PacedEngine(), library).run(GenerationRequest(photo))
+    *_, made = open_studio(None, PacedEngine(), library).run(GenerationRequest(photo))
     library.close()
     for file in (tmp_path / "data").glob("library.sqlite3*"):
         file.write_bytes(b"rubbish" * 1000)

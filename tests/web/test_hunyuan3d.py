@@ -11,8 +11,8 @@ from orfeas.engines.choose import choose_engine
 from orfeas.library import Library
 from orfeas.request import Quality
 from orfeas.settings import Settings
-from orfeas.studio import Studio
 from orfeas.web.serve import start
+from tests.conftest import open_studio
 from tests.engines.hunyuan3d.blob import write_blob_weights
 from tests.web.conftest import connect, free_port, wait_until
 
@@ -28,7 +28,8 @@ def hunyuan3d(tmp_path_factory):
         _env_file=None, engine="hunyuan3d", device="cpu", hunyuan3d_path=folder / "weights", data_dir=folder / "data",
         port=free_port(),
     )  # fmt: skip
-    server = start(Studio(settings, choose_engine(settings), Library(settings.data_dir), QUALITIES), settings)
+    studio = open_studio(settings, choose_engine(settings), Library(settings.data_dir), qualities=QUALITIES)
+    server = start(studio, settings)
     yield server
     server.close()
 

@@ -10,11 +10,10 @@ import httpx
 
 from orfeas.library import Library
 from orfeas.settings import Settings
-from orfeas.studio import Studio
 from orfeas.web.leftovers import KEPT_SECONDS, Leftovers
 from orfeas.web.serve import CACHE, prepare_gradio, start
 from orfeas.web.uploads import needed, shown_copy
-from tests.conftest import PacedEngine
+from tests.conftest import PacedEngine, open_studio
 from tests.web.conftest import call, file_data, free_port, upload
 
 
@@ -23,7 +22,7 @@ def test_an_upload_is_there_for_the_next_server(http, tmp_path, photo):
     settings = Settings(
         _env_file=None, engine="sketch", data_dir=tmp_path, port=free_port(), host="127.0.0.1"
     )  # fmt: skip
-    other = start(Studio(settings, PacedEngine(), Library(tmp_path)), settings)
+    other = start(open_studio(settings, PacedEngine(), Library(tmp_path)), settings)
     try:
         with httpx.Client(base_url=other.url, timeout=60) as client:
             path = upload(client, photo)

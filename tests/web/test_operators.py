@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from orfeas.errors import DISK_FULL
 from orfeas.web.readiness import LOOK_SECONDS
-from tests.conftest import PacedEngine
+from tests.conftest import PacedEngine, open_studio
 
 
 @pytest.fixture
@@ -187,10 +187,9 @@ def test_a_proxy_on_this_machine_does_not_open_the_metrics_whether_it_is_trusted
 
     settings = Settings(_env_file=None, data_dir=tmp_path)
     from orfeas.library import Library
-    from orfeas.studio import Studio
 
     metrics = Metrics()
-    jobs = Jobs(Studio(settings, PacedEngine(), Library(tmp_path)), 3, metrics)
+    jobs = Jobs(open_studio(settings, PacedEngine(), Library(tmp_path)), 3, metrics)
     app = Starlette(routes=[build_scrape(metrics, Readiness(jobs, 0), {}, settings)])
     client = TestClient(Proxies(app, trusted), base_url="http://127.0.0.1:7860", client=("127.0.0.1", 5))
     assert client.get("/metrics").status_code == 200

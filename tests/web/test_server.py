@@ -20,7 +20,7 @@ from gradio_client import handle_file
 from orfeas.request import GenerationRequest
 from orfeas.settings import Settings
 from orfeas.web.inputs import Picture
-from tests.conftest import PacedEngine
+from tests.conftest import PacedEngine, open_studio
 from tests.web.conftest import QUEUE_SIZE, call, connect, file_data, free_port, upload, wait_until
 
 MIB = 1 << 20
@@ -407,14 +407,12 @@ def test_stopping_waits_for_the_running_job_and_takes_no_more(photo, tmp_path):
     import threading
 
     from orfeas.library import Library
-    from orfeas.studio import Studio
     from orfeas.web.serve import start
-    from tests.conftest import PacedEngine
 
     pace = threading.Semaphore(0)
     engine = PacedEngine(pace=pace)
     settings = Settings(_env_file=None, engine="sketch", data_dir=tmp_path, port=free_port())
-    server = start(Studio(settings, engine, Library(tmp_path)), settings)
+    server = start(open_studio(settings, engine, Library(tmp_path)), settings)
     client = connect(server.url)
     job = client.submit(handle_file(photo), api_name="/generate")
     wait_until(lambda: engine.running, "the job runs")

@@ -19,6 +19,7 @@ from orfeas.request import GenerationRequest, Quality
 from orfeas.settings import Settings
 from orfeas.studio import Progress, Studio
 from orfeas.web.frame import hero
+from tests import conftest
 from tests.conftest import PacedEngine
 from tests.drawings import draw
 from tests.engines.hunyuan3d.blob import write_blob_weights
@@ -28,7 +29,7 @@ QUALITIES = {"draft": Quality(20, 4, 700), "standard": Quality(28, 4, 1500), "hi
 
 def open_studio(settings: Settings) -> Studio:
     """As `orfeas.studio.build_studio` does it, with coarser grids."""
-    return Studio(settings, choose_engine(settings), Library(settings.data_dir), QUALITIES)
+    return conftest.open_studio(settings, choose_engine(settings), Library(settings.data_dir), qualities=QUALITIES)
 
 
 @pytest.fixture(scope="module")
