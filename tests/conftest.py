@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,11 +18,53 @@ if TYPE_CHECKING:
     from orfeas.studio import Studio
 
 
+# --- which worker runs which file, and when (--dist loadfile) ---------------------------------------------------------
+
+LONG = ("test_release.py",)  # few tests that take long: begun last, they would be waited for
+TOGETHER = {  # they share what takes long to start
+    "a Ray cluster": ("tests/engines/test_cluster.py", "tests/engines/test_contract.py"),
+    "a program that is watched": (
+        "tests/web/test_operators.py", "tests/web/test_log.py", "tests/web/test_prometheus.py",
+    ),
+}  # fmt: skip
+
+
+def _unit(node: str) -> str:
+    """What one worker runs from end to end: a file, or several of `TOGETHER`."""
+    file = node.split("::")[0]
+    return next((unit for unit, files in TOGETHER.items() if file in files), file)
+
+
+def pytest_configure(config):
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # the order is that of the collection, as follows
+
+
+def pytest_collection_modifyitems(items):
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        sizes = Counter(_unit(item.nodeid) for item in items)
+        items.sort(key=lambda item: (not _unit(item.nodeid).endswith(LONG), -sizes[_unit(item.nodeid)]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Units(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _unit(nodeid)
+
+    return Units(config, log)
+
+
+# --- what tests are given ---------------------------------------------------------------------------------------------
+
+
 @pytest.fixture(autouse=True)
 def _isolate(monkeypatch, tmp_path_factory):
     """No test reads the user's settings or writes into the user's folders."""
-    import os
-
     for variable in [name for name in os.environ if name.startswith("ORFEAS_")]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("ORFEAS_DATA_DIR", str(tmp_path_factory.mktemp("data")))

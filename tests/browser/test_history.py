@@ -309,5 +309,6 @@ def test_after_a_restart_results_are_there_and_what_was_lost_or_has_expired_says
         page.wait_for_function(f"document.querySelector('.result')?.dataset.result === '{results['made']}'")
         assert page.input_value("#size input") == "33"
         assert remembered(page)[-2:] == [tokens["gone"], unknown], "what the server does not know now is kept"
+        page.close()  # before the server that it may be asking for something
     finally:
         server.close()

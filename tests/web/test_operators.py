@@ -55,9 +55,10 @@ def test_jobs_are_counted_by_outcome_and_stage(samples):
 def test_the_seconds_of_the_stages_are_those_of_the_report(samples, observed):
     seconds = dict(observed.answer[1]["facts"]["seconds"])
     total = seconds.pop("total")
-    for stage, spent in seconds.items():
-        assert value(samples, "orfeas_stage_seconds_sum", stage=stage, quality="draft") == pytest.approx(spent, abs=0.3)
-    assert value(samples, "orfeas_job_seconds_sum", quality="draft") == pytest.approx(total, abs=0.5)
+    for stage, spent in seconds.items():  # told from outside, which takes longer where the machine is busy
+        measured = value(samples, "orfeas_stage_seconds_sum", stage=stage, quality="draft")
+        assert measured == pytest.approx(spent, abs=0.3, rel=0.1), stage
+    assert value(samples, "orfeas_job_seconds_sum", quality="draft") == pytest.approx(total, abs=0.5, rel=0.1)
 
 
 def test_the_state_of_the_moment(samples, observed):
