@@ -41,6 +41,19 @@ def orfeas(*arguments, cwd, **environment) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.fixture
+def here(tmp_path, monkeypatch, capsys):
+    """The same as `orfeas` in tmp_path, in this process: what takes a process of its own is proven by the others."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ORFEAS_ENGINE", "sketch")
+
+    def run(*arguments) -> subprocess.CompletedProcess:
+        status = cli.main([str(argument) for argument in arguments])
+        return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
+
+    return run
+
+
 def json_lines(text: str) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
 
@@ -83,20 +96,20 @@ def test_a_folder_becomes_a_folder_and_a_bad_picture_stops_nothing(photos, tmp_p
     assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["blob_100mm.ply", "star_100mm.ply"]
 
 
-def test_pictures_of_one_name_do_not_overwrite_each_other(photos, tmp_path):
+def test_pictures_of_one_name_do_not_overwrite_each_other(here, photos, tmp_path):
     (photos / "blob.jpg").write_bytes(draw("mug"))
-    done = orfeas(photos / "blob.png", photos / "blob.jpg", "--quality", "draft", "-o", "models/", cwd=tmp_path)
+    done = here(photos / "blob.png", photos / "blob.jpg", "--quality", "draft", "-o", "models/")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["blob-2_100mm.stl", "blob_100mm.stl"]
 
 
-def test_a_kept_result_can_be_made_again_from_its_recipe(photos, tmp_path):
-    first = orfeas(photos / "blob.png", "-o", "a.stl", "--quality", "draft", "--keep", cwd=tmp_path)
+def test_a_kept_result_can_be_made_again_from_its_recipe(here, photos, tmp_path):
+    first = here(photos / "blob.png", "-o", "a.stl", "--quality", "draft", "--keep")
     assert first.returncode == 0, first.stderr
     recipe = tmp_path / "a.orfeas" / "recipe.json"
-    assert orfeas("--recipe", recipe, "-o", "b.stl", cwd=tmp_path).returncode == 0
+    assert here("--recipe", recipe, "-o", "b.stl").returncode == 0
     assert (tmp_path / "b.stl").read_bytes() == (tmp_path / "a.stl").read_bytes()
-    assert orfeas("--recipe", recipe, "-o", "c.stl", "--size-mm", 50, cwd=tmp_path).returncode == 0
+    assert here("--recipe", recipe, "-o", "c.stl", "--size-mm", 50).returncode == 0
     assert trimesh.load_mesh(tmp_path / "c.stl").extents.max() == pytest.approx(50, abs=0.01)
 
 
@@ -152,12 +165,11 @@ def test_wrong_use_is_one_sentence_and_status_2(photos, tmp_path, capsys, monkey
     assert said.err.count("\n") == 1
 
 
-def test_a_folder_becomes_one_zip_and_each_picture_the_best_of_two_seeds(photos, tmp_path):
+def test_a_folder_becomes_one_zip_and_each_picture_the_best_of_two_seeds(here, photos, tmp_path):
     (photos / "bad.png").write_text("not a picture")
     (photos / "star.webp").unlink()
-    done = orfeas(
+    done = here(
         photos, "-o", "out/models.zip", "--quality", "draft", "--size-mm", 30, "--best-of", 2, "--seed", 7, "--json",
-        cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     lines = json_lines(done.stdout)
@@ -180,8 +192,8 @@ def test_a_folder_becomes_one_zip_and_each_picture_the_best_of_two_seeds(photos,
     assert list((tmp_path / "out").iterdir()) == [tmp_path / "out" / "models.zip"]
 
 
-def test_the_best_gets_the_name_and_the_others_their_seed(photos, tmp_path):
-    done = orfeas(photos / "blob.png", "-o", "out.stl", "--quality", "draft", "--best-of", 2, "--seed", 7, cwd=tmp_path)
+def test_the_best_gets_the_name_and_the_others_their_seed(here, photos, tmp_path):
+    done = here(photos / "blob.png", "-o", "out.stl", "--quality", "draft", "--best-of", 2, "--seed", 7)
     assert done.returncode == 0, done.stderr
     assert "the order says little" in done.stderr, "a sketch has the picture's outline whatever its seed"
     best, other = (line for line in done.stdout.splitlines() if not line.startswith("  "))
@@ -193,12 +205,12 @@ def test_the_best_gets_the_name_and_the_others_their_seed(photos, tmp_path):
     assert models[0].read_bytes() != models[1].read_bytes()
 
 
-def test_notes_are_told_as_well(photos, tmp_path):
-    done = orfeas(photos / "blob.png", "-o", "zipped.zip", "--quality", "draft", "--seed", 7, cwd=tmp_path)
+def test_notes_are_told_as_well(here, photos, tmp_path):
+    done = here(photos / "blob.png", "-o", "zipped.zip", "--quality", "draft", "--seed", 7)
     assert done.returncode == 0, done.stderr
     line, *notes = done.stdout.splitlines()
     assert line.startswith(f"{photos / 'blob.png'}: ")
-    told = orfeas(photos / "blob.png", "-o", "a.stl", "--quality", "draft", "--seed", 7, "--json", cwd=tmp_path)
+    told = here(photos / "blob.png", "-o", "a.stl", "--quality", "draft", "--seed", 7, "--json")
     assert notes == [f"  {note}" for note in json_lines(told.stdout)[0]["report"]["notes"]]
     assert any("fall over" in note for note in notes)
 

@@ -50,8 +50,8 @@ def login(style: str) -> str:
     """What Gradio's page of the login says above its fields: who is there, and how it looks. style: CSS."""
     return (
         f'<title>ORFEAS</title><style>{style}</style><span class="login"><span class="brand">{MARK}ORFEAS</span>'
-        f'<span class="promise">{PROMISE}</span><span class="who">This app has accounts. Whoever runs it gives you a name and a password.'
-        "</span></span>"
+        f'<span class="promise">{PROMISE}</span><span class="who">This app has accounts. Whoever runs it gives you a'
+        " name and a password.</span></span>"
     )
 
 

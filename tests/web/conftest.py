@@ -19,6 +19,7 @@ from orfeas.web.serve import Server, start
 from tests.conftest import PacedEngine, open_studio
 
 QUEUE_SIZE = 3
+START_SECONDS = 120  # for the program to start: seconds, but for what else the machine does
 
 
 def free_port() -> int:
@@ -147,7 +148,7 @@ def observed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("observed")
     program = Observed(folder)
     try:
-        wait_until(program.answers, "the app answers", 90)
+        wait_until(program.answers, "the app answers", START_SECONDS)
         program.work(folder)
         yield program
     finally:

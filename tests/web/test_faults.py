@@ -23,7 +23,7 @@ from orfeas.studio import MOST_GIVEN_UP
 from orfeas.web.jobs import Jobs
 from orfeas.web.watchdog import Watchdog
 from tests.conftest import PacedEngine, open_studio
-from tests.web.conftest import call, file_data, free_port, upload, wait_until
+from tests.web.conftest import START_SECONDS, call, file_data, free_port, upload, wait_until
 from tests.web.test_program import Program
 
 STALL_SECONDS = 1.0
@@ -186,7 +186,7 @@ def test_a_program_that_was_killed_says_which_job_was_lost_and_cleans_up(tmp_pat
 
     program = Program(tmp_path)
     try:
-        wait_until(program.health, "the app answers", 90)
+        wait_until(program.health, "the app answers", START_SECONDS)
         assert "damaged" in program.log.read_text()
         assert program.http.get(f"/r/{made.id}/recipe.json").status_code == 200
         program.start_job(photo, "high")
@@ -200,7 +200,7 @@ def test_a_program_that_was_killed_says_which_job_was_lost_and_cleans_up(tmp_pat
 
     program = Program(tmp_path)
     try:
-        wait_until(program.health, "the app answers again", 90)
+        wait_until(program.health, "the app answers again", START_SECONDS)
         state = program.http.get(f"/jobs/{token}").json()
         assert (state["state"], state["code"]) == ("lost", "lost")
         assert state["error"].startswith("The server ended while this job ran")
@@ -229,7 +229,7 @@ def test_with_a_read_only_system_and_a_full_disk(tmp_path, photo):
     )
     program = Program(tmp_path, ["unshare", "-m", "sh", "-c", script, "sh"], ORFEAS_MIN_FREE_MB="0")
     try:
-        wait_until(program.health, "the app answers", 90)
+        wait_until(program.health, "the app answers", START_SECONDS)
         inside = Path(f"/proc/{program.process.pid}/root{data}")
         picture = file_data(upload(program.http, photo))
         event, answer = call(program.http, "generate", {"picture": picture, "quality": "draft"})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.web.conftest import call, file_data, upload, wait_until
+from tests.web.conftest import START_SECONDS, call, file_data, upload, wait_until
 from tests.web.test_program import Program
 
 HOSTILE = Path(__file__).parents[1] / "fixtures" / "hostile"
@@ -19,7 +19,7 @@ REFUSAL_MB = 64
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
     program = Program(tmp_path_factory.mktemp("program"))
-    wait_until(program.health, "the app answers", 90)
+    wait_until(program.health, "the app answers", START_SECONDS)
     yield program
     program.end()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.web.conftest import file_data, free_port, upload, wait_until
+from tests.web.conftest import START_SECONDS, file_data, free_port, upload, wait_until
 
 
 class Program:
@@ -64,7 +64,7 @@ def program(tmp_path):
 
 
 def test_a_signal_lets_the_running_job_be_delivered(program, photo):
-    wait_until(program.health, "the app answers", 60)
+    wait_until(program.health, "the app answers", START_SECONDS)
     event = program.start_job(photo, "standard")
     with program.http.stream("GET", f"/gradio_api/call/v2/generate/{event}") as stream:
         program.process.send_signal(signal.SIGTERM)
@@ -74,12 +74,13 @@ def test_a_signal_lets_the_running_job_be_delivered(program, photo):
     assert "100mm.stl" in lines[lines.index("event: complete") + 1]
     assert program.process.wait(timeout=30) == 0
     assert "Traceback" not in program.log.read_text()
+    assert not list((program.log.parent / "data" / "instances").iterdir())
     (model,) = (program.log.parent / "data").glob("**/results/**/*_100mm.stl")
     assert model.stat().st_size > 100_000
 
 
 def test_a_second_signal_stops_at_once(program, photo):
-    wait_until(program.health, "the app answers", 60)
+    wait_until(program.health, "the app answers", START_SECONDS)
     program.start_job(photo, "high")
     program.process.send_signal(signal.SIGTERM)
     wait_until(lambda: program.health()["status"] == "draining", "it says that it drains")
