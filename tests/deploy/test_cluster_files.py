@@ -48,6 +48,19 @@ def test_kubernetes_takes_it(what):
     kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
 
 
+def test_ray_s_autoscaler_reads_the_machines_as_they_are_meant():
+    """KubeRay's own schema is in no package for Python; these are the fields that the pinned Ray reads."""
+    from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
+
+    metadata = {**DOCUMENTS[0]["metadata"], "namespace": "default"}
+    kinds = _derive_autoscaling_config_from_ray_cr({**DOCUMENTS[0], "metadata": metadata})["available_node_types"]
+    read = {
+        name: (kind["min_workers"], kind["max_workers"], kind["resources"]["CPU"], kind["resources"].get("GPU", 0))
+        for name, kind in kinds.items()
+    }
+    assert read == {"headgroup": (0, 0, 0, 0), "gpu": (1, 4, 4, 1), "app": (1, 1, 0, 0)}
+
+
 def test_all_machines_have_the_ray_that_is_pinned():
     pinned = next(line for line in (ROOT / "requirements-cluster.txt").read_text().splitlines() if "ray[" in line)
     assert pinned.split("#")[0].strip() == f"ray[serve]=={CLUSTER['rayVersion']}"
