@@ -1,4 +1,4 @@
-"""Removes results and uploads that have been kept long enough, now and then, while the server runs."""
+"""Removes results and uploads that were kept long enough, and frees memory, now and then, while the server runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from orfeas.errors import OrfeasError
 from orfeas.telemetry import log
+from orfeas.web.heap import give_back
 
 if TYPE_CHECKING:
     from orfeas.library import Library
@@ -18,7 +19,7 @@ EVERY_SECONDS = 600.0
 
 
 class Housekeeper:
-    """A thread that calls `Library.expire` and `Leftovers.expire` at once and every ``seconds`` until it is closed."""
+    """A thread that calls `Library.expire`, `Leftovers.expire` and `heap.give_back` at once and every ``seconds``."""
 
     def __init__(self, library: Library, uploads: Leftovers | None = None, seconds: float = EVERY_SECONDS):
         self._library = library
@@ -37,6 +38,7 @@ class Housekeeper:
             self._tidy("results", self._library.expire)
             if self._uploads:
                 self._tidy("uploads", self._uploads.expire)
+            give_back()
             if self._closed.wait(self._seconds):
                 return
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from orfeas.errors import BadRequest
 from orfeas.telemetry import log
 from orfeas.telemetry.logs import adopt_loggers, short
+from orfeas.web.heap import bound_arenas
 from orfeas.web.jobs import Jobs
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def start(
     from orfeas.web.repeats import check_key
     from orfeas.web.routes import build_routes
     from orfeas.web.scrape import build_scrape
+    from orfeas.web.sessions import Sessions
     from orfeas.web.slow import KEEP_ALIVE_SECONDS, Patience, Sweeper
     from orfeas.web.theme import build_theme
     from orfeas.web.ui import build_app, login_message, page_head
@@ -179,6 +181,7 @@ def start(
             "openapi_url": None,
         },
     )
+    Sessions.keep(demo)
     demo.server.config.timeout_keep_alive = KEEP_ALIVE_SECONDS  # read at each new connection; Gradio has no such option
     adopt_loggers()
     readiness.load()
@@ -206,6 +209,7 @@ def serve(studio: Studio, settings: Settings) -> int:
             os._exit(1)
         stopping.set()
 
+    bound_arenas()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     studio.library.open()
