@@ -17,7 +17,7 @@ from orfeas.web.api import MEANINGS, OPTIONS, docstring, explain, option_inputs
 from orfeas.web.callers import Caller
 from orfeas.web.copies import to_cache
 from orfeas.web.groups import MAX_BATCH_BYTES, MAX_PICTURES, ask_batch
-from orfeas.web.handlers import POLL_SECONDS, ask, in_thread
+from orfeas.web.handlers import ask, in_thread, watch
 from orfeas.web.inputs import Amount, Picture, Pictures, refusal
 
 if TYPE_CHECKING:
@@ -118,11 +118,8 @@ async def _run(
         group = await in_thread(begin, lambda begun: groups.stop(begun.token))
     except OrfeasError as error:
         raise refusal(error) from None
-    over = asyncio.wrap_future(group.future)
     try:
-        while not over.done():
-            await asyncio.wait([over], timeout=POLL_SECONDS)
-            progress(group.fraction, desc=group.message)
+        await watch(group.future, lambda: (group.fraction, group.message), progress)
     except asyncio.CancelledError:  # the client cancelled, or the server closes
         await asyncio.to_thread(groups.stop, group.token)
         raise

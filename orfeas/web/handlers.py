@@ -6,6 +6,7 @@ import asyncio
 import functools
 import math
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -107,14 +108,28 @@ class Cutter(Bench):
 
 async def finish(job: Job, progress: gr.Progress | None = None) -> Result | None:
     """Wait for ``job``, passing its progress on; None if it was stopped. Raises `gr.Error` if it failed."""
-    over = asyncio.wrap_future(job.future)
-    while not over.done():
-        await asyncio.wait([over], timeout=POLL_SECONDS)  # not cancelled with us: the job is stopped by its flag
-        if progress is not None and job.progress is not None and not over.done():
-            progress(job.progress.fraction, desc=job.progress.message)
+    await watch(job.future, lambda: (job.progress.fraction, job.progress.message) if job.progress else None, progress)
     if job.state == "failed":
         raise refusal(job.error)
     return job.result
+
+
+async def watch(
+    future: Future, look: Callable[[], tuple[float, str] | None], progress: gr.Progress | None = None
+) -> None:
+    """Wait for ``future``, passing on what ``look`` returns, fraction and message, whenever that is new.
+
+    The same again would be a message to every caller that waits, five times a second.
+    """
+    over, told = asyncio.wrap_future(future), None
+    while not over.done():
+        await asyncio.wait([over], timeout=POLL_SECONDS)  # not cancelled with us: the job is stopped by its flag
+        if progress is None or over.done():
+            continue
+        seen = look()
+        if seen is not None and seen != told:
+            told = seen
+            progress(seen[0], desc=seen[1])
 
 
 class Handlers:
