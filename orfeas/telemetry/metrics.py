@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from orfeas.errors import BadPicture, BadRequest
-from orfeas.telemetry.observer import Observer
+from orfeas.telemetry.observer import Observer, is_refusal
 
 if TYPE_CHECKING:
     from orfeas.errors import OrfeasError
@@ -99,9 +99,10 @@ class Metrics(Observer):
 
     def job_ended(self, job: Job, error: OrfeasError | None = None) -> None:
         super().job_ended(job, error)
-        run = self._runs.pop(job.token, None)
-        if run is None:
+        if is_refusal(job):
             return
+        now = self._clock()
+        run = self._runs.pop(job.token, None) or _Run(WAITING, now, now, now)  # of a group, and stopped before its turn
         quality = _quality(job)
         if job.state == "done":
             run.moved = self._clock()

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Observer:
     """Logs what it is told. `orfeas.telemetry.metrics.Metrics` counts it as well. Called from any thread; never raises.
 
-    A job that ran is told of by `job_started`, `job_progressed` and `job_ended`; one that was not admitted by
-    `job_ended` alone, with ``job.ran`` False.
+    A job that ran is told of by `job_started`, `job_progressed` and `job_ended`; one that did not by `job_ended` alone,
+    with ``job.ran`` False: it was not admitted, or stopped before its turn in a group.
     """
 
     def job_started(self, job: Job, request: GenerationRequest) -> None:
@@ -28,7 +28,7 @@ class Observer:
 
     def job_ended(self, job: Job, error: OrfeasError | None = None) -> None:
         """``job`` has its last state; ``error``: what ended it, where something did."""
-        if not job.ran:
+        if is_refusal(job):
             self.refused(job.code)
             return
         fields = {"code": job.code} if job.code else {}
@@ -51,3 +51,8 @@ class Observer:
         things: what a `orfeas.web.bench.Bench` calls them, such as "cutouts". outcome: "done", "failed" or "bug".
         """
         log.debug("worked", things=things, outcome=outcome, seconds=round(seconds, 3))
+
+
+def is_refusal(job: Job) -> bool:
+    """Whether a job that ended was never admitted."""
+    return not job.ran and job.state == "failed"

@@ -159,12 +159,15 @@ class Jobs:
         Raises `OrfeasError` as `start` does; then there are none.
         """
         group = secrets.token_hex(8)
-        jobs = [self._add("", session, outlives_page, group) for _ in requests]
+        jobs = []
         with self._ending(jobs):
-            for job, request in zip(jobs, requests, strict=True):
+            for request in requests:
+                job = self._add("", session, outlives_page, group)
+                jobs.append(job)
                 job.caller = caller or Caller(session)
                 self._describe(job, request)
-            self._admit(jobs[0])
+                if job is jobs[0]:  # before there are others: they would be refused as well
+                    self._admit(job)
             for job in jobs:
                 self._store(job)
         return jobs

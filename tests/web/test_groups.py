@@ -12,6 +12,7 @@ import pytest
 from orfeas.errors import BadRequest, OrfeasError
 from orfeas.mesh import Mesh
 from orfeas.request import GenerationRequest, with_seeds
+from orfeas.telemetry.metrics import Metrics
 from orfeas.web import groups as room
 from orfeas.web.groups import MAX_PICTURES, Groups, ask_batch
 from orfeas.web.jobs import Jobs
@@ -37,13 +38,17 @@ def make_groups(make_studio):
     def make(engine=None, limit=2) -> Groups:
         studio = make_studio(engine or PacedEngine())
         studio.run = partial(studio.run, draw=False)  # stills take most of the time, and nothing here looks at them
-        return Groups(Jobs(studio, limit))
+        return Groups(Jobs(studio, limit, Metrics()))
 
     return make
 
 
 def batch(pictures, **options):
     return ask_batch(pictures, {"quality": "draft", **options})
+
+
+def counted(groups, name, **labels):
+    return groups.jobs.observer.registry.get_sample_value(f"{name}_total", labels)
 
 
 def end_of(group):
@@ -81,6 +86,7 @@ def test_a_group_takes_one_place_in_the_queue_and_lets_others_in_between(make_gr
     assert len(jobs.active()) == 2
     with pytest.raises(OrfeasError, match="The queue is full"):
         groups.start("batch", batch(pictures))
+    assert counted(groups, "orfeas_refusals", reason="queue_full") == 1
     assert len(jobs.active()) == 2
     pace.release(2)
     assert other.future.result(timeout=60).state == "done"
@@ -102,6 +108,9 @@ def test_stop_stops_all_of_it(make_groups, pictures):
     pace.release(10)
     end_of(group)
     assert [job.state for job in group.jobs] == ["cancelled"] * 3
+    labels = {"outcome": "cancelled", "quality": "draft"}
+    assert [counted(groups, "orfeas_jobs", stage=stage, **labels) for stage in ("waiting", "shape")] == [2, 1]
+    assert counted(groups, "orfeas_refusals", reason="cancelled") is None
     assert engine.loads == 1
     assert not groups.jobs.active()
     assert not groups.stop("c" * 32)
