@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import io
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,48 +23,24 @@ from pathlib import Path
 import httpx
 import numpy as np
 import psutil
-from PIL import Image, ImageDraw
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.web.clients import draw_picture, make_one, open_clients
+from tests.web.conftest import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 PROBE_SECONDS = 0.2
 LIGHT_CALLS = 200
 
 
-def draw_picture(number: int) -> bytes:
-    """A PNG of an ellipse, different for each number."""
-    image = Image.new("RGB", (320, 320), (230, 228, 226))
-    colour = (60 + number * 37 % 180, 40 + number * 11 % 160, 90)
-    ImageDraw.Draw(image).ellipse((60, 40 + number % 40, 260, 280), fill=colour)
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
-
-
-async def make_one(http: httpx.AsyncClient, number: int, quality: str) -> float:
+async def make(http: httpx.AsyncClient, number: int, quality: str) -> float:
     """Seconds from the upload to the last byte of the model. Raises whatever goes wrong."""
-    began = time.perf_counter()
-    uploaded = await http.post("/gradio_api/upload", files={"files": (f"{number}.png", draw_picture(number))})
-    uploaded.raise_for_status()
-    picture = {"path": uploaded.json()[0], "meta": {"_type": "gradio.FileData"}}
-    size_mm = 20 + number % 80
-    body = {"picture": picture, "quality": quality, "size_mm": size_mm, "seed": number}
-    answer = await http.post("/gradio_api/call/v2/generate", json=body)
-    answer.raise_for_status()
-    event = ""
-    async with http.stream("GET", f"/gradio_api/call/v2/generate/{answer.json()['event_id']}") as stream:
-        async for line in stream.aiter_lines():
-            if line.startswith("event: "):
-                event = line[7:]
-            elif line.startswith("data: ") and event in ("complete", "error"):
-                break
-    if event != "complete":
-        raise RuntimeError(line)
-    file, report = json.loads(line[6:])
-    if report["request"]["seed"] != number or report["request"]["size_mm"] != size_mm:
+    asked = {"quality": quality, "size_mm": 20 + number % 80, "seed": number}
+    made = await make_one(http, draw_picture(number), asked)
+    if any(made.report["request"][name] != value for name, value in asked.items()):
         raise RuntimeError("this is somebody else's result")
-    model = await http.get(f"/gradio_api/file={file['path']}")
-    model.raise_for_status()
-    return time.perf_counter() - began
+    return made.seconds
 
 
 async def probe(http: httpx.AsyncClient, path: str, seconds: list[float], over: asyncio.Event) -> None:
@@ -84,13 +58,11 @@ async def load(url: str, clients: int, jobs: int, quality: str) -> dict:
     async def client(number: int) -> None:
         for job in range(jobs):
             try:
-                seconds.append(await make_one(http, number + job * clients, quality))
+                seconds.append(await make(http, number + job * clients, quality))
             except (httpx.HTTPError, RuntimeError) as error:
                 errors.append(repr(error)[:200])
 
-    # the server closes a connection that was idle for 5 s: one that is about to be closed must not be taken again
-    limits = httpx.Limits(max_connections=None, keepalive_expiry=2.0)
-    async with httpx.AsyncClient(base_url=url, timeout=3600, limits=limits) as http:
+    async with open_clients(url) as http:
         probes = [asyncio.create_task(probe(http, path, times, over)) for path, times in probed.items()]
         await asyncio.gather(*(client(number) for number in range(clients)))
         over.set()
@@ -141,9 +113,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="of each client, one after the other")
     parser.add_argument("--quality", default="draft")
     arguments = parser.parse_args()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as folder:
         environment = {

@@ -3,132 +3,74 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
-import os
 import threading
+from hashlib import sha256
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from benchmarks.soak import growth, use_server
 from orfeas.errors import OrfeasError
-from orfeas.library import Library
-from orfeas.picture import load_picture
 from orfeas.request import GenerationRequest
-from orfeas.result import Result
-from orfeas.settings import Settings
-from orfeas.studio import Progress, Studio
 from orfeas.telemetry import Observer
 from orfeas.web.callers import KEPT_ADDRESSES, Allowance, Caller, Rate, Turnstile
 from orfeas.web.jobs import Jobs
 from orfeas.web.proxies import Proxies
-from orfeas.web.serve import start
 from tests.conftest import PacedEngine
-from tests.web.conftest import file_data, free_port, wait_until
+from tests.web.clients import Made, draw_picture, make_one, open_clients, use
+from tests.web.conftest import free_port, wait_until
+from tests.web.quick import start_quick
 
 CLIENTS = 50
-SOAKED = 40
-
-
-class QuickStudio(Studio):
-    """The real lane and library; a job writes down which picture it saw and what was asked."""
-
-    def _make(self, request, kept, draw, owner):
-        yield Progress("picture", 0.1, "Reading the picture")
-        seen = {"sha256": load_picture(request.picture).sha256, "size_mm": request.size_mm}
-        result_id = self.library.new_id()
-        with self.library.write(result_id, owner) as folder:
-            (folder / "model.stl").write_text(json.dumps(seen))
-            (folder / "recipe.json").write_text("{}")
-        folder = self.library.results / result_id
-        yield Result(result_id, folder, "quick", {"model": folder / "model.stl"}, request, seen, {"seconds": {}}, ())
+USED = 60
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("quick")
-    settings = Settings(_env_file=None, engine="sketch", data_dir=folder, port=free_port(), queue_size=CLIENTS)
-    server = start(QuickStudio(settings, PacedEngine(), Library(folder)), settings)
+    server = start_quick(tmp_path_factory.mktemp("quick"), free_port(), CLIENTS)
     yield server
     server.close()
 
 
-def draw_picture(number: int) -> bytes:
-    import io
-
-    pixels = np.full((64, 64, 3), 230, np.uint8)
-    pixels[16:48, 16:48] = (number * 5 % 256, number * 31 % 256, 40)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
-
-
-async def ask(http: httpx.AsyncClient, number: int) -> dict:
-    """One job of one client: upload, call, events, download; what the model says."""
-    uploaded = await http.post("/gradio_api/upload", files={"files": (f"{number}.png", draw_picture(number))})
-    body = {"picture": file_data(uploaded.json()[0]), "size_mm": 10 + number, "seed": 1}
-    answer = await http.post("/gradio_api/call/v2/generate", json=body)
-    assert answer.status_code == 200, answer.text
-    event = ""
-    async with http.stream("GET", f"/gradio_api/call/v2/generate/{answer.json()['event_id']}") as stream:
-        async for line in stream.aiter_lines():
-            if line.startswith("event: "):
-                event = line[7:]
-            elif line.startswith("data: ") and event in ("complete", "error"):
-                assert event == "complete", line
-                file = json.loads(line[6:])[0]["path"]
-                return (await http.get(f"/gradio_api/file={file}")).json()
-    raise AssertionError("the stream ended without a result")
-
-
-async def ask_all(url: str, numbers) -> list[dict]:
-    limits = httpx.Limits(max_connections=None, keepalive_expiry=2.0)  # the server closes what is idle for 5 s
-    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as http:
-        return await asyncio.gather(*(ask(http, number) for number in numbers))
+async def ask_all(url: str, numbers) -> list[Made]:
+    async with open_clients(url) as http:
+        return await asyncio.gather(
+            *(make_one(http, draw_picture(number, 64), {"size_mm": 10 + number, "seed": 1}) for number in numbers)
+        )
 
 
 def test_each_of_many_clients_gets_its_own_result(quick):
-    import hashlib
-
-    seen = asyncio.run(ask_all(quick.url, range(CLIENTS)))
+    made = asyncio.run(ask_all(quick.url, range(CLIENTS)))
     expected = [
-        {"sha256": hashlib.sha256(draw_picture(number)).hexdigest(), "size_mm": 10.0 + number}
-        for number in range(CLIENTS)
+        {"sha256": sha256(draw_picture(number, 64)).hexdigest(), "size_mm": 10.0 + number} for number in range(CLIENTS)
     ]
-    assert seen == expected
+    assert [json.loads(one.model) for one in made] == expected
     assert quick.jobs.studio.health()["jobs"] == {"finished": CLIENTS, "failed": 0}
 
 
-def _used() -> dict[str, float]:
-    gc.collect()
-    lines = Path("/proc/self/status").read_text().splitlines()
-    memory = next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
-    return {"MB": memory, "threads": threading.active_count(), "handles": len(os.listdir("/proc/self/fd"))}
-
-
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="Linux counts a process's handles")
-def test_many_jobs_leave_nothing_behind(quick):
-    async def soak():
-        async with httpx.AsyncClient(base_url=quick.url, timeout=120) as http:
-            for number in range(SOAKED):
-                await ask(http, number)
+def test_much_use_leaves_nothing_behind(quick):
+    """The small version of benchmarks/soak.py, whose clients these are."""
+    library = quick.jobs.studio.library
 
-    asyncio.run(soak())  # what is made once is there now
-    before = _used()
-    asyncio.run(soak())
-    wait_until(lambda: not quick.jobs.active(), "the last job has ended")
-    wait_until(lambda: _used()["threads"] <= before["threads"] + 2, "the threads of the jobs have ended")
-    after = _used()
-    assert after["handles"] <= before["handles"] + 5, (before, after)
-    assert after["MB"] < before["MB"] + 15, (before, after)
-    assert not list(quick.jobs.studio.library.staging.glob("*"))
+    def work(seen: int) -> dict[str, float]:
+        _, wrong = asyncio.run(use_server(quick.url, 2, lambda done: done < seen))
+        assert wrong == []
+        wait_until(lambda: not quick.jobs.active(), "the last job has ended")
+        return use()
+
+    before = work(USED)  # what is made once is there now
+    bounds = {"resident_mb": 15, "threads": 2, "handles": 8, "objects": 30_000}
+    after = work(USED)
+    wait_until(lambda: use()["threads"] <= before["threads"] + 2, "the threads of the jobs have ended")
+    assert growth(before, {**after, "threads": before["threads"]}, bounds) == []
+    assert not list(library.staging.glob("*"))
 
 
 def test_one_caller_cannot_take_the_whole_queue(make_studio, photo):
