@@ -59,6 +59,7 @@ class Library:
         self._started = clock(), time.monotonic()
         self._lock = threading.Lock()
         self._index: Index | None = None
+        self._unentered: set[str] = set()  # results that are there while the index was too busy to take them
 
     def new_id(self) -> str:
         """32 hexadecimal digits, 128 random bits: who does not know it cannot guess it."""
@@ -158,9 +159,13 @@ class Library:
             os.rename(folder, self.results / result_id)
             try:
                 self._record(index, self.results / result_id)
-            except BaseException:
-                shutil.rmtree(self.results / result_id, ignore_errors=True)
-                raise
+            except BaseException as error:
+                if _is_busy(error):  # the result is there: that another process keeps the index is no reason to lose it
+                    log.warning("result_not_entered", result=result_id[:8], error=str(error))
+                    self._unentered.add(result_id)
+                else:
+                    shutil.rmtree(self.results / result_id, ignore_errors=True)
+                    raise
 
     def copy(self, result_id: str, owner: str, note: str) -> Path:
         """The same result once more, for another owner, made now; returns its folder. ``note`` is added to its recipe.
@@ -252,6 +257,7 @@ class Library:
         """
         if not self.root.is_dir():
             return []
+        self._enter_late()
         now, results, removed = self.clock(), self.index.results(), []
         total, limit = sum(result.bytes for result in results), self.retention.gigabytes * 1e9
         oldest = now - self.retention.days * 86400.0
@@ -272,6 +278,12 @@ class Library:
             # for as long again, a job says that its result has expired
             self.index.remove_jobs_before(oldest - self.retention.days * 86400.0)
         return removed
+
+    def _enter_late(self) -> None:
+        for result_id in list(self._unentered):
+            if folder := self.find(result_id):
+                self._record(self.index, folder)
+            self._unentered.discard(result_id)
 
     def _clock_was_set(self, now: float) -> bool:
         clock, monotonic = self._started
@@ -346,6 +358,11 @@ def _explain_disk_errors(root: Path) -> Iterator[None]:
         if "readonly" in str(error) or "unable to open" in str(error):
             raise _not_writable(root) from error
         raise
+
+
+def _is_busy(error: BaseException) -> bool:
+    """Whether another process has kept the index to itself for `orfeas.index.BUSY_SECONDS`."""
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
 
 def _disk_full(root: Path) -> OrfeasError:

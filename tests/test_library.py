@@ -205,6 +205,18 @@ def test_two_processes_share_an_index(tmp_path):
     assert library.index.count_results()[0] == 23
 
 
+def test_an_index_that_is_busy_loses_no_result(tmp_path):
+    library, before = Library(tmp_path), Library(tmp_path)
+    library.index._connection.execute("PRAGMA busy_timeout = 50")
+    result_id = library.new_id()
+    with before.index._transaction(), library.write(result_id, "a" * 32) as folder:
+        (folder / "model.stl").write_text("x")
+    assert (library.find(result_id) / "model.stl").read_text() == "x"
+    assert library.index.count_results() == (0, 0)
+    assert library.expire() == []  # as the housekeeper does now and then
+    assert [(one.id, one.owner) for one in library.index.results()] == [(result_id, "a" * 32)]
+
+
 def test_the_version_before_can_use_the_index_of_the_next(tmp_path):
     """As it does during a release, and after one was taken back."""
     library = Library(tmp_path)
