@@ -292,7 +292,8 @@ class Library:
     def clean(self) -> list[StoredJob]:
         """See to what processes that died left: half-written folders are removed, their jobs are marked lost.
 
-        Returns those jobs. Raises `OrfeasError` if the data folder cannot be written to.
+        Those whose result is there are done. Returns the others. Raises `OrfeasError` if the data folder cannot be
+        written to.
         """
         if not self.root.is_dir():
             return []
@@ -300,12 +301,16 @@ class Library:
             for folder in self.staging.glob("*-*") if self.staging.is_dir() else ():
                 if not self.instance.is_alive(folder.name.split("-")[0]):
                     shutil.rmtree(folder, ignore_errors=True)
-            lost = [job for job in self.index.unfinished_jobs() if not self.instance.is_alive(job.instance)]
-            for job in lost:
-                self.index.put_job(replace(job, state="lost", error=LOST, code="lost"))
+            left = [job for job in self.index.unfinished_jobs() if not self.instance.is_alive(job.instance)]
             self._reconcile(self.index)
+            made = {result.owner: result.id for result in self.index.results() if result.owner}
+            for job in left:
+                if job.token in made:  # its result was there, and the index busy or the process gone at that moment
+                    self.index.put_job(replace(job, state="done", result=made[job.token]))
+                else:
+                    self.index.put_job(replace(job, state="lost", error=LOST, code="lost"))
             self.instance.forget_dead()
-        return lost
+        return [job for job in left if job.token not in made]
 
     def close(self) -> None:
         with self._lock:

@@ -216,6 +216,12 @@ def test_an_index_that_is_busy_loses_no_result(tmp_path):
     assert library.expire() == []  # as the housekeeper does now and then
     assert [(one.id, one.owner) for one in library.index.results()] == [(result_id, "a" * 32)]
 
+    for token in ("a" * 32, "b" * 32):  # nor could it be told that its job was done
+        library.index.put_job(StoredJob(token, "gone", "running", "egg", 1.0))
+    assert [job.token for job in library.clean()] == ["b" * 32]
+    done, lost = (library.index.find_job(token) for token in ("a" * 32, "b" * 32))
+    assert (done.state, done.result, lost.state) == ("done", result_id, "lost")
+
 
 def test_the_version_before_can_use_the_index_of_the_next(tmp_path):
     """As it does during a release, and after one was taken back."""
