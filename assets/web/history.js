@@ -142,7 +142,8 @@
     if (state.members) {
       item.querySelector(".history-state").textContent = countOf(state);
       const isOnly = state.members.length === 1;
-      place(item.querySelector("ul"), (state.kind === "best_of" ? ranked(state) : state.members).map((one) => [one.token, { ...one, isOnly }]));
+      const members = state.kind === "best_of" ? ranked(state) : state.members;
+      place(item.querySelector("ul"), members.map((one, index) => [one.token, { ...one, isOnly, rank: one.rank && index + 1 }])); // of those left
       return;
     }
     const when = item.querySelector("time");
@@ -273,6 +274,25 @@
     if (results.includes(window.orfeas.shown())) window.orfeas.clear();
     if (tokens.includes(token)) forget(token);
     else refreshGroups();
+  }
+
+  // What is on the stage may be deleted in another tab, or expire: it goes, and a sentence says so.
+  async function checkShown() {
+    const result = window.orfeas.shown();
+    const everyone = Array.from(states, ([token, state]) => (state.members ?? [{ ...state, token }])).flat();
+    const token = everyone.find((one) => one.result === result)?.token;
+    if (!result || !token) return;
+    try {
+      const answer = await fetch("jobs/look", { method: "POST", body: JSON.stringify({ tokens: [token] }), cache: "no-store" });
+      if (!answer.ok) return;
+      const state = (await answer.json())[token];
+      if ((state && !state.expired) || window.orfeas.shown() !== result) return;
+    } catch {
+      return; // the connection is lost: nobody knows
+    }
+    window.orfeas.clear("gone");
+    if (tokens.includes(token)) states.delete(token);
+    refreshGroups();
   }
 
   function refreshGroups() { // a member was deleted: ask after all groups anew
@@ -457,8 +477,10 @@
     if (event.target.id === "best-of-count") document.querySelector('[data-history="best-of"] span').textContent = event.target.value;
   });
   window.addEventListener("storage", (event) => {
-    if (event.key === KEY) { tokens = recall(); ask(); }
+    if (event.key === KEY) { tokens = recall(); ask(); checkShown(); }
   });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) checkShown(); });
+  document.addEventListener("click", (event) => { if (event.target.closest?.("#result a[download], #stage-download")) checkShown(); });
 
   tokens = recall();
   const { begin } = window.orfeas;

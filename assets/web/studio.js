@@ -4,11 +4,14 @@
   "use strict";
   const root = document.documentElement;
   const POLL_MS = 350;
+  const DOUBLE_PRESS_MS = 500;
   const REMEMBERED = "orfeas-job";
   let token = null; // of the job being watched
   let timer = 0;
   let failures = 0;
   let stopping = false; // Stop was pressed
+  let begun = -Infinity; // when Generate was pressed last
+  let delivering = false; // Gradio's event of it is not over: it takes no other press, and would take the next job for its own
   let wasCutOff = false; // the connection was lost while the job ran
   let done = ""; // the result of the job
   let resumed = ""; // the token of the job that was found again after a reload
@@ -48,6 +51,8 @@
     remember(seed === undefined || `${seed ?? ""}`.trim() ? token : `${token} random`);
     failures = 0;
     stopping = wasCutOff = false;
+    delivering = true;
+    begun = performance.now();
     done = "";
     show("model");
     draw({ state: "waiting", message: "Sending", fraction: 0, seconds: 0 });
@@ -146,6 +151,7 @@
   async function settle() { // Gradio's event is over: whatever the last poll said, ask once more
     clearTimeout(timer);
     await ask(true);
+    delivering = false;
     collect();
   }
 
@@ -158,12 +164,12 @@
     });
   }
 
-  function clear() { // the result that is shown was deleted
+  function clear(state = "empty") { // the result that is shown was deleted; "gone": not here
     if (!isBusy()) {
       remember(null);
       token = null;
       done = "";
-      setState("empty");
+      setState(state);
       show("model");
     }
     $("clear").click();
@@ -264,6 +270,25 @@
     // under another status Gradio shows this sentence too
     return answer.status === 503 ? new Response(JSON.stringify(said), { status: 500, headers: answer.headers }) : answer;
   };
+
+  // --- presses that come too soon ----------------------------------------------------------------------------------
+
+  // The second press of two is none at Stop, which stands where Generate stood. One that comes between the end of a job
+  // and that of Gradio's event waits for it; where that end was lost with the connection, not for long.
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.('#generate, #stop, [data-do="again"]');
+    if (!button || (isBusy() && button.id !== "stop")) return;
+    const isSecond = event.detail > 1 && performance.now() - begun < DOUBLE_PRESS_MS;
+    if (button.id === "stop" ? !isSecond : !delivering) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    if (button.id === "stop") return;
+    window.orfeas.whenThere(() => !delivering, 3).then(() => {
+      delivering = false;
+      if (button.id) button.click();
+      else window.orfeas.actions.again(button); // its card may have gone meanwhile
+    });
+  }, true);
 
   // --- start -------------------------------------------------------------------------------------------------------
 

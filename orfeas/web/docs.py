@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orfeas import request
 from orfeas.cli import OPTIONS
 from orfeas.export import EXPORTERS
+from orfeas.formats import writable_formats
 from orfeas.request import FORMATS, GenerationRequest
 from orfeas.web.api import MEANINGS
 
@@ -121,10 +122,7 @@ def _qualities(qualities: Mapping[str, Quality]) -> str:
 
 
 def _formats() -> str:
-    rows = [
-        (f"<code>{key}</code>", escape(exporter.title))
-        for key, exporter in EXPORTERS.items()
-    ]  # fmt: skip
+    rows = [(f"<code>{key}</code>", escape(EXPORTERS[key].title)) for key in writable_formats()]
     chosen = ", ".join(f"<code>{name}</code>" for name in FORMATS)
     return (
         f"{_table(('file', 'good for'), rows)}<p>A job makes one of {chosen}; every other format of a finished result"

@@ -196,6 +196,11 @@ class Handlers:
         height, width = image.shape[:2]
         return gr.update(visible=True), image, panels.cutout_note(cutout), replace(corrections, shown=(width, height))
 
+    def qualities(self) -> dict[str, Any]:
+        """What the choice of the quality shows: faces, and the seconds that the last jobs took here."""
+        engine, history = self.jobs.studio.engine.name, self.jobs.history
+        return {"choices": panels.quality_choices(engine, history), "info": panels.measured_on(engine, history)}
+
     # --- the job -------------------------------------------------------------------------------------------------
 
     async def make(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from orfeas.cutout import Cutout
     from orfeas.request import Quality
     from orfeas.studio import Result
+    from orfeas.web.eta import Estimate, History
 
 STAGE_TITLES = {
     "picture": "Read the picture",
@@ -41,20 +42,28 @@ _FULL = (
 )
 
 
-def quality_label(name: str, quality: Quality) -> str:
-    """Three lines: the name, and what it costs. Seconds are those measured, or said not to be."""
-    seconds = "not measured" if quality.seconds is None else f"{quality.seconds:.3g} s"
+def quality_label(name: str, quality: Quality, here: Estimate | None) -> str:
+    """Three lines: the name, and what it costs. Seconds are those of the last jobs here, of the table, or not known."""
+    if here:
+        seconds = f"{here.seconds:.2g} s here" if here.seconds < 10 else f"{here.seconds:.0f} s here"
+    else:
+        seconds = "not measured" if quality.seconds is None else f"{quality.seconds:.3g} s"
     return f"{name.capitalize()}\n{quality.faces:,} faces\n{seconds}"
 
 
-def quality_choices(engine: str) -> list[tuple[str, str]]:
-    return [(quality_label(name, quality), name) for name, quality in QUALITIES[engine].items()]
+def quality_choices(engine: str, history: History) -> list[tuple[str, str]]:
+    return [(quality_label(name, one, history.estimate(name)), name) for name, one in QUALITIES[engine].items()]
 
 
-def measured_on(engine: str) -> str:
-    """On which machine the table's seconds were measured."""
-    machines = dict.fromkeys(q.measured_on.split(";")[0] for q in QUALITIES[engine].values() if q.measured_on)
-    return f"Seconds on {', '.join(machines)}." if machines else "Seconds have not been measured yet."
+def measured_on(engine: str, history: History) -> str:
+    """Where the seconds of `quality_choices` come from."""
+    others = [one for name, one in QUALITIES[engine].items() if not history.estimate(name)]
+    machines = dict.fromkeys(one.measured_on.split(";")[0] for one in others if one.measured_on)
+    if not others:
+        return "Seconds of the last jobs here."
+    if machines:
+        return f"Seconds on {', '.join(machines)}{'' if len(others) == len(QUALITIES[engine]) else ', or here'}."
+    return "Not every one was made here yet." if len(others) < len(QUALITIES[engine]) else "Not measured yet."
 
 
 def cutout_note(cutout: Cutout) -> str:
@@ -121,6 +130,8 @@ def overlay() -> str:
         '<div class="face when-cancelled"><h2>Stopped</h2><p>Nothing was kept of this job. <span'
         ' class="with-picture">Press Generate to start again.</span><span class="without-picture">Choose the picture'
         " again to start anew.</span></p></div>"
+        '<div class="face when-gone"><h2>No longer here</h2><p role="status">This result was deleted, or it has'
+        " expired. Press Generate to make another.</p></div>"
         '<div class="face when-failed"><h2>This did not work</h2><p id="error" role="alert"></p></div>'
         '<div class="face when-done"><img id="poster" alt="" hidden></div>'
         "</div>"
@@ -202,9 +213,8 @@ def _online_viewer(result: Result, public_url: str) -> str:
     """The link that opens the model on 3DViewer.net, which fetches it from here in the visitor's browser."""
     if not public_url.startswith("https://"):
         return (
-            '<p class="online quiet"><a href="https://3dviewer.net" target="_blank" rel="noopener">3DViewer.net</a>'
-            " cannot reach this app, which has no public https address (ORFEAS_PUBLIC_URL): drop the downloaded file"
-            " there.</p>"
+            '<p class="online quiet">To see it on <a href="https://3dviewer.net" target="_blank" rel="noopener">'
+            "3DViewer.net</a>, download it and drop the file there.</p>"
         )
     # the part behind # is read as it is: nothing in it may be percent-encoded, and no "," or "$" may occur
     model = f"#model={public_url}/r/{result.id}/{result.files['glb'].name}"

@@ -127,7 +127,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
                 explanation = gr.HTML("", elem_id="explanation")
                 gr.HTML(panels.overlay(), elem_id="overlay-holder")
             with gr.Column(elem_id="options", elem_classes="card", min_width=300):
-                options = _options(studio.engine.name)
+                options = _options(page)
                 gr.HTML(best_of_button(), elem_id="best-of")
                 with gr.Column(elem_id="act", min_width=0):  # the card's foot, in sight while the options are
                     generate = gr.Button("Generate", variant="primary", size="lg", elem_id="generate")
@@ -161,6 +161,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
         )
         again.then(None, js=settle, **quiet)
         stop.click(None, js="() => window.orfeas.stop()", **light)
+        demo.load(lambda: gr.update(**page.qualities()), None, [quality], **light)
         found = demo.load(
             page.resume,
             [token, draws],
@@ -223,13 +224,12 @@ def _source() -> Picture:
     return picture
 
 
-def _options(engine: str) -> tuple[gr.components.Component, ...]:
+def _options(page: handlers.Handlers) -> tuple[gr.components.Component, ...]:
     """quality, format, size_mm, seed, texture, base, max_faces."""
     quality = Choice(
-        panels.quality_choices(engine),
         value=default_of("quality"),
         label="Quality",
-        info=panels.measured_on(engine),
+        **page.qualities(),
         elem_id="quality",
         elem_classes="segments tall",
     )

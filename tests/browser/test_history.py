@@ -118,6 +118,12 @@ def test_a_result_is_listed_opened_as_it_was_downloaded_and_deleted(visit, serve
     visit_.wait_for_canvas()
     assert share_drawn(visit_.see("#stage")) > 0.05, "the viewer goes on"
 
+    assert page.request.delete(f"{url}/jobs/{remembered(page)[0]}").ok  # as from another tab
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.wait_for_selector(".when-gone", state="visible")
+    page.wait_for_selector(".result.idle")
+    assert page.is_visible("#generate")
+
 
 def test_several_pictures_with_a_bad_one_survive_a_reload_and_end_in_one_zip(visit, engine, pace, tmp_path, axe):  # noqa: F811
     pictures = [write_photo(tmp_path / f"egg {k}.jpg", (60, 70, 60 * k)) for k in range(4)]
@@ -261,6 +267,9 @@ def test_the_best_of_several_seeds_is_shown_and_two_are_compared(
         page.wait_for_function(f"document.querySelectorAll('.history-group .history-card').length === {left}")
         page.wait_for_selector(".result.idle")
         assert page.locator("a.download").count() == 0
+        if left == 2:
+            ranks = page.locator(f"{GROUP} .history-rank").all_inner_texts()
+            assert [rank.split(" · ")[0] for rank in ranks] == ["Best", "No. 2"], "of those that are left"
     assert page.is_visible(".when-empty")
     text = page.inner_text(GROUP)
     assert "What is left of several seeds" in text

@@ -6,9 +6,10 @@ import threading
 
 import pytest
 
-from orfeas.request import GenerationRequest
+from orfeas.request import QUALITIES, GenerationRequest
 from orfeas.web.eta import KEPT, History
 from orfeas.web.jobs import Jobs
+from orfeas.web.panels import measured_on, quality_choices
 from tests.conftest import PacedEngine
 from tests.web.conftest import wait_until
 
@@ -37,6 +38,18 @@ def test_the_middle_of_the_last_jobs_less_what_has_passed():
     for _ in range(KEPT):
         history.add("draft", facts(0, 1, 0))
     assert (history.estimate("draft").seconds, history.estimate("draft").jobs) == (1, KEPT)
+
+
+def test_the_page_shows_what_jobs_took_here_and_says_so():
+    history = History()
+    assert measured_on("sketch", history) == "Seconds on 2 cores, x86-64."
+    for name, seconds in (("draft", 2.26), ("high", 21.4)):
+        history.add(name, facts(0, seconds, 0))
+    shown = [label.splitlines()[-1] for label, _ in quality_choices("sketch", history)]
+    assert shown == ["2.3 s here", f"{QUALITIES['sketch']['standard'].seconds:.3g} s", "21 s here"]
+    assert measured_on("sketch", history) == "Seconds on 2 cores, x86-64, or here."
+    history.add("standard", facts(1, 1, 1))
+    assert measured_on("sketch", history) == "Seconds of the last jobs here."
 
 
 def test_a_job_that_skipped_its_diffusion_says_nothing_of_others():
