@@ -159,7 +159,9 @@ def build_parser() -> Parser:
     parser.add_argument("--seed", metavar="N", help="0 to 4294967295 (default: drawn at random, and reported)")
     parser.add_argument("--background", metavar="NAME", help=f"{', '.join(request.BACKGROUNDS)} (default: auto)")
     parser.add_argument("--texture", metavar="NAME", help=f"{', '.join(request.TEXTURES)} (default: photo)")
-    parser.add_argument("--base", metavar="NAME", help=f"{', '.join(request.BASES)} (default: none)")
+    parser.add_argument(
+        "--base", metavar="NAME", help="how it stands: none (as it is), cut (flat at the bottom) or plinth (on a plate)"
+    )
     parser.add_argument("--max-faces", metavar="N", help="at most so many triangles (default: the quality's)")
     parser.add_argument(
         "--best-of", metavar="N",

@@ -21,6 +21,8 @@ RESIN_WALL_MM = 0.8
 FDM_WALL_MM = 1.2
 PLA_G_PER_CM3 = 1.24
 OVERHANG_DEGREES = 45.0  # a face that leans further out than this from the vertical needs support
+TIP_DEGREES = 10  # what tips over sooner is unsteady: IEC 62368-1 tilts by as much whatever stands on a table
+TILT_STEP = 0.25  # degrees
 THIN_SHARE = 0.01  # the thinnest wall is the one that this share of the surface undercuts: one sharp rim is no wall
 TOO_THIN_SHARE = 0.10  # with more of the surface thinner than resin allows, the model is not printable
 WALL_SAMPLES = 1500
@@ -117,11 +119,12 @@ def inspect(mesh: Mesh, *, changes: tuple | list = (), self_intersections: bool 
     volume = centre = stands = genus = thinnest = thin_resin = thin_fdm = None
     if closed:
         volume, centre = _mass(mesh, cross)
-        stands = _stands(mesh, centre)
+        points = mesh.vertices[used]
+        stands = _stands(points, centre)
         genus = _genus(len(used), edges, len(faces), bodies)
         if volume > 0:
             thinnest, thin_resin, thin_fdm = _walls(mesh, cross, area)
-        centre = centre + (low + high) / 2
+        centre_there, centre = centre, centre + (low + high) / 2
     found = {
         "watertight": closed,
         "winding_consistent": wrong == 0,
@@ -145,6 +148,8 @@ def inspect(mesh: Mesh, *, changes: tuple | list = (), self_intersections: bool 
         "vertices": len(mesh.vertices),
     }
     reasons, notes = _judge(found, broken, inside_out, twins, edges, faces)
+    if closed:
+        notes += _judge_stance(points, centre_there, stands, {change.step for change in changes})
     repairs = tuple(change.sentence for change in changes if change.step in REPAIRS)
     if reasons:
         verdict = NOT_PRINTABLE
@@ -225,13 +230,29 @@ def _judge(
             f"{100 * found['thin_share_fdm']:.0f} % of the surface has walls under {FDM_WALL_MM} mm (FDM){resin}: "
             "such places may come out weak."
         )
-    if found["stands"] is False:
-        notes.append("It would fall over as it stands: cut a flat base or add a plinth.")
     if found["bodies"] - found["inner_shells"] - twins > 1:
         notes.append(f"It is {counted(found['bodies'], 'separate body', 'separate bodies')}.")
     if found["overhang_share"] > 0.15:
         notes.append(f"{100 * found['overhang_share']:.0f} % of the surface overhangs and needs support.")
     return reasons, notes
+
+
+def _judge_stance(points: np.ndarray, centre: np.ndarray, stands: bool, done: set[str]) -> list[str]:
+    """A note where it falls over, or nearly, with what is left to do; ``done``: the steps of finishing until now."""
+    if not stands:
+        if "add_plinth" in done:
+            return ["It would fall over as it stands, even on its plate."]
+        if "cut_base" in done:
+            return ["It would fall over as it stands, though it is cut flat: put it on a plate."]
+        return ["It would fall over as it stands: cut it flat at the bottom, or put it on a plate."]
+    degrees = _tips_at(points, centre)
+    if degrees is None:
+        return []
+    found = f"It stands, but tips over when tilted by about {max(1, round(degrees))}°"
+    shadow = points * (1, 0, 1) + (0, points[:, 1].min(), 0)  # a plate reaches as far
+    if "add_plinth" not in done and _tips_at(shadow, centre) is None:
+        return [f"{found}: put it on a plate."]
+    return [f"{found}, its foot is so small for its height: print it lying down, or with a brim."]
 
 
 def _have(number: int) -> str:
@@ -264,12 +285,14 @@ def _shells(mesh: Mesh, body: np.ndarray, bodies: int) -> tuple[int, int, bool]:
     return int((inside & ~twins).sum()), int(twins.sum()), bool((volume[~inside] < 0).any())
 
 
-def _stands(mesh: Mesh, centre: np.ndarray) -> bool:
-    """Whether the centre of mass is over the hull of the points on the ground (within 0.5 % of the height)."""
-    height = mesh.vertices[:, 1]
-    ground = height.min() + 0.005 * float(np.ptp(mesh.vertices, axis=0).max())
-    feet = mesh.vertices[np.unique(mesh.faces)]
-    feet = feet[feet[:, 1] <= ground][:, [0, 2]]
+def _on_ground(points: np.ndarray) -> np.ndarray:
+    """(n,) which of the points are on the ground, within 0.5 % of the longest side."""
+    return points[:, 1] <= points[:, 1].min() + 0.005 * float(np.ptp(points, axis=0).max())
+
+
+def _stands(points: np.ndarray, centre: np.ndarray) -> bool:
+    """Whether the centre of mass is over the hull of the points on the ground."""
+    feet = points[_on_ground(points)][:, [0, 2]]
     if len(feet) < 3:
         return False
     try:
@@ -277,6 +300,30 @@ def _stands(mesh: Mesh, centre: np.ndarray) -> bool:
     except QhullError:
         return False
     return bool((hull.equations[:, :2] @ centre[[0, 2]] + hull.equations[:, 2] <= 1e-9).all())
+
+
+def _tips_at(points: np.ndarray, centre: np.ndarray) -> float | None:
+    """By how many degrees what stands may be tilted before it tips over, to its least steady side; None for
+    `TIP_DEGREES` or more.
+
+    It comes back until tilting lifts its centre of mass no more, whose height is its distance from the plane that
+    touches the body from below: so a rounded foot, on which a thing rocks, is not taken for a narrow one.
+    """
+    at, grounded = points - centre, _on_ground(points)
+    feet = at[grounded]
+    feet = feet[ConvexHull(feet[:, [0, 2]]).vertices]
+    feet[:, 1] = feet[:, 1].max()
+    # what is too high above a foot, for its distance from there, touches no plane that is tilted by so little
+    at = at[~grounded]
+    away = np.linalg.norm(at[:, [0, 2]] - feet[0, [0, 2]], axis=1)
+    at = np.concatenate([feet, at[at[:, 1] - feet[0, 1] <= away * np.tan(np.radians(TIP_DEGREES))]])
+    tilt = np.radians(np.arange(0, TIP_DEGREES + TILT_STEP, TILT_STEP))
+    soonest = len(tilt) - 1
+    for side in np.radians(np.arange(0, 360, 10)):
+        reach = at[:, 0] * np.cos(side) + at[:, 2] * np.sin(side)
+        height = (np.outer(reach, np.sin(tilt)) - np.outer(at[:, 1], np.cos(tilt))).max(axis=0)
+        soonest = min(soonest, int(height.argmax()))
+    return soonest * TILT_STEP if soonest < len(tilt) - 1 else None
 
 
 def _walls(mesh: Mesh, cross: np.ndarray, area: np.ndarray) -> tuple[float | None, float | None, float | None]:

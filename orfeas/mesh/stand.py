@@ -15,7 +15,7 @@ from orfeas.mesh.field import inner_solid
 from orfeas.mesh.solid import from_manifold, to_manifold
 from orfeas.mesh.transfer import paint_new_faces
 
-SINK_SHARE = 0.5  # how deep a model stands in its plinth, of the plinth's height
+SINK_SHARE = 0.5  # how deep a model stands in its plate, of the plate's thickness
 MOST_CUT = 0.25  # of the height: a deeper cut would leave little of a flat model
 LEAST_CHAMBER = 0.01  # of the largest chamber: smaller ones stay filled, they would each need a drain hole
 
@@ -25,7 +25,7 @@ def scale_to(
 ) -> tuple[Mesh, list[Change]]:
     """Scale so that the longest side is ``size_mm`` once the base has been made; stand on y = 0, centre x and z.
 
-    A cut shortens the mesh and may narrow it, a plinth makes it taller: the scale allows for either.
+    A cut shortens the mesh and may narrow it, a plate makes it taller: the scale allows for either.
     """
     low, extents = mesh.vertices.min(axis=0), mesh.extents
     if not extents.max() > 0:
@@ -115,7 +115,7 @@ def add_plinth(mesh: Mesh, base_mm: float) -> tuple[Mesh, list[Change]]:
     made, origin = from_manifold(solid.translate((0.0, lift - low, 0.0)) + plate, mesh)
     lifted = replace(mesh, vertices=mesh.vertices + np.array([0.0, lift - low, 0.0]))
     made = paint_new_faces(made, origin == plate.original_id(), lifted)
-    sentence = f"Set on a plinth {base_mm:g} mm high."
+    sentence = f"Set on a plate {base_mm:.3g} mm thick."
     return made, [Change("add_plinth", sentence, {"base_mm": float(base_mm)})]
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 from orfeas.mesh import Mesh, grid, intersect
 from orfeas.mesh.change import Change
+from orfeas.mesh.finish import make_solid
 from orfeas.mesh.grid import near_pair_batches
 from orfeas.mesh.intersect import crossing_pairs
 from orfeas.mesh.repair import repair
@@ -197,7 +199,54 @@ def test_leaning_box_falls():
     report = inspect(leaning)
     assert report.stands is False
     assert report.overhang_share == 0  # exactly 45 degrees is still printable
-    assert any("fall over" in note for note in report.notes)
+    falls = "It would fall over as it stands"
+    assert f"{falls}: cut it flat at the bottom, or put it on a plate." in report.notes
+    # what was done already is not advised again
+    _, cut, _ = repair(leaning, flat_base="cut")
+    assert cut.stands is False
+    assert f"{falls}, though it is cut flat: put it on a plate." in cut.notes
+    _, plate, changes = repair(leaning, flat_base="plinth")
+    assert plate.stands is True
+    assert not any("fall" in note for note in plate.notes)
+    # a plate is as wide as the shadow: nothing that it carries falls but by what was done to it afterwards
+    assert f"{falls}, even on its plate." in inspect(leaning, changes=changes).notes
+
+
+@pytest.mark.parametrize(
+    ("extents", "degrees"),
+    [((5, 100, 3.5), 2), ((10, 100, 14), 6), ((18, 100, 18), 0)],  # arctan of half a side by half the height
+)
+def test_a_slender_stick_stands_but_not_for_long(extents, degrees):
+    report = inspect(shapes.box(extents))
+    assert report.stands is True
+    assert report.verdict == READY
+    advice = "its foot is so small for its height: print it lying down, or with a brim."
+    assert list(report.notes) == [f"It stands, but tips over when tilted by about {degrees}°, {advice}"] * bool(degrees)
+
+
+def test_what_rocks_on_a_round_foot_does_not_tip_over():
+    """A tumbler: a ball whose upper half is flattened comes back from every side, though its foot is a point."""
+    ball = shapes.ball(20, 40)
+    tumbler = inspect(
+        Mesh(np.where(ball.vertices > [99, 0, 99], ball.vertices * [1, 0.2, 1], ball.vertices), ball.faces)
+    )
+    assert tumbler.stands is True
+    assert not any("tips over" in note for note in tumbler.notes)
+    egg = inspect(Mesh(ball.vertices * [1, 1.5, 1], ball.faces))
+    assert any("tips over" in note for note in egg.notes)
+
+
+def test_a_plate_is_advised_where_it_makes_steadier():
+    stick, top = shapes.box((4, 60, 4)), shapes.box((40, 4, 40))
+    top = Mesh(top.vertices + np.array([0, 31, 0]), top.faces)
+    table = make_solid(shapes.together(stick, top), max_faces=1000)[0]
+    report = inspect(table)
+    assert report.stands is True
+    advice = r"It stands, but tips over when tilted by about \d°: put it on a plate\."
+    assert any(re.fullmatch(advice, note) for note in report.notes)
+    steady = repair(table, flat_base="plinth")[1]
+    assert steady.stands is True
+    assert not any("tips over" in note for note in steady.notes)
 
 
 def test_bridge_overhangs():
