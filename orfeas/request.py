@@ -25,8 +25,6 @@ MAX_FACES = (100, 2_000_000)
 MAX_TAPS = 64
 BEST_OF = (2, 8)  # how many seeds may be tried at once
 
-BASE_SHARE = 0.02  # a flat base is cut, or a plinth made, so high; share of size_mm
-
 
 @dataclass(frozen=True)
 class Quality:
@@ -91,8 +89,8 @@ class GenerationRequest:
     background: "auto" (use transparency if there is any, else find the subject), "keep" (use the transparency as it
         is) or "remove" (find the subject in any case).
     texture: "photo" (colours from the picture) or "none".
-    base: how it stands: "none" (as it is), "cut" (cut flat at the bottom) or "plinth" (on a plate); the cut and the
-        plate are `BASE_SHARE` of size_mm high, and the longest side stays size_mm.
+    base: how it stands: "none" (as it is), "cut" (cut flat at the bottom) or "plinth" (on a plate), as high as
+        `orfeas.mesh.finish.usual_base` says; the longest side stays size_mm.
     max_faces: at most so many triangles; None leaves it to the quality.
     taps: corrections of the cutout, applied in order.
     """

@@ -17,7 +17,7 @@ from orfeas.errors import BadPicture, OutOfMemory
 from orfeas.lane import Lane, Ticket
 from orfeas.library import Library, Retention
 from orfeas.recipe import LATENT, KeptLatent, fingerprint, hash_cutout, hash_picture, write_recipe
-from orfeas.request import BASE_SHARE, QUALITIES, GenerationRequest, Quality
+from orfeas.request import QUALITIES, GenerationRequest, Quality
 from orfeas.result import Result, load_result
 from orfeas.telemetry import PeakMemory, log
 from orfeas.telemetry.logs import short
@@ -326,10 +326,7 @@ class Studio:
 
         yield clock.enter("report", "Measuring")
         flat_base = None if request.base == "none" else request.base
-        base_mm = BASE_SHARE * request.size_mm
-        shape, placing = place(
-            shape, size_mm=request.size_mm, flat_base=flat_base, base_mm=base_mm, max_faces=max_faces
-        )
+        shape, placing = place(shape, size_mm=request.size_mm, flat_base=flat_base, max_faces=max_faces)
         changes = [*changes, *placing]
         report = inspect(shape, changes=changes)
         if not report.watertight:

@@ -35,8 +35,14 @@ def add_repair_parser(commands) -> argparse.ArgumentParser:
     parser.add_argument("--size-mm", type=float, help="longest side (1 to 1000); else the mesh keeps its size")
     parser.add_argument("--max-faces", type=int, help="at most so many triangles (100 to 2000000)")
     parser.add_argument("--orientation", choices=("upright", "flattest"), default="upright", help="how it stands")
-    parser.add_argument("--flat-base", choices=("cut", "plinth"), help="cut the bottom flat, or add a plate under it")
-    parser.add_argument("--base-mm", type=float, default=1.0, help="height of the cut or the plate (default 1)")
+    parser.add_argument(
+        "--flat-base", choices=("cut", "plinth"), help="cut it flat at the bottom, or put it on a plate"
+    )
+    parser.add_argument(
+        "--base-mm",
+        type=float,
+        help="height of the cut, or thickness of the plate (default: 2 %% of the size; the plate 1.2 at least)",
+    )
     parser.add_argument("--hollow", type=float, metavar="MM", help="hollow to walls of so many millimetres")
     parser.add_argument("--drain-mm", type=float, default=5.0, help="width of the drain hole (default 5)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

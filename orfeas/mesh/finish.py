@@ -30,6 +30,7 @@ from orfeas.mesh.decimate import decimate
 from orfeas.mesh.field import remesh
 from orfeas.mesh.holes import close_holes
 from orfeas.mesh.intersect import crossing_pairs
+from orfeas.mesh.report import FDM_WALL_MM
 from orfeas.mesh.solid import (
     drop_floaters,
     face_outwards,
@@ -48,6 +49,9 @@ Step = Callable[[Mesh], tuple[Mesh, list[Change]]]
 MIN_FACES = 4
 FLAT_BASES = ("cut", "plinth")
 ORIENTATIONS = ("upright", "flattest")
+BASE_SHARE = 0.02  # what is cut off for a flat base, and a plate's thickness; share of size_mm
+PLATE_MM = FDM_WALL_MM  # a plate is no thinner than that, or it would itself be a wall too thin to print
+MOST_BASE = 1 / 3  # of size_mm: what is asked for may be no more
 
 
 def make_solid(mesh: Mesh, *, max_faces: int) -> tuple[Mesh, list[Change]]:
@@ -110,7 +114,7 @@ def place(
     size_mm: float,
     orientation: str = "upright",
     flat_base: str | None = None,
-    base_mm: float = 1.0,
+    base_mm: float | None = None,
     wall_mm: float | None = None,
     drain_mm: float = 5.0,
     max_faces: int | None = None,
@@ -119,7 +123,7 @@ def place(
 
     orientation: "upright" (as it is) or "flattest" (turned to lie on the largest flat side of its hull).
     flat_base: "cut" (the lowest ``base_mm`` are cut off, a quarter of the height at most) or "plinth" (set on a plate
-    ``base_mm`` thick).
+    ``base_mm`` thick). base_mm: None is `usual_base`.
     wall_mm: hollow out to walls this thick, with a hole of ``drain_mm`` across in the bottom; None: stays solid.
     max_faces: at most so many faces, if base and hollow add too many (then a texture becomes colours of the vertices).
 
@@ -127,6 +131,8 @@ def place(
     hollowing needs it.
     """
     _check_options(size_mm, orientation, flat_base, base_mm, wall_mm, drain_mm)
+    if base_mm is None:
+        base_mm = usual_base(size_mm, flat_base)
     changes: list[Change] = []
     if orientation == "flattest":
         mesh, done = lay_flat(mesh)
@@ -152,6 +158,13 @@ def place(
             mesh, done = step(mesh)
             changes += done
     return _exact(mesh, size_mm), changes
+
+
+def usual_base(size_mm: float, flat_base: str | None) -> float:
+    """Millimetres to cut off, or of a plate: 2 % of the size; a plate has 1.2 mm at least, or a third of the size."""
+    if flat_base == "plinth":
+        return max(BASE_SHARE * size_mm, min(PLATE_MM, MOST_BASE * size_mm))
+    return BASE_SHARE * size_mm
 
 
 def _exact(mesh: Mesh, size_mm: float) -> Mesh:
@@ -199,8 +212,8 @@ def _check_options(size_mm, orientation, flat_base, base_mm, wall_mm, drain_mm) 
     if flat_base is not None and flat_base not in FLAT_BASES:
         raise BadRequest(f"flat_base cannot be {flat_base!r}: use cut or plinth, or leave it out.", "bad_choice")
     bounded("size_mm", size_mm, 1.0, 1000.0, "")
-    if flat_base:
-        bounded("base_mm", base_mm, 0.01, round(size_mm / 3, 3), ", a third of the size at most")
+    if flat_base and base_mm is not None:
+        bounded("base_mm", base_mm, 0.01, round(MOST_BASE * size_mm, 3), ", a third of the size at most")
     if wall_mm is not None:
         bounded("wall_mm", wall_mm, 0.4, round(size_mm / 4, 3), ", a quarter of the size at most")
         bounded("drain_mm", drain_mm, 0.5, round(size_mm / 4, 3), ", a quarter of the size at most")

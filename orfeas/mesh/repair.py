@@ -19,7 +19,7 @@ def repair(
     max_faces: int | None = None,
     orientation: str = "upright",
     flat_base: str | None = None,
-    base_mm: float = 1.0,
+    base_mm: float | None = None,
     wall_mm: float | None = None,
     drain_mm: float = 5.0,
 ) -> tuple[Mesh, Report, list[Change]]:

@@ -37,8 +37,9 @@ MEANINGS: Mapping[str, str] = {
     "size_mm": f"The longest side in millimetres, {SIZE_MM[0]:g} to {SIZE_MM[1]:g}. Without it, the mesh's own.",
     "max_faces": f"At most so many triangles, {MAX_FACES[0]} to {MAX_FACES[1]:,}.",
     "orientation": "upright: as it is. flattest: turned to lie on its largest flat side.",
-    "flat_base": "cut: cut flat at the bottom. plinth: set on a plate. Without it, as it is.",
-    "base_mm": "The height of the cut or the plate, 0.01 mm to a third of the size.",
+    "flat_base": "cut: cut flat at the bottom. plinth: put on a plate. Without it, as it is.",
+    "base_mm": "The height of the cut or the thickness of the plate, 0.01 mm to a third of the size. Without it, 2 % of"
+    " the size, and a plate 1.2 mm at least.",
     "hollow": "Hollow it to walls of so many millimetres, 0.4 to a quarter of the size. Without it, it stays solid.",
     "drain_mm": "The width of the drain hole of a hollow mesh, 0.5 mm to a quarter of the size.",
     "format": "The file to make. STL and 3MF are Z-up and stand on the bed; the others are Y-up.",

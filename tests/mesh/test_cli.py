@@ -83,6 +83,15 @@ def test_repair_takes_every_option(tmp_path, capsys):
     assert np.isclose(solid.extents.max(), load_mesh(path).extents.max(), atol=0.01)
 
 
+def test_repair_puts_a_small_model_on_a_plate_that_prints(tmp_path, capsys):
+    path, output = tmp_path / "ball.stl", tmp_path / "out.stl"
+    export(shapes.ball(10, 40), path, "stl")
+    assert call("repair", path, "-o", output, "--flat-base", "plinth") == 0
+    said = capsys.readouterr().out
+    assert "Set on a plate 1.2 mm thick." in said
+    assert "walls under" not in said
+
+
 def test_what_cannot_be_repaired_is_status_1_and_writes_nothing(tmp_path, capsys):
     path, output = tmp_path / "strip.stl", tmp_path / "out.stl"
     export(shapes.moebius(), path, "stl")

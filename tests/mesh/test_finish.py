@@ -10,6 +10,7 @@ from orfeas.errors import BadMesh, BadRequest
 from orfeas.mesh import Mesh, Texture, signed_volume
 from orfeas.mesh.finish import make_solid, place
 from orfeas.mesh.intersect import crossing_pairs
+from orfeas.mesh.report import inspect
 from orfeas.mesh.topology import find_bodies, find_edges
 from orfeas.mesh.transfer import sample_texture
 from tests.mesh import shapes
@@ -305,6 +306,16 @@ def test_texture_goes_along_and_new_faces_take_the_nearest_colour(options):
     expected = ((placed.vertices[placed.faces][:, :, 1] - middle) * scale + 1) / 2
     assert np.abs(height - expected).mean() < 0.03
     assert np.quantile(np.abs(height - expected), 0.99) < 0.2  # a plinth reaches beyond the ball
+
+
+@pytest.mark.parametrize(("size_mm", "thick"), [(1, 1 / 3), (20, 1.2), (60, 1.2), (100, 2.0)])
+def test_a_plate_is_never_too_thin_to_print(size_mm, thick):
+    placed, changes = place(shapes.box((2, 1, 2)), size_mm=size_mm, flat_base="plinth")
+    assert changes[-1].step == "add_plinth"
+    assert changes[-1].numbers["base_mm"] == pytest.approx(thick)
+    assert place(shapes.cube(), size_mm=size_mm, flat_base="cut")[1][-1].numbers["base_mm"] == 0.02 * size_mm
+    if size_mm >= 20:
+        assert not any("walls under" in note for note in inspect(placed, changes=changes).notes)
 
 
 def test_plinth_makes_it_stand():
