@@ -176,7 +176,7 @@ def build_parser() -> Parser:
     parser.add_argument("--engine", metavar="NAME", help="auto, sketch or hunyuan3d (default: ORFEAS_ENGINE, or auto)")
     parser.add_argument(
         "--sketch-shape", metavar="NAME",
-        help="inflation or learned: where the built-in engine takes depth from (default: ORFEAS_SKETCH_SHAPE)",
+        help="learned or inflation: where the built-in engine takes depth from (default: ORFEAS_SKETCH_SHAPE)",
     )  # fmt: skip
     parser.add_argument(
         "--keep", action="store_true",

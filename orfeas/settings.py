@@ -56,8 +56,9 @@ class Settings(BaseSettings):
     )
     ray_app: str = Field("orfeas", description="what the workers are called in the cluster, for ORFEAS_ENGINE=ray")
     sketch_shape: Literal["inflation", "learned"] = Field(
-        "inflation",
-        description="where the built-in engine takes depth from: the inflated outline, or a small network",
+        "learned",
+        description="where the built-in engine takes depth from: a small network that came with the app, or the"
+        " inflated outline",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N; for engines that can use a GPU")
     hunyuan3d_path: Path | None = Field(

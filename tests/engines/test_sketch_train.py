@@ -265,8 +265,8 @@ def test_steps_make_a_network_and_go_on_where_they_were(tmp_path, capsys):
     assert target.read_bytes() == first
     crop = np.full((50, 40, 4), 255, np.uint8)
     answers = [learned.LearnedShape(target).predict(crop) for _ in range(2)]
-    np.testing.assert_array_equal(answers[0].front, answers[1].front)
-    np.testing.assert_array_equal(answers[0].back, answers[1].back)
+    np.testing.assert_array_equal(answers[0].middle, answers[1].middle)
+    np.testing.assert_array_equal(answers[0].half, answers[1].half)
     assert '"validation"' in capsys.readouterr().out
 
 

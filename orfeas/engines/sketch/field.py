@@ -24,7 +24,7 @@ class ShapeField:
 
 
 class ShapeSource(Protocol):
-    """Where a shape comes from: inflation of the silhouette, or a learned volume."""
+    """Where a shape comes from: inflation of the silhouette, or what a network adds to it."""
 
     version: str  # changes whenever the same subject could give another field
 

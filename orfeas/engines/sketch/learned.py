@@ -9,6 +9,7 @@ the front lies where inflation would have it: no picture tells how far away a th
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,12 @@ STEEPEST = 4.0  # slope of the middle up to which that is so: steeper are steps 
 # Fixed on the families held out from training (`train/RUNS.md`):
 ROUND = (0.93, 0.95, 0.97)  # likeness of the outline to an ellipse at which the network counts
 TRUST = (1.0, 0.5, 0.0)  # wholly, by half, for nothing: fixed on 878 views of families trained on
-BLUR = 1.5  # of what is added to inflation, in the network's cells: takes its noise off the surface
+# What is added to inflation is smoothed within the outline, in pixels of the network's picture: a little where parts
+# are stout, and over their whole length where they are thin. There a cell holds more ground than part and the network's
+# answer is mostly noise, while what a handle or a leg is attached to says where it lies; it is as deep as it is wide.
+SMOOTHING = 5.0  # length in stout parts
+STOUT = (1.5, 9.0)  # half widths between which the network's own answer comes to count
+LEAST_WEIGHT = 0.004  # of where it sees thin parts
 SOFTNESS = 1.2  # in the grid's cells: blur of the field, but not where the outline is thin
 
 
@@ -41,30 +47,30 @@ SOFTNESS = 1.2  # in the grid's cells: blur of the field, but not where the outl
 class Prediction:
     """What the network sees in one picture, in its frame.
 
-    front, back: (GRID, GRID) float32, how much farther to the viewer the faces lie than inflation's.
-    inside: (GRID, GRID) bool, where that was learned. box: left, top, width, height of the crop in the network's
-    picture, in pixels.
+    middle, half: (PICTURE, PICTURE) float32, where the middle between front and back lies, towards the viewer, and how
+    much more than inflation's half the thickness is; outside of the outline the nearest value inside. box: left, top,
+    width, height of the crop in that picture, in pixels.
     """
 
-    front: np.ndarray
-    back: np.ndarray
-    inside: np.ndarray
+    middle: np.ndarray
+    half: np.ndarray
     box: tuple[int, int, int, int]
 
 
 class LearnedShape:
-    """The `orfeas.engines.sketch.field.ShapeSource` that runs the network. Not to be shared between threads.
+    """The `orfeas.engines.sketch.field.ShapeSource` that runs the network. Threads may share it.
 
     Raises `BadWeights` where the model's file is missing.
     """
 
-    version = "learned-2"
+    version = "learned-3"
 
     def __init__(self, model: Path = MODEL):
         if not model.is_file():
             raise BadWeights(f"The learned shape's file {model.name} is missing. {REMEDY}", "model_missing")
         self._model = model
         self._network = None
+        self._running = threading.Lock()
         self._last: tuple[np.ndarray, Prediction] | None = None
 
     def field(self, subject: Subject, seed: int) -> ShapeField:
@@ -73,9 +79,10 @@ class LearnedShape:
         Raises `BadWeights` where the model's file is damaged.
         """
         # the engine asks again for the same crop on finer grids
-        if self._last is None or self._last[0] is not subject.rgba:
-            self._last = subject.rgba, self.predict(subject.rgba)
-        return build_field(self._last[1], subject, seed)
+        last = self._last
+        if last is None or last[0] is not subject.rgba:
+            last = self._last = subject.rgba, self.predict(subject.rgba)
+        return build_field(last[1], subject, seed)
 
     def predict(self, crop: np.ndarray) -> Prediction:
         """Run the network on a crop and on its mirror image, and take the mean."""
@@ -89,13 +96,15 @@ class LearnedShape:
             answers.append(self._run(inputs)[:2, :, ::step])
         front, back = np.mean(answers, axis=0)
         share = trust(rgba[..., 3])
-        return Prediction(share * (front - prior), share * (back + prior), distance > 0, box)
+        middle, half = share * (front + back) / 2, share * ((front - back) / 2 - prior)
+        return Prediction(*settle(middle, half, distance > 0, rgba[..., 3] > 127), box)
 
     def _run(self, inputs: np.ndarray) -> np.ndarray:
-        if self._network is None:
-            self._network = self._load()
-        self._network.setInput(inputs[None], "picture")
-        return self._network.forward("surface")[0]
+        with self._running:
+            if self._network is None:
+                self._network = self._load()
+            self._network.setInput(inputs[None], "picture")
+            return self._network.forward("surface")[0].copy()
 
     def _load(self):
         import cv2
@@ -112,18 +121,12 @@ def build_field(prediction: Prediction, subject: Subject, seed: int) -> ShapeFie
     Front and back are the inflated height on the fine grid plus what the network adds on its coarse one: the rim stays
     as sharp and as round as inflation makes it.
     """
-    import cv2
-
     unit = FILL / max(subject.cells)  # of a cell, in frame units
     height = np.sqrt(inflate(subject.distance))
-    known = nearest_known(prediction.inside)
-    front, back = (
-        at_nodes(cv2.GaussianBlur(face[known], (0, 0), BLUR), prediction, subject) / unit
-        for face in (prediction.front, prediction.back)
-    )
+    middle, half = (at_nodes(added, prediction, subject) / unit for added in (prediction.middle, prediction.half))
     raised = relief(subject, height) / 2  # of the front alone: half to the middle, half to the thickness
-    middle = (front + back) / 2 + raised
-    half = height + (front - back) / 2 + raised
+    middle = middle + raised
+    half = height + half + raised
     slope_middle = np.gradient(middle)
     slanted = np.sqrt(1 + np.minimum(sum(slope * slope for slope in slope_middle), STEEPEST**2))
     half = np.maximum(half, LEAST_HALF * slanted) * Guess.draw(seed).thickness
@@ -155,16 +158,98 @@ def soften(values: np.ndarray, distance: np.ndarray) -> None:
     import cv2
     from scipy.ndimage import gaussian_filter
 
-    size = 2 * round(4 * SOFTNESS) + 1
-    reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    stout = cv2.dilate((distance > 2.5 * SOFTNESS).astype(np.float32), reach)
-    share = np.minimum(cv2.GaussianBlur(stout, (0, 0), SOFTNESS), stout)
+    least = 2.5 * SOFTNESS  # half the width of what can bear it
+    core = (distance > least).astype(np.uint8)
+    covered = cv2.dilate(core, _disc(round(least)))
+    thin = _without_specks((distance > 0) & (covered == 0), least * least)
+    stout = cv2.dilate(core, _disc(round(4 * SOFTNESS))).astype(np.float32)
     # what lies outside all parts is blurred as well, or the outline would show where they end
+    share = np.minimum(cv2.GaussianBlur(stout, (0, 0), SOFTNESS), stout)
+    share *= 1 - cv2.GaussianBlur(cv2.dilate(thin, _disc(1)).astype(np.float32), (0, 0), 0.7)
     values += share * (gaussian_filter(values, SOFTNESS, truncate=3.0) - values)
 
 
-def nearest_known(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices that give every cell the value of the nearest one inside: outside, the network was never corrected."""
+def _disc(radius: int) -> np.ndarray:
+    import cv2
+
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+
+
+def _without_specks(mask: np.ndarray, least: float) -> np.ndarray:
+    """uint8: the connected parts of ``mask`` of more than ``least`` cells; corners of blocks are no thin parts."""
+    import cv2
+
+    _, labels, facts, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    kept = facts[:, cv2.CC_STAT_AREA] > least
+    kept[0] = False
+    return kept[labels].astype(np.uint8)
+
+
+def settle(middle: np.ndarray, half: np.ndarray, known: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(PICTURE, PICTURE) float32 each: the two of `Prediction`, (GRID, GRID), brought to the picture's pixels and
+    smoothed.
+
+    known: (GRID, GRID) bool, where they mean something. mask: (PICTURE, PICTURE) bool, the subject.
+    """
+    import cv2
+
+    nearest = _nearest(known) if known.any() else np.indices(known.shape)
+    middle, half = (
+        cv2.resize(added[tuple(nearest)], mask.shape, interpolation=cv2.INTER_LINEAR) for added in (middle, half)
+    )
+    if not mask.any():
+        return middle, half
+    stout = np.clip((half_width(mask) - STOUT[0]) / (STOUT[1] - STOUT[0]), 0, 1)
+    counted = np.repeat(np.repeat(known, 2, axis=0), 2, axis=1)
+    weight = np.where(counted, np.maximum(stout**2, LEAST_WEIGHT), 0.01 * LEAST_WEIGHT)
+    return _smooth_within(mask, middle, weight), _smooth_within(mask, stout * half, np.ones(mask.shape))
+
+
+def _smooth_within(mask: np.ndarray, values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(h, w) float32: the m with the least sum of weight (m - values)^2 + SMOOTHING^2 |grad m|^2 over the mask.
+
+    No value leaves the mask: what lies side by side in the picture and is not connected does not mix. Outside, the
+    nearest value.
+    """
+    import cv2
+    from scipy.sparse import csr_array
+    from scipy.sparse.linalg import splu
+
+    # pixels that touch at a corner are connected, as thin slanting parts are
+    inside = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    number = np.full(mask.shape, -1)
+    number[inside] = np.arange(np.count_nonzero(inside))
+    rows, columns = [], []
+    for here, there in ((number[:, :-1], number[:, 1:]), (number[:-1], number[1:])):
+        both = (here >= 0) & (there >= 0)
+        rows += [here[both], there[both]]
+        columns += [there[both], here[both]]
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    count = np.count_nonzero(inside)
+    own = weight[inside] + SMOOTHING**2 * np.bincount(row, minlength=count)
+    every = np.arange(count)
+    entries = np.concatenate([own, np.full(len(row), -(SMOOTHING**2))])
+    matrix = csr_array((entries, (np.concatenate([every, row]), np.concatenate([every, column]))), (count, count))
+    settled = np.zeros(mask.shape, np.float32)
+    settled[inside] = splu(matrix.tocsc()).solve(weight[inside] * values[inside].astype(np.float64))
+    return settled[_nearest(inside)]
+
+
+def half_width(mask: np.ndarray) -> np.ndarray:
+    """(h, w) float32 in pixels: the radius of the largest disc within the mask that covers a pixel, up to `STOUT`."""
+    radius = np.where(mask, 0.5, 0.0).astype(np.float32)
+    depth = exact_distance(np.pad(mask, 1).astype(np.uint8))[1:-1, 1:-1]
+    for size in np.arange(1.0, STOUT[1] + 0.5, 0.5):
+        centres = depth >= size
+        if not centres.any():
+            break
+        reached = exact_distance((~centres).astype(np.uint8)) < size
+        radius[reached & mask] = size
+    return radius
+
+
+def _nearest(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices that give every cell the value of the nearest one inside."""
     from scipy.ndimage import distance_transform_edt
 
     row, column = distance_transform_edt(~inside, return_distances=False, return_indices=True)
@@ -172,15 +257,14 @@ def nearest_known(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def at_nodes(values: np.ndarray, prediction: Prediction, subject: Subject) -> np.ndarray:
-    """(ny, nx) float32: values of the network's cells at the nodes of the subject's grid, cubic between them."""
+    """(ny, nx) float32: values of the picture's pixels at the nodes of the subject's grid, cubic between them."""
     import cv2
 
     left, top, width, height = prediction.box
-    cells = GRID / PICTURE
     rows = []
     for start, size, pixels in ((left, width, subject.rgba.shape[1]), (top, height, subject.rgba.shape[0])):
-        step = subject.cell * size / pixels * cells
-        rows.append((step, start * cells - MARGIN * step - 0.5))
+        step = subject.cell * size / pixels
+        rows.append((step, start - MARGIN * step - 0.5))
     (step_x, start_x), (step_y, start_y) = rows
     to_cell = np.array([[step_x, 0.0, start_x], [0.0, step_y, start_y]])
     return cv2.warpAffine(
