@@ -127,11 +127,36 @@
 
   const pictureOf = (transfer) => Array.from(transfer?.files ?? []).find((file) => PICTURE_TYPES.includes(file.type));
 
+  function refuses(files) { // a file that the server would not take is named on the stage instead of being sent
+    const [file] = files;
+    if (!file || files.length > 1) return false; // several: history.js
+    const most = Number(document.getElementById("several-input").dataset.bytes);
+    if (!PICTURE_TYPES.includes(file.type)) window.orfeas.tell("Choose another file", `${file.name} is no picture that can be used: take a JPEG, PNG or WebP.`);
+    else if (file.size > most) window.orfeas.tell("Choose a smaller file", `${file.name} has ${(file.size / 2 ** 20).toFixed(1)} MiB, and at most ${most >> 20} can be used: reduce it or save it as JPEG.`);
+    else return false;
+    return true;
+  }
+
   document.addEventListener("paste", (event) => {
     if (event.target.closest?.("input, textarea")) return;
     const file = pictureOf(event.clipboardData);
-    if (file) putPicture(file);
+    if (file && !refuses([file])) putPicture(file);
   });
+  document.addEventListener("change", (event) => { // before Gradio hears of it
+    if (!event.target.matches?.('#picture input[type="file"]') || !refuses(event.target.files)) return;
+    event.stopImmediatePropagation();
+    event.target.value = "";
+  }, true);
+  document.addEventListener("drop", (event) => {
+    if (!refuses(event.dataTransfer?.files ?? [])) return;
+    event.preventDefault(); // the browser would open it
+    event.stopImmediatePropagation();
+  }, true);
+  for (const kind of ["error", "load"]) { // a file that is no picture: not the browser's sign for it
+    document.addEventListener(kind, (event) => {
+      if (event.target.matches?.("#picture img, #cutout-view img")) event.target.classList.toggle("broken", kind === "error");
+    }, true);
+  }
   document.addEventListener("dragover", (event) => {
     if (Array.from(event.dataTransfer?.types ?? []).includes("Files")) event.preventDefault();
   });
@@ -157,12 +182,28 @@
     const more = document.querySelector("#advanced .label-wrap");
     const isOpen = String(more?.nextElementSibling?.style.display !== "none");
     if (more && more.getAttribute("aria-expanded") !== isOpen) more.setAttribute("aria-expanded", isOpen);
+    nameOptions(more);
     for (const empty of document.querySelectorAll(".empty[aria-label]:not([role])")) empty.setAttribute("role", "img");
     for (const canvas of document.querySelectorAll("#viewer canvas:not([role])")) {
       canvas.tabIndex = 0;
       canvas.setAttribute("aria-label", "The model: drag or arrow keys to turn, scroll to come closer");
       canvas.setAttribute("role", "img");
     }
+  }
+
+  function nameOptions(more) { // what is set among the options that are folded away
+    if (!more) return;
+    const said = [];
+    for (const [id, title] of [["texture", "colours"], ["base", "base"]]) {
+      const labels = Array.from(document.querySelectorAll(`#${id} .wrap > label`));
+      const chosen = labels.findIndex((label) => label.classList.contains("selected"));
+      if (chosen > 0) said.push(`${title}: ${labels[chosen].innerText.trim().toLowerCase()}`); // the first is the default
+    }
+    const valueOf = (id) => document.querySelector(`#${id} :is(input, textarea)`)?.value.trim();
+    if (valueOf("seed")) said.push(`seed ${valueOf("seed")}`);
+    if (valueOf("max-faces")) said.push(`up to ${valueOf("max-faces")} faces`);
+    const text = said.join(" · ").replace(/^./, (first) => first.toUpperCase());
+    if ((more.dataset.set ?? "") !== text) more.dataset.set = text;
   }
 
   function showMoreOptions() { // they were opened: below the fold nobody would see them
@@ -191,5 +232,6 @@
     nameParts();
   }).observe(root, { childList: true, subtree: true, attributes: true, attributeFilter: ["class"] });
   whenThere(() => document.querySelector("#nav .links"), 60).then(showPage);
+  whenThere(() => document.querySelector("#generate"), 60).then(() => { root.dataset.there = "yes"; });
   window.orfeas = { actions, whenThere, element };
 })();

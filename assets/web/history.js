@@ -5,6 +5,7 @@
   const KEY = "orfeas-history";
   const MOST = 100;
   const POLL_MS = 900;
+  const AGE_MS = 20000; // how often "1 min ago" is looked at
   const FRESH_MS = 20000; // for so long a job that was just asked for may be unknown to the server
   const UNUSABLE = ["unsupported_type", "corrupt", "too_large", "too_many_pixels", "too_small", "bad_aspect"]; // files
   const OVER = ["done", "failed", "cancelled", "lost"];
@@ -224,6 +225,14 @@
     return `${options.size_mm} mm · ${options.quality} · ${options.format.toUpperCase()} · seed ${options.seed}`;
   }
 
+  function age() {
+    if (document.hidden) return;
+    for (const when of document.querySelectorAll("#history-list time")) {
+      const text = ago(Date.parse(when.dateTime) / 1000);
+      if (when.textContent !== text) when.textContent = text;
+    }
+  }
+
   function ago(created) {
     const minutes = Math.round((Date.now() / 1000 - created) / 60);
     if (!created) return "";
@@ -326,7 +335,8 @@
       complain(`Up to ${most} pictures are taken at once: these are the first.`);
     } else complain("");
     drawSeveral();
-    $("several").scrollIntoView({ behavior: "smooth", block: "nearest" });
+    complain("", "#several-refused");
+    $("several").scrollIntoView({ behavior: "smooth", block: "start" });
   }
 
   function complain(sentence, where = "#several .history-error") {
@@ -340,17 +350,19 @@
     $("several-title").textContent = chosen.length === 1 ? "1 picture" : `${chosen.length} pictures`;
     const make = several.querySelector('[data-history="make-several"]');
     make.textContent = good === 1 ? "Make 1 model" : `Make ${good} models`;
-    make.disabled = !good;
+    make.hidden = !good;
+    make.disabled = false;
     several.querySelector("ul").replaceChildren(...chosen.map((one, index) => element("li", { title: one.file.name },
-      element("img", { src: one.address, alt: "", onerror: () => refuse(one) }),
+      one.isUnreadable ? element("div", { className: "no-picture" }) : element("img", { src: one.address, alt: "", onerror: () => refuse(one) }),
       element("span", { textContent: one.file.name }),
       one.error ? element("em", { textContent: one.error }) : null,
       element("button", { type: "button", textContent: "×", ariaLabel: `Leave out ${one.file.name}`, data: { history: "leave-out", index } }))));
   }
 
   function refuse(one) { // the browser cannot show it
-    if (one.error || !chosen.includes(one)) return;
-    one.error = "It cannot be read as a picture: choose a JPEG, PNG or WebP.";
+    if (one.isUnreadable || !chosen.includes(one)) return;
+    one.isUnreadable = true;
+    one.error ||= "It cannot be read as a picture: choose a JPEG, PNG or WebP.";
     drawSeveral();
   }
 
@@ -378,13 +390,18 @@
         one.error = "It could not be sent: the connection is lost.";
       }
     }
-    const failed = chosen.filter((one) => one.error);
-    if (!paths.length) { drawSeveral(); return; }
-    chosen.filter((one) => !one.error).forEach((one) => URL.revokeObjectURL(one.address));
-    const sent = chosen;
-    chosen = failed;
-    passed = { spec: { token: newToken(), pictures: paths }, refused: (sentence) => { chosen = sent; complain(sentence); drawSeveral(); } };
+    drawSeveral();
+    if (!paths.length) return;
+    passed = { spec: { token: newToken(), pictures: paths }, refused: complain, taken: dropSeveral };
+    button.disabled = true;
     $("history-start").click();
+  }
+
+  function dropSeveral() { // those that were not taken are named where they were
+    complain(chosen.filter((one) => one.error).map((one) => `Left out: ${one.file.name}. ${one.error}`).join("\n"), "#several-refused");
+    chosen.forEach((one) => URL.revokeObjectURL(one.address));
+    chosen = [];
+    complain("");
     drawSeveral();
   }
 
@@ -396,7 +413,12 @@
 
   function started(answer) {
     const { error } = JSON.parse(answer);
-    if (error) { passed.refused?.(error); return; }
+    if (error) {
+      passed.refused?.(error);
+      drawSeveral();
+      return;
+    }
+    passed.taken?.();
     add(passed.spec.token);
     $("history").scrollIntoView({ behavior: "smooth", block: "start" });
   }
@@ -428,10 +450,7 @@
     if (compared.size > 2) compared.delete(compared.values().next().value);
     drawCompare();
     $("history-error").textContent = "";
-    if (compared.size < 2) {
-      $("history-said").textContent = compared.size ? "Choose a second one to compare it with." : "";
-      return;
-    }
+    if (compared.size < 2) return;
     const sides = [...compared].map(findState).map((one) => ({ result: one.result, name: one.name, details: detailsOf(one) }));
     try {
       await window.orfeas.compare(sides, endCompare);
@@ -447,8 +466,23 @@
   }
 
   function drawCompare() {
-    for (const button of document.querySelectorAll('[data-history="compare"]')) {
-      button.ariaPressed = String(compared.has(button.dataset.token));
+    const buttons = document.querySelectorAll('[data-history="compare"]');
+    for (const button of buttons) {
+      const isChosen = compared.has(button.dataset.token);
+      const label = compared.size === 1 && !isChosen ? "Compare with this" : "Compare";
+      button.ariaPressed = String(isChosen);
+      if (button.textContent !== label) {
+        button.textContent = label;
+        button.ariaLabel = button.ariaLabel.replace(/^[^:]*/, label);
+      }
+      const hint = button.parentElement.querySelector(".compare-next");
+      const next = buttons.length > 1 ? "Choose a second one to compare it with." : "Make a second one to compare it with.";
+      if (!isChosen || compared.size > 1) hint?.remove();
+      else if (hint?.textContent !== next) {
+        hint?.remove();
+        button.parentElement.append(element("p", { className: "compare-next", textContent: next }));
+        $("history-said").textContent = next;
+      }
     }
   }
 
@@ -464,7 +498,10 @@
     "delete-group": (button) => { if (confirmed(button)) drop(button.dataset.token, "groups"); },
     "more-pictures": () => $("several-input").click(),
     "make-several": makeSeveral,
-    "drop-several": () => { chosen.forEach((one) => URL.revokeObjectURL(one.address)); chosen = []; complain(""); drawSeveral(); },
+    "drop-several": () => {
+      dropSeveral();
+      complain("", "#several-refused");
+    },
     "leave-out": (button) => { chosen.splice(Number(button.dataset.index), 1); drawSeveral(); },
     "best-of": bestOf,
   };
@@ -476,6 +513,8 @@
     if (event.target.id === "several-input") choose(event.target.files);
     if (event.target.id === "best-of-count") document.querySelector('[data-history="best-of"] span').textContent = event.target.value;
   });
+  setInterval(age, AGE_MS);
+  document.addEventListener("visibilitychange", age);
   window.addEventListener("storage", (event) => {
     if (event.key === KEY) { tokens = recall(); ask(); checkShown(); }
   });

@@ -54,6 +54,7 @@
     delivering = true;
     begun = performance.now();
     done = "";
+    note("");
     show("model");
     draw({ state: "waiting", message: "Sending", fraction: 0, seconds: 0 });
     const stage = $("stage");
@@ -80,6 +81,7 @@
 
   function open(value) { // a job of the list is to be shown: it is found as after a reload
     token = resumed = value;
+    note("");
     remember(value);
     failures = 0;
     stopping = false;
@@ -130,6 +132,7 @@
     }
     bringBack();
     draw(job);
+    if (job.state === "cancelled" && backToModel()) note("Stopped. Nothing was kept of that job: this is the model from before.");
     if (["done", "failed", "cancelled"].includes(job.state)) {
       if (job.state !== "done") remember(null);
       done = job.state === "done" ? job.result : "";
@@ -137,6 +140,26 @@
       return;
     }
     watch();
+  }
+
+  function backToModel() { // the one of an earlier job, if there is one; whether there is
+    if (root.dataset.model !== "yes" || isBusy()) return false;
+    setState("done");
+    return true;
+  }
+
+  function note(sentence) { // one line over the model
+    if ($("stage-note")) $("stage-note").textContent = sentence;
+  }
+
+  // A sentence in the place of the model, to which the Model tab leads back: no job is in this state.
+  function tell(title, sentence) {
+    $("told-title").textContent = title;
+    $("told").textContent = sentence;
+    note("");
+    if (!isBusy()) setState("told");
+    show("model");
+    if (matchMedia("(max-width: 760px)").matches) reveal("nearest");
   }
 
   function bringBack() { // what a reload took from the page; not over a picture that was chosen meanwhile
@@ -217,6 +240,7 @@
   // --- picture and cutout ------------------------------------------------------------------------------------------
 
   let picture = ""; // the one that is chosen, by its address
+  let letGo = ""; // the one that is taken away again, as it cannot be used
 
   function follow() { // which of the stage's two sides there are, and which one to show
     const chosen = document.querySelector("#picture .image-frame img")?.src ?? "";
@@ -226,10 +250,16 @@
       root.dataset.cutout = chosen ? "working" : "no";
       const isNew = chosen && !keepsSide;
       keepsSide = false;
+      if (chosen && root.dataset.job === "told" && !backToModel()) setState("empty");
       show(isNew ? "cutout" : "model");
       if (isNew && matchMedia("(max-width: 760px)").matches) reveal("nearest");
     }
-    if (root.dataset.cutout === "working" && isCut) root.dataset.cutout = "yes";
+    const unusable = isCut && chosen !== letGo && document.querySelector("#explanation [data-unusable]");
+    if (unusable) {
+      letGo = chosen;
+      tell("Choose another picture", unusable.textContent);
+      document.querySelector('#picture button[aria-label="Remove Image"]')?.click();
+    } else if (root.dataset.cutout === "working" && isCut) root.dataset.cutout = "yes";
     for (const button of document.querySelectorAll('#switch-show [data-value="cutout"]')) {
       button.disabled = root.dataset.cutout === "no";
     }
@@ -290,6 +320,13 @@
     });
   }, true);
 
+  document.addEventListener("click", (event) => { // a script presses it once the picture is on its way
+    if (!event.isTrusted || !event.target.closest?.("#generate") || document.querySelector("#picture .image-frame img")) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    tell("Choose a picture first", "Drop one on the page, or take one of the examples.");
+  }, true);
+
   // --- start -------------------------------------------------------------------------------------------------------
 
   setState("empty");
@@ -297,11 +334,14 @@
   new MutationObserver(follow).observe(root, {
     childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["src"],
   });
-  window.orfeas.actions.show = (button) => show(button.dataset.value);
+  window.orfeas.actions.show = (button) => {
+    if (button.dataset.value === "model" && ["failed", "told", "cancelled"].includes(root.dataset.job)) backToModel();
+    show(button.dataset.value);
+  };
   window.orfeas.actions.again = (button) => {
     if (isBusy()) return;
     wanted = { result: button.dataset.result, quality: button.dataset.quality ?? "" };
     $("again").click();
   };
-  Object.assign(window.orfeas, { begin, again: () => [wanted.result, wanted.quality], resume, open, settle, settleResumed, stop, show, keepSide, clear, token: () => token ?? "" });
+  Object.assign(window.orfeas, { begin, again: () => [wanted.result, wanted.quality], resume, open, settle, settleResumed, stop, show, tell, keepSide, clear, token: () => token ?? "" });
 })();

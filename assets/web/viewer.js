@@ -11,6 +11,7 @@
   let address = ""; // of the model on the canvas
   let middle = null; // what the camera looked at when the model was first drawn
   let plain = new Map(); // mesh -> how it is drawn by itself, while it is drawn otherwise
+  let wires = []; // meshes that draw the lines of those above
   let shown = null; // the result that is on the stage
 
   function hasWebGL() {
@@ -96,7 +97,7 @@
     const camera = scene?.activeCamera;
     middle = camera ? camera.target.clone() : null;
     plain = new Map();
-    if (scene) scene.forceWireframe = false;
+    wires = [];
     press("view", "solid");
     for (const button of document.querySelectorAll('#switch-view button, [data-do="reset-view"]')) button.disabled = !scene;
     root.dataset.canvas = "yes";
@@ -120,10 +121,12 @@
       if (own.colours) mesh.setVerticesData("color", own.colours);
     }
     plain = new Map();
-    scene.forceWireframe = view === "wireframe";
+    wires.forEach((mesh) => mesh.dispose());
+    wires = [];
     for (const mesh of view === "solid" ? [] : scene.meshes.filter((one) => one.getTotalVertices() && one.material)) {
       plain.set(mesh, { material: mesh.material, colours: mesh.useVertexColors ? mesh.getVerticesData("color") : null });
-      mesh.material = view === "wireframe" ? asLines(mesh) : byNormals(mesh);
+      if (view === "wireframe") wires.push(asLines(mesh));
+      mesh.material = view === "wireframe" ? asGround(mesh) : byNormals(mesh);
     }
     paint(scene);
   }
@@ -147,10 +150,24 @@
     return material;
   }
 
-  function asLines(mesh) { // in one tone, lit: where lines crowd, light and shade still tell the shape
+  // A second mesh of nothing but lines, lit: where they crowd, light and shade still tell the shape. A line is one pixel
+  // wide whatever the mesh, so that the more of them there are, the lighter each is drawn.
+  function asLines(mesh) {
+    const lines = mesh.clone(`${mesh.name} lines`);
     const material = plainOf(mesh, "lines");
-    mesh.useVertexColors = false;
+    material.wireframe = true;
     material.albedoColor.set(0.04, 0.15, 0.14);
+    material.transparencyMode = 2; // blended
+    material.alpha = Math.min(0.9, Math.max(0.12, Math.sqrt(2500 / (mesh.getTotalIndices() / 3))));
+    lines.useVertexColors = false;
+    lines.material = material;
+    return lines;
+  }
+
+  function asGround(mesh) { // drawn into the depth only, a little behind: it hides the lines at the back
+    const material = plainOf(mesh, "ground");
+    material.disableColorWrite = true;
+    material.zOffset = 1;
     return material;
   }
 

@@ -35,6 +35,7 @@ T = TypeVar("T")
 POLL_SECONDS = 0.2  # progress is passed on at most five times a second
 CUTOUT_THREADS = 2
 SHOWN_CUTOUT_PX = 900  # longest side of the cutout as the page shows it
+UNUSABLE = ("unsupported_type", "corrupt", "too_large", "too_many_pixels", "too_small", "bad_aspect")  # files
 FADED = 0.18  # how much of the removed background stays visible, so that one can tap it back
 
 
@@ -188,6 +189,8 @@ class Handlers:
         try:
             cutout, image = await self.cutter.cut_and_draw(picture, background, corrections.taps)
         except OrfeasError as error:
+            if error.code in UNUSABLE:
+                return gr.update(visible=False), None, panels.problem(str(error), unusable=True), Corrections(picture)
             # with the panel open the user can choose another background; what it shows stays if it is this picture
             shown = None if corrections.shown == Corrections.shown else gr.skip()
             return gr.update(visible=True), shown, panels.problem(str(error)), before or corrections

@@ -141,6 +141,7 @@ def results_panel() -> str:
         '<button type="button" data-history="more-pictures">Add more</button>'
         '<button type="button" data-history="drop-several">Discard</button></p>'
         '<p class="history-error" role="alert"></p></div>'
+        '<p class="history-error" id="several-refused" role="alert"></p>'
         '<p class="quiet" id="history-empty">What you make appears here, in this browser only, until it is deleted or'
         " expires.</p>"
         '<ul id="history-list"></ul><p class="hidden-text" role="status" id="history-said"></p>'

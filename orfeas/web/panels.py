@@ -80,8 +80,10 @@ def of_picture(note: str, picture: str | None) -> str:
     return f'<div data-picture="{escape(Path(picture).parent.name)}">{note}</div>' if picture else ""
 
 
-def problem(sentence: str) -> str:
-    return f'<div class="note bad" role="alert"><p>{escape(sentence)}</p></div>'
+def problem(sentence: str, unusable: bool = False) -> str:
+    """unusable: whether the page lets go of the picture; assets/web/studio.js then says the sentence on the stage."""
+    mark = " data-unusable" if unusable else ""
+    return f'<div class="note bad" role="alert"{mark}><p>{escape(sentence)}</p></div>'
 
 
 def stage_bar() -> str:
@@ -113,6 +115,7 @@ def _segments(label: str, what: str, choices: tuple[tuple[str, str], ...]) -> st
 def overlay() -> str:
     """What lies over the viewer until there is a model. assets/web/studio.js fills it in from the job's state."""
     stages = "".join(f'<li data-stage="{key}">{title}</li>' for key, title in STAGE_TITLES.items())
+    earlier = '<button type="button" class="earlier" data-do="show" data-value="model">Back to the model</button>'
     return (
         '<div class="overlay" id="overlay">'
         f'<div class="face when-empty">{MARK}<h2>Your model will turn here</h2><p>Choose a picture, look at the'
@@ -132,9 +135,10 @@ def overlay() -> str:
         " again to start anew.</span></p></div>"
         '<div class="face when-gone"><h2>No longer here</h2><p role="status">This result was deleted, or it has'
         " expired. Press Generate to make another.</p></div>"
-        '<div class="face when-failed"><h2>This did not work</h2><p id="error" role="alert"></p></div>'
+        f'<div class="face when-failed"><h2>This did not work</h2><p id="error" role="alert"></p>{earlier}</div>'
+        f'<div class="face when-told"><h2 id="told-title"></h2><p id="told" role="status"></p>{earlier}</div>'
         '<div class="face when-done"><img id="poster" alt="" hidden></div>'
-        "</div>"
+        '</div><p id="stage-note" role="status"></p>'
         '<div id="turntable" tabindex="0" role="slider" aria-label="Turn the model" aria-valuemin="0"'
         ' aria-valuenow="0" hidden></div><p id="turn-hint" class="quiet">Drag to turn. This browser has no WebGL, so'
         " these are stills that the server drew; the files are complete.</p>"
@@ -242,6 +246,7 @@ def _verdict(report: Mapping[str, Any]) -> str:
         heading = f"<p class=noted>Printable. Note{'s' if len(notes) > 1 else ''}:</p>"
     return (
         f'<p class="verdict {"good" if printable else "bad"}">{escape(report["verdict"])}</p>'
+        '<p class="verdict before">Earlier result</p>'
         f"{_reasons(report['reasons'])}{heading}{_reasons(notes)}"
     )
 
