@@ -223,6 +223,7 @@
     if (button) actions[button.dataset.do]?.(button);
     if (event.target.closest?.("#advanced .label-wrap")) setTimeout(showMoreOptions, 60);
   });
+  document.addEventListener("input", () => nameOptions(document.querySelector("#advanced .label-wrap")));
   system.addEventListener("change", applyTheme);
   window.addEventListener("hashchange", showPage);
   root.dataset.page = location.hash.startsWith("#docs") ? "docs" : "studio";

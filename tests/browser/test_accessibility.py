@@ -39,6 +39,9 @@ def test_no_serious_issue_in_any_state(visit, axe, engine, photo, pace, scheme):
 
     assert issues() == [], "empty"
     visit.generate()
+    visit.wait_for_state("told")
+    assert issues() == [], "without a picture"
+    visit.page.evaluate("document.querySelector('#generate').click()")  # a script's press is sent all the same
     visit.wait_for_state("failed")
     assert issues() == [], "failed"
     visit.choose(photo)

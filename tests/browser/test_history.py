@@ -56,6 +56,10 @@ def test_a_result_is_listed_opened_as_it_was_downloaded_and_deleted(visit, serve
     (token,) = remembered(page)
     made = server.jobs.get(token)
     assert "42 mm · draft · STL" in page.inner_text(CARD)
+    assert page.inner_text(f"{CARD} time") == "just now"
+    page.evaluate("now => { Date.now = () => now + 180000; }", made.created * 1000)
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    assert page.inner_text(f"{CARD} time") == "3 min ago"
 
     page.reload()
     page.wait_for_selector(f"{CARD}[data-state=done] img")
@@ -142,6 +146,8 @@ def test_several_pictures_with_a_bad_one_survive_a_reload_and_end_in_one_zip(vis
     wait_until(lambda: engine.running, "the first of them runs")
     page.wait_for_selector(f"{GROUP} progress")
     assert "2 waiting" in page.inner_text(GROUP)
+    assert page.inner_text("#several-refused").startswith("Left out: egg 3.jpg. It cannot be read")
+    assert not page.is_visible("#several")
     assert page.evaluate(COUNT) == []
     page.reload()
     visit.errors.clear()  # Gradio's client complains of the streams that the old page left
@@ -165,8 +171,11 @@ def test_several_pictures_with_a_bad_one_survive_a_reload_and_end_in_one_zip(vis
 
 
 def compare_two(page) -> None:
-    for button in page.locator('#history-list [data-history="compare"]').all()[:2]:
-        button.click()
+    first, second = page.locator('#history-list [data-history="compare"]').all()[:2]
+    first.click()
+    page.get_by_text("Choose a second one to compare it with.").and_(page.locator(".compare-next")).wait_for()
+    assert second.inner_text() == "Compare with this"
+    second.click()
     page.wait_for_selector("#compare[open] td")
 
 

@@ -10,6 +10,7 @@ import pytest
 import trimesh
 
 from orfeas.library import Library
+from orfeas.picture import MAX_BYTES
 from orfeas.settings import Settings
 from orfeas.studio import Studio
 from orfeas.web.serve import start
@@ -116,13 +117,28 @@ def test_a_bad_picture_is_explained_in_the_page(visit, tmp_path):
     assert visit.page.inner_text("#error").endswith(".")
     assert visit.page.is_visible("#generate")
 
+    unreadable, large = tmp_path / "text.png", tmp_path / "large.png"
+    unreadable.write_text("no picture")
+    large.write_bytes(bytes(MAX_BYTES + 1))
+    visit.page.get_by_role("button", name="Remove Image").click()
+    for path, said in (
+        (large, "large.png has 16.0 MiB, and at most 16 can be used"),
+        (unreadable, "Only JPEG, PNG and"),
+    ):
+        visit.page.set_input_files("#picture input[type=file]", str(path))
+        visit.page.wait_for_function("said => document.querySelector('#told')?.innerText.startsWith(said)", arg=said)
+        visit.page.wait_for_selector("#picture input[type=file]", state="attached")  # the drop zone is empty again
+        assert visit.page.locator("#picture .image-frame img").count() == 0
+    assert not visit.page.is_visible("#cutout-tools")
+    visit.errors[:] = [error for error in visit.errors if "status of 404" not in error]  # what cannot be shown
 
-def test_a_job_that_is_not_let_in_says_why(visit, server, monkeypatch):
+
+def test_a_job_that_is_not_let_in_says_why(visit, server, photo, monkeypatch):
     visit = visit()
     visit.generate()
-    visit.wait_for_state("failed")
-    assert visit.page.inner_text("#error") == "No picture was given: choose a JPEG, PNG or WebP file."
-
+    visit.page.get_by_text("Choose a picture first").wait_for()
+    assert visit.state == "told"
+    visit.choose(photo)
     monkeypatch.setattr(server.jobs, "draining", True)  # as when it is about to stop
     visit.generate()
     sentence = "This server is about to restart: try again in a minute."
@@ -158,6 +174,20 @@ def test_stop_frees_the_lane(visit, server, engine, photo, pace):
     pace.release(50)
     visit.generate()
     visit.wait_for_state("done")
+    visit.page.wait_for_selector(".result[data-result]")
+
+    while pace.acquire(blocking=False):  # and once more: what was made before is not what is made now
+        pass
+    visit.generate()
+    wait_until(lambda: engine.running, "the job runs")
+    visit.wait_for_state("running")
+    assert visit.page.locator(".verdict >> visible=true").inner_text() == "Earlier result"
+    visit.page.click("#stop")
+    pace.release(2)
+    visit.wait_for_state("done")
+    assert visit.page.inner_text("#stage-note").startswith("Stopped.")
+    assert not visit.page.is_visible(".when-cancelled")
+    assert visit.page.locator(".verdict >> visible=true").inner_text() != "Earlier result"
 
 
 def test_a_waiting_job_says_how_many_are_before_it(visit, engine, photo, pace):
@@ -249,6 +279,16 @@ def test_on_a_phone(visit, photo):
     canvas, file = (page.locator(part).bounding_box() for part in ("#viewer canvas", "#stage-download"))
     assert 0 <= file["y"] - canvas["y"] - canvas["height"] <= 20, "the file is right below the model"
     assert file["y"] + file["height"] <= 844
+    sizes = [
+        [min(box["width"], box["height"]) for part in page.locator(part).all() if (box := part.bounding_box())]
+        for part in (
+            "#picture .icon-button-wrapper button",
+            "#switch-show button",
+            "#switch-view button",
+            "#result .pill",
+        )
+    ]
+    assert all(found and min(found) >= 40 for found in sizes), sizes
     with page.expect_download() as download:
         page.tap("#stage-download")
     assert trimesh.load(download.value.path(), file_type="stl").is_watertight
@@ -336,6 +376,8 @@ def test_options_typed_in_act(visit, photo):
     page.get_by_text("More options").click()
     page.locator("#seed textarea, #seed input").fill("77")
     page.locator("#max-faces textarea, #max-faces input").fill("900")
+    more = page.get_by_role("button", name="More options")
+    assert more.get_attribute("data-set") == "Seed 77 · up to 900 faces", "what is set is said where it is folded away"
     visit.generate()
     visit.wait_for_state("done", "failed")
     assert visit.state == "done"
