@@ -190,9 +190,13 @@ def build_parser() -> Parser:
 
 def run_generate(arguments: argparse.Namespace, open_studio: Callable[[Settings], Studio] | None = None) -> int:
     """Make a model of each picture; one that fails does not stop the others."""
-    requests, latent = _collect_requests(arguments)
-    several = [[one] if arguments.best_of is None else request.with_seeds(one, arguments.best_of) for one in requests]
-    targets = _plan_targets(arguments, requests)
+    try:
+        requests, latent = _collect_requests(arguments)
+        count = arguments.best_of
+        several = [[one] if count is None else request.with_seeds(one, count) for one in requests]
+    except BadRequest as error:
+        raise error.renamed({name: f"--{name.replace('_', '-')}" for name in (*OPTIONS, "best_of")}) from None
+    folder, targets = _plan_targets(arguments, requests)
     is_zip = _names_a_zip(arguments)
 
     import tempfile
@@ -205,7 +209,7 @@ def run_generate(arguments: argparse.Namespace, open_studio: Callable[[Settings]
     asked = {"engine": arguments.engine, "sketch_shape": arguments.sketch_shape}
     overrides = {name: value for name, value in asked.items() if value}
     _warn_of_unknown_settings()
-    with tempfile.TemporaryDirectory(prefix="orfeas-") as scratch:
+    with _made_folder(folder), tempfile.TemporaryDirectory(prefix="orfeas-") as scratch:
         settings = load_settings(**overrides, data_dir=Path(scratch))
         if arguments.verbose:
             from orfeas.telemetry import configure_logging
@@ -375,8 +379,8 @@ def _explain_absent(path: Path, pictures: list[Path]) -> str:
     return f"There is neither a picture nor a command {word}: {remedy}"
 
 
-def _plan_targets(arguments: argparse.Namespace, requests: list[GenerationRequest]) -> list[Path]:
-    """Where each result goes; no two the same, and an unwritable place is refused before the work."""
+def _plan_targets(arguments: argparse.Namespace, requests: list[GenerationRequest]) -> tuple[Path, list[Path]]:
+    """The folder of the results, and where in it each goes; no two the same."""
     from orfeas.export import file_name
 
     output: Path = arguments.output
@@ -394,6 +398,21 @@ def _plan_targets(arguments: argparse.Namespace, requests: list[GenerationReques
     if is_file and several:
         raise BadRequest(f"Several pictures cannot all become {output}: give a folder as the output.")
     folder = output.parent if is_file or is_zip else output
+    if is_file:
+        return folder, [output]
+    targets: list[Path] = []
+    for one in requests:
+        number, unique = 2, one
+        while (target := folder / file_name(unique.name, unique.size_mm, unique.format)) in targets:
+            unique, number = replace(one, name=f"{one.name}-{number}"), number + 1
+        targets.append(target)
+    return folder, targets
+
+
+@contextmanager
+def _made_folder(folder: Path) -> Iterator[None]:
+    """Make the folder of the results before the work; one that was made here and that nothing came into goes again."""
+    is_new = not folder.exists()
     try:
         folder.mkdir(exist_ok=True)
     except FileNotFoundError:  # a whole path that is not there is rather a slip than a wish
@@ -402,15 +421,11 @@ def _plan_targets(arguments: argparse.Namespace, requests: list[GenerationReques
         ) from None
     except OSError as error:
         raise BadRequest(f"The output folder {folder} cannot be made: {error.strerror}.") from error
-    if is_file:
-        return [output]
-    targets: list[Path] = []
-    for one in requests:
-        number, unique = 2, one
-        while (target := folder / file_name(unique.name, unique.size_mm, unique.format)) in targets:
-            unique, number = replace(one, name=f"{one.name}-{number}"), number + 1
-        targets.append(target)
-    return targets
+    try:
+        yield
+    finally:
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _names_a_zip(arguments: argparse.Namespace) -> bool:

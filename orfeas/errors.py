@@ -15,6 +15,9 @@ id and the user gets a general sentence that names the id.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 DISK_FULL = "The disk of this server is full: try again later, or tell whoever runs it."
 
 
@@ -33,6 +36,15 @@ class OrfeasError(Exception):
 
 class BadRequest(OrfeasError):
     default_code = "bad_request"
+
+    def renamed(self, names: Mapping[str, str]) -> BadRequest:
+        """The same where an option is called otherwise; ``names``: by what it is called here.
+
+        Only where it stands for the option and for no common word: as what "cannot be" so, or in brackets.
+        """
+        called = "|".join(map(re.escape, names))
+        sentence = re.sub(rf"^({called})(?= cannot be )|(?<=\()({called})(?=\))", lambda at: names[at[0]], str(self))
+        return BadRequest(sentence, self.code)
 
 
 class BadPicture(OrfeasError):

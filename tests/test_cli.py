@@ -118,7 +118,7 @@ def test_a_kept_result_can_be_made_again_from_its_recipe(here, photos, tmp_path)
     [
         ([], "No picture was given"),
         (["PHOTO", "--quality", "ultra"], "draft, standard or high"),
-        (["PHOTO", "--size-mm", "0"], "1 to 1,000"),
+        (["PHOTO", "--size-mm", "5000"], "--size-mm cannot be '5000': use a number from 1 to 1,000 millimetres."),
         (["PHOTO", "--seed", "-1"], "0 to 4294967295"),
         (["PHOTO", "--max-faces", "3"], "100 to 2000000"),
         (["PHOTO", "--format", "exe"], "stl, glb, obj, ply or 3mf"),
@@ -127,12 +127,12 @@ def test_a_kept_result_can_be_made_again_from_its_recipe(here, photos, tmp_path)
         (["PHOTO", "--background", "blur"], "auto, keep or remove"),
         (["PHOTO", "-o", "a.stl", "--format", "glb"], "does not fit"),
         (["PHOTO", "PHOTO", "-o", "a.stl"], "give a folder"),
-        (["PHOTO", "--engine", "magic"], "ORFEAS_ENGINE"),
+        (["PHOTO", "-o", "models/", "--engine", "magic"], "ORFEAS_ENGINE"),
         (["PHOTO", "--recipe", "r.json"], "either"),
         (["--recipe", "none.json"], "There is no file none.json"),
         (["PHOTO", "-o", "mug.usdz"], "no format here"),
         (["PHOTO", "--size-mm", "abc"], "cannot be 'abc'"),
-        (["PHOTO", "--best-of", "1"], "best_of cannot be '1': use a whole number from 2 to 8"),
+        (["PHOTO", "--best-of", "1"], "--best-of cannot be '1': use a whole number from 2 to 8"),
         (["PHOTO", "--keep", "-o", "a.zip"], "a ZIP has no place for"),
         (["PHOTO", "-o", "PHOTO/x/"], "cannot be made"),
         (["PHOTO", "-o", "none/of/a.stl"], "none/of cannot be made: none is not there"),
@@ -163,6 +163,16 @@ def test_wrong_use_is_one_sentence_and_status_2(photos, tmp_path, capsys, monkey
     assert said.err.startswith("orfeas: ")
     assert sentence in said.err
     assert said.err.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"empty", "photos"}, "nothing was begun"
+
+
+def test_a_folder_that_nothing_came_into_is_not_left(here, photos, tmp_path):
+    (photos / "bad.png").write_text("not a picture")
+    assert here(photos / "bad.png", "-o", "models/").returncode == 1
+    assert not (tmp_path / "models").exists()
+    (tmp_path / "mine").mkdir()
+    assert here(photos / "bad.png", "-o", "mine/").returncode == 1
+    assert (tmp_path / "mine").is_dir(), "it was there before"
 
 
 def test_a_folder_becomes_one_zip_and_each_picture_the_best_of_two_seeds(here, photos, tmp_path):

@@ -1,6 +1,6 @@
 """``orfeas inspect`` and ``orfeas repair``: the report and the solid for any mesh file.
 
-Exit status: 0 printable, 1 not, 2 wrong use or a file that cannot be read.
+Exit status: 0 printable, 1 not, or not readable, 2 wrong use: nothing was begun.
 """
 
 from __future__ import annotations
@@ -13,8 +13,14 @@ from pathlib import Path
 from orfeas.errors import BadMesh, BadRequest, OrfeasError
 from orfeas.mesh.report import Report
 
-PRINTABLE, NOT_PRINTABLE, WRONG_USE = 0, 1, 2
-UNFIXABLE = ("no_volume", "one_sided", "not_solid", "face_budget_too_small")  # read, but no solid can be made of it
+PRINTABLE, NOT_PRINTABLE = 0, 1
+OPTIONS_OF_REPAIR = {  # by the names of `orfeas.mesh.repair.repair`
+    "size_mm": "--size-mm",
+    "max_faces": "--max-faces",
+    "base_mm": "--base-mm",
+    "wall_mm": "--hollow",
+    "drain_mm": "--drain-mm",
+}
 
 
 def add_inspect_parser(commands) -> argparse.ArgumentParser:
@@ -51,21 +57,23 @@ def add_repair_parser(commands) -> argparse.ArgumentParser:
 
 
 def run_inspect(arguments: argparse.Namespace) -> int:
-    """Print a report for each file. The worst file gives the exit status."""
-    from orfeas.mesh.load import load_mesh
+    """Print a report for each file, also behind a damaged one. The worst file gives the exit status."""
+    from orfeas.mesh.load import check_file, load_mesh
     from orfeas.mesh.repair import inspect_as
     from orfeas.request import SIZE_MM
 
     size = arguments.size_mm
     if size is not None and not SIZE_MM[0] <= size <= SIZE_MM[1]:
         raise BadRequest(f"--size-mm cannot be {size:g}: use {SIZE_MM[0]:g} to {SIZE_MM[1]:g}.", "out_of_range")
+    for path in arguments.meshes:
+        check_file(path)
     status = PRINTABLE
     for path in arguments.meshes:
         try:
             mesh = load_mesh(path)
         except BadMesh as error:
             _say_error(error, path, arguments.json)
-            status = WRONG_USE
+            status = NOT_PRINTABLE
             continue
         report = inspect_as(mesh, size)
         if arguments.json:
@@ -79,7 +87,7 @@ def run_inspect(arguments: argparse.Namespace) -> int:
 def run_repair(arguments: argparse.Namespace) -> int:
     """Write the repaired mesh and print what was changed. Nothing is written if no solid can be made."""
     from orfeas.export import EXPORTERS, export
-    from orfeas.mesh.load import load_mesh
+    from orfeas.mesh.load import check_file, load_mesh
     from orfeas.mesh.repair import repair
 
     output = arguments.output
@@ -90,10 +98,10 @@ def run_repair(arguments: argparse.Namespace) -> int:
         raise BadRequest(f"{output.name} cannot be written: let it end in one of {endings}.", "bad_choice")
     if not output.parent.is_dir():
         raise BadRequest(f"{output} cannot be written: the folder {output.parent} is not there.", "bad_output")
-    mesh = load_mesh(arguments.mesh)
+    check_file(arguments.mesh)
     try:
         solid, report, changes = repair(
-            mesh,
+            load_mesh(arguments.mesh),
             size_mm=arguments.size_mm,
             max_faces=arguments.max_faces,
             orientation=arguments.orientation,
@@ -102,9 +110,9 @@ def run_repair(arguments: argparse.Namespace) -> int:
             wall_mm=arguments.hollow,
             drain_mm=arguments.drain_mm,
         )
+    except BadRequest as error:
+        raise error.renamed(OPTIONS_OF_REPAIR) from None
     except BadMesh as error:
-        if error.code not in UNFIXABLE:
-            raise
         _say_error(error, arguments.mesh, arguments.json)
         return NOT_PRINTABLE
     aside = output.with_name(output.name + ".part")

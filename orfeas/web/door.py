@@ -30,6 +30,7 @@ _OPEN = re.compile(
 )
 _LOGOUT = re.compile(r"/logout/?")
 SENTENCE = "This app has accounts: log in on its page, or send name and password with the request (HTTP Basic)."
+WRONG = "This app has no account with that name and password: check both, or ask whoever runs it."
 # Gradio's cookie goes with requests from any page, and its answers may be read by any page (CORS).
 _ELSEWHERE = "A page of another site cannot use this app in your name: open the app itself."
 _SLOW_DOWN = "Too many wrong passwords came from your address: try again in {} seconds."
@@ -57,7 +58,7 @@ class Door:
                 return await _refuse(403, _ELSEWHERE)(scope, receive, send)
             scope[ACCOUNT] = account
             return await self.app(scope, receive, send)
-        given = headers.get(b"authorization", b"")
+        sentence, given = SENTENCE, headers.get(b"authorization", b"")
         if given[:6].lower() == b"basic ":
             digest = hashlib.sha256(given).digest()
             if self._tokens.get(digest) not in self.demo.app.tokens:  # a logout on the page ends all of an account's
@@ -72,7 +73,8 @@ class Door:
                 fields = [field for field in scope["headers"] if field[0] not in (b"cookie", b"authorization")]
                 scope["headers"], scope[ACCOUNT] = [*fields, (b"cookie", cookie)], self.demo.app.tokens.get(token, "")
                 return await self.app(scope, receive, send)
-        return await _refuse(401, SENTENCE)(scope, receive, send)
+            sentence = WRONG
+        return await _refuse(401, sentence)(scope, receive, send)
 
     def _cookies(self) -> tuple[str, str]:
         """The names of the cookies in which Gradio looks for its token."""

@@ -23,7 +23,7 @@ from orfeas.web.access import follow
 from orfeas.web.bench import Bench
 from orfeas.web.callers import Caller
 from orfeas.web.copies import to_cache
-from orfeas.web.inputs import refusal
+from orfeas.web.inputs import on_page, refusal
 
 if TYPE_CHECKING:
     from orfeas.cutout import Cutout
@@ -219,7 +219,8 @@ class Handlers:
         token = str(token or "")
         try:
             asked = ask(picture, options)
-        except OrfeasError as error:
+        except OrfeasError as refused:
+            error = on_page(refused)
             await asyncio.to_thread(self.jobs.refuse, token, error)
             raise refusal(error) from None
         return await self._deliver(await start(self.jobs, asked, request, token), draws, progress)

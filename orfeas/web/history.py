@@ -21,7 +21,7 @@ from orfeas.web.access import follow
 from orfeas.web.callers import Caller
 from orfeas.web.groups import MAX_PICTURES, ask_batch
 from orfeas.web.handlers import Corrections, Desk, ask
-from orfeas.web.inputs import default_of, refusal, uploaded_file
+from orfeas.web.inputs import default_of, on_page, refusal, uploaded_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,7 +94,7 @@ class History:
                 kind, requests = "batch", ask_batch(uploads, options)
             self.groups.start(kind, requests, wanted["token"], request.session_hash, Caller.of(request))
         except (OrfeasError, gr.Error) as error:
-            return json.dumps({"error": str(error.message if isinstance(error, gr.Error) else error)})
+            return json.dumps({"error": str(error.message if isinstance(error, gr.Error) else on_page(error))})
         return json.dumps({"token": wanted["token"]})
 
 

@@ -10,10 +10,15 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import GradioRootModel, ImageData
 
-from orfeas.errors import BadMesh, BadPicture, OrfeasError
+from orfeas.errors import BadMesh, BadPicture, BadRequest, OrfeasError
 from orfeas.request import GenerationRequest
 
-_NOT_AN_UPLOAD = "The {} must be uploaded: a path or an address of another file is not accepted."
+_NOT_AN_UPLOAD = (
+    "The {} must be uploaded: a path or an address of another file is not accepted; in Python, gradio_client uploads"
+    ' what you give it as handle_file("{}").'
+)
+# What the page calls the options that a visitor can get wrong.
+LABELS = {"size_mm": "Longest side, mm", "seed": "Seed", "max_faces": "At most so many faces"}
 
 
 class _WritesNoStub(type(gr.Image)):
@@ -118,6 +123,13 @@ def default_of(option: str) -> Any:
     return GenerationRequest.__dataclass_fields__[option].default
 
 
+def on_page(error: OrfeasError) -> OrfeasError:
+    """The error with options called as the page calls them."""
+    if isinstance(error, BadRequest):
+        return error.renamed({name: f"“{label}”" for name, label in LABELS.items()})
+    return error
+
+
 def uploaded_file(
     path: str | None, upload_folder: str, kind: type[OrfeasError] = BadPicture, thing: str = "picture"
 ) -> Path:
@@ -128,7 +140,8 @@ def uploaded_file(
             return file
     except (OSError, ValueError):  # ValueError: a NUL in the path
         pass
-    raise refusal(kind(_NOT_AN_UPLOAD.format(thing), "not_an_upload"), toast=True)
+    example = {"picture": "photo.jpg", "mesh": "part.stl"}[thing]
+    raise refusal(kind(_NOT_AN_UPLOAD.format(thing, example), "not_an_upload"), toast=True)
 
 
 class Choice(gr.Radio, metaclass=_WritesNoStub):

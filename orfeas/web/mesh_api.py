@@ -136,10 +136,7 @@ def repair_file(path: str | None, options: Mapping[str, Any], format: Any) -> tu
     try:
         solid, report, changes = repair_mesh(mesh, **given)
     except BadRequest as error:
-        sentence = str(error)
-        for ours, theirs in _OF_REPAIR.items():
-            sentence = sentence.replace(theirs, ours)
-        raise BadRequest(sentence, error.code) from None
+        raise error.renamed({theirs: ours for ours, theirs in _OF_REPAIR.items()}) from None
     title = Path(path).stem
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / file_name(title, float(solid.extents.max()), format)

@@ -23,7 +23,7 @@ from orfeas.web.copies import made_folder
 from orfeas.web.docs import docs
 from orfeas.web.group_api import add_group_api
 from orfeas.web.history import History, add_history, best_of_button, gone_note, results_panel, several_button
-from orfeas.web.inputs import Amount, Choice, Picture, default_of
+from orfeas.web.inputs import LABELS, Amount, Choice, Picture, default_of
 from orfeas.web.mesh_api import add_mesh_api
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def _options(page: handlers.Handlers) -> tuple[gr.components.Component, ...]:
     )
     size_mm = Amount(
         default_of("size_mm"),
-        label="Longest side, mm",
+        label=LABELS["size_mm"],
         minimum=SIZE_MM[0],
         maximum=SIZE_MM[1],
         step=1,
@@ -266,14 +266,14 @@ def _options(page: handlers.Handlers) -> tuple[gr.components.Component, ...]:
         )
         # text fields: Gradio's number field turns into 0 when a closed accordion around it is opened
         seed = gr.Textbox(
-            label="Seed",
+            label=LABELS["seed"],
             info=f"{SEED[0]} to {SEED[1]}. Empty: drawn at random and shown with the result",
             placeholder="random",
             max_lines=1,
             elem_id="seed",
         )
         max_faces = gr.Textbox(
-            label="At most so many faces",
+            label=LABELS["max_faces"],
             info=f"{MAX_FACES[0]:,} to {MAX_FACES[1]:,}. Empty: what the quality allows",
             placeholder="as the quality",
             max_lines=1,

@@ -47,12 +47,23 @@ def test_inspect_says_and_returns(good, open_cube, capsys):
 
 
 def test_inspect_json_and_size(good, tmp_path, capsys):
-    missing = tmp_path / "missing.stl"
-    assert call("inspect", good, missing, "--json", "--size-mm", "50") == 2
+    damaged = tmp_path / "damaged.glb"
+    damaged.write_bytes(b"glTF and no more")
+    assert call("inspect", damaged, good, "--json", "--size-mm", "50") == 1
     first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
-    assert first["extents_mm"] == pytest.approx([50, 50, 50])
-    assert first["volume_cm3"] == pytest.approx(125)
-    assert "missing.stl" in second["error"]
+    assert "damaged.glb cannot be used" in first["error"]
+    assert second["extents_mm"] == pytest.approx([50, 50, 50])
+    assert second["volume_cm3"] == pytest.approx(125)
+    assert call("repair", damaged, "-o", tmp_path / "out.stl", "--json") == 1
+    assert "damaged.glb cannot be used" in json.loads(capsys.readouterr().out)["error"]
+
+
+@pytest.mark.parametrize("name", ["text.png", "missing.stl"])
+def test_nothing_is_inspected_if_one_is_no_mesh_file(good, tmp_path, capsys, name):
+    (tmp_path / "text.png").write_text("text")
+    with pytest.raises(BadMesh, match=f"{name} cannot be read"):
+        call("inspect", good, tmp_path / name)
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("ending", ["stl", "3mf", "glb", "obj", "ply", "obj.zip"])
@@ -105,10 +116,16 @@ def test_wrong_use_is_an_error(good, tmp_path):
         call("repair", good, "-o", tmp_path / "out.blend")
     with pytest.raises(BadRequest, match="folder"):
         call("repair", good, "-o", tmp_path / "nowhere" / "out.stl")
-    with pytest.raises(BadRequest, match="size_mm"):
+    with pytest.raises(BadRequest, match=r"--size-mm cannot be 0\.1"):
         call("repair", good, "-o", tmp_path / "out.stl", "--size-mm", "0.1")
-    with pytest.raises(BadRequest, match="max_faces"):
+    with pytest.raises(BadRequest, match="--max-faces cannot be 3"):
         call("repair", good, "-o", tmp_path / "out.stl", "--max-faces", "3")
+    with pytest.raises(BadRequest, match=r"--hollow cannot be 0\.1"):
+        call("repair", good, "-o", tmp_path / "out.stl", "--hollow", "0.1")
+    huge = tmp_path / "huge.stl"
+    export(shapes.cube(2000.0), huge, "stl")
+    with pytest.raises(BadRequest, match=r"say how large it is to be \(--size-mm\)"):
+        call("repair", huge, "-o", tmp_path / "out.stl")
     with pytest.raises(BadRequest, match="--size-mm"):
         call("inspect", good, "--size-mm", "-4")
     with pytest.raises(BadMesh, match="cannot be read"):

@@ -80,7 +80,11 @@ def test_without_an_account_there_is_a_login_and_nothing_else(guarded):
             assert "log in" in answer.json()["error"]
         forged = {"Cookie": "access-token-unsecure-x=1; access-token=2"}
         assert http.get("/config", headers=forged).status_code == 401
-        assert http.get("/config", headers={"Authorization": "Basic !"}).status_code == 401
+        for wrong in ("Basic !", ("ada", "wrong horse"), ("eve", PASSWORD)):
+            sent = {"headers": {"Authorization": wrong}} if isinstance(wrong, str) else {"auth": wrong}
+            answer = http.get("/config", **sent)
+            assert answer.status_code == 401
+            assert answer.json()["error"].startswith("This app has no account with that name and password")
 
 
 def test_with_one_everything_works_in_browser_client_and_curl(guarded, photo):

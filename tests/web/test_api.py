@@ -96,6 +96,13 @@ def test_no_picture_is_a_sentence(client):
         client.predict(None, api_name="/cutout")
 
 
+def test_a_path_where_the_client_has_to_upload_is_told_how(client, photo):
+    with pytest.raises(
+        AppError, match=r'in Python, gradio_client uploads what you give it as handle_file\("photo.jpg"\)'
+    ):
+        client.predict(picture=str(photo), api_name="/generate")
+
+
 def test_the_docs_name_every_option_with_its_default_and_meaning(client, http):
     endpoints = http.get("/gradio_api/info").json()["named_endpoints"]
     assert set(endpoints) == ENDPOINTS

@@ -48,10 +48,10 @@ def tap(page, photo, desk, pixel, mode="include"):
     return asyncio.run(page.tap(photo, "auto", desk, mode, SimpleNamespace(index=pixel)))[1:]
 
 
-def make(page, photo, desk):
+def make(page, photo, desk, **others):
     """The request that Generate ran."""
     options = dict.fromkeys(("seed", "max_faces"))
-    options |= {"quality": "draft", "format": "stl", "size_mm": 20, "background": "auto", "texture": "none"}
+    options |= {"quality": "draft", "format": "stl", "size_mm": 20, "background": "auto", "texture": "none", **others}
     request = SimpleNamespace(session_hash="someone")
     asyncio.run(page.make(TOKEN, "no", photo, **options, base="none", desk=desk, request=request, progress=None))
     return page.jobs.get(TOKEN).result.request
@@ -73,6 +73,18 @@ def test_generate_uses_the_taps_of_its_picture(page, photo):
     assert "1 correction by hand" in note
     assert make(page, str(photo), desk).taps == desk.corrections.taps
     assert len(desk.corrections.taps) == 1
+
+
+def test_a_refusal_calls_an_option_as_the_page_does(page, photo):
+    wrong = (
+        ("size_mm", 5000, "“Longest side, mm”"),
+        ("max_faces", "3", "“At most so many faces”"),
+        ("seed", "x", "“Seed”"),
+    )
+    for option, value, label in wrong:
+        with pytest.raises(gr.Error, match=f"{label} cannot be {value!r}: use a "):
+            make(page, str(photo), take(page, str(photo)), **{option: value})
+    assert page.jobs.look(TOKEN)["error"].startswith("“Longest side, mm” cannot be"), "the first is kept for a reload"
 
 
 def test_generate_at_once_after_another_picture_does_not_use_the_taps_of_the_last(page, photo, other_photo):

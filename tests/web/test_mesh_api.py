@@ -143,7 +143,8 @@ def test_a_file_of_the_server_cannot_be_read_as_a_mesh(http, url, folder, endpoi
             event, answer = call(http, endpoint, {"mesh": data})
             assert event == "error", data
             assert answer["error"] == (
-                "The mesh must be uploaded: a path or an address of another file is not accepted."
+                "The mesh must be uploaded: a path or an address of another file is not accepted; in Python,"
+                ' gradio_client uploads what you give it as handle_file("part.stl").'
             ), data
         event, _ = call(http, endpoint, {"mesh": file_data(path)})
         assert event == "error"

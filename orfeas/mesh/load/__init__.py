@@ -9,6 +9,7 @@ Files come from anywhere: sizes are checked before they are believed, and whatev
 
 from __future__ import annotations
 
+import os
 import struct
 import zipfile
 import zlib
@@ -63,19 +64,31 @@ def load_mesh(path: Path | str, *, max_bytes: int = MAX_BYTES, max_faces: int = 
     Raises `BadMesh` if the file cannot be read, is too large, is damaged or holds no triangles.
     """
     path = Path(path)
+    kind = check_file(path, max_bytes=max_bytes)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadMesh(f"{path} cannot be read: {error.strerror or error}.", "unreadable") from error
+    return parse_mesh(data, kind, max_faces=max_faces, name=path.name)
+
+
+def check_file(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
+    """What kind of mesh the name says that there is, before it is read: a key of `LOADERS`.
+
+    Raises `BadMesh` if there is no such kind or no such file, or it is too large.
+    """
     kind = path.suffix.lower().lstrip(".")
     if kind not in LOADERS:
         endings = ".stl, .3mf, .glb, .obj or .ply"
         raise BadMesh(f"{path.name} cannot be read: give a file that ends in {endings}.", "bad_kind")
     try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            most = f"at most {max_bytes / 1e6:,.0f} MB are read"
-            raise BadMesh(f"{path.name} has {size / 1e6:,.0f} MB: {most}.", "too_large")
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
     except OSError as error:
         raise BadMesh(f"{path} cannot be read: {error.strerror or error}.", "unreadable") from error
-    return parse_mesh(data, kind, max_faces=max_faces, name=path.name)
+    if size > max_bytes:
+        raise BadMesh(f"{path.name} has {size / 1e6:,.0f} MB: at most {max_bytes / 1e6:,.0f} MB are read.", "too_large")
+    return kind
 
 
 def parse_mesh(data: bytes, kind: str, *, max_faces: int = MAX_FACES, name: str = "The file") -> Mesh:
