@@ -88,6 +88,11 @@ class ComposeDriver:
         if not shutil.which("docker"):
             raise Failed("docker is not installed: install Docker Engine with its compose plugin.")
         self._config = config
+        if self._docker("compose", "version", check=False).returncode:
+            raise Failed(
+                "Docker's compose plugin is missing: install docker-compose-plugin from Docker's own packages"
+                " (https://docs.docker.com/compose/install/linux/)."
+            )
         self._image = config.get("ORFEAS_IMAGE", "orfeas")
         self.upstreams = config.root / "deploy" / "upstreams"
 

@@ -25,6 +25,12 @@ def after(option: str) -> str:
 
 status = 0
 match words:
+    case ["compose", *_] if (folder / "no-compose").exists():  # as Docker says it without the plugin
+        sys.exit(
+            "docker: 'compose' is not a docker command." if "-f" not in words else "unknown shorthand flag: 'f' in -f"
+        )
+    case ["compose", "version"]:
+        print("Docker Compose version v2.24.5")
     case ["compose", "-f", "docker-compose.production.yml", "ps", *_]:
         print("\n".join(entry["id"] for entry in state["containers"] if entry["running"]))
     case ["compose", "-f", "docker-compose.production.yml", "up", *_]:

@@ -62,6 +62,15 @@ def steps(told: list[list[str]]) -> list[str]:
     return [f"{tag} {' '.join(words)}" for tag, *words in told if words[0] in changing and "-c" not in words]
 
 
+@pytest.mark.parametrize("words", [("backup",), ("release", "v2")])
+def test_without_the_compose_plugin(docker, words):
+    (docker.folder / "no-compose").touch()
+    done = docker.operate(*words)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{words[0]}: Docker's compose plugin is missing: install docker-compose-plugin")
+    assert done.stderr.count("\n") == 1
+
+
 def test_beside(docker):
     done = docker.operate("release", "v2", "--beside")
     assert done.returncode == 0, done.stderr
