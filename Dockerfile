@@ -39,6 +39,7 @@ ENV PATH=/opt/orfeas/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HF_HOME=/models \
     ORFEAS_DATA_DIR=/data \
+    ORFEAS_LOG_FORMAT=json \
     ORFEAS_HOST=0.0.0.0 \
     ORFEAS_PORT=7860
 WORKDIR /app

@@ -7,6 +7,7 @@ import functools
 import os
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -217,6 +218,8 @@ def serve(studio: Studio, settings: Settings) -> int:
         log.warning("job_lost", job=short(job.token), kept="nothing")
     server = start(studio, settings, on_lost=on_lost)
     log.info("serving", url=settings.public_url or server.url, engine=studio.engine.title, reason=studio.engine.reason)
+    if shows_address(settings):
+        print(f"ORFEAS is at {settings.public_url or server.url}: open it in a browser. Ctrl+C stops it.", flush=True)
     stopping.wait()
     log.info("draining", jobs=len(server.jobs.active()), seconds=settings.drain_seconds)
     finished = server.close(settings.drain_seconds)
@@ -224,6 +227,17 @@ def serve(studio: Studio, settings: Settings) -> int:
         os._exit(LOST_STATUS)  # not by a return: the interpreter's end may wait for the engine that hangs
     studio.close()
     return 0 if finished else 1
+
+
+def shows_address(settings: Settings) -> bool:
+    """Whether a line for people goes to standard output: not into the file or pipe that gets a log in JSON."""
+    if sys.stdout is None or settings.log_format == "json":
+        return False
+    try:
+        is_logs = os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
+    except (OSError, AttributeError):  # closed
+        return False
+    return not is_logs or settings.log_format == "text" or sys.stderr.isatty()
 
 
 def _check_port(host: str, port: int) -> None:

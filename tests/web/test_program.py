@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -23,18 +24,19 @@ class Program:
 
     def __init__(self, folder: Path, command: Sequence[str] = (), **variables: str):
         port = free_port()
-        self.log = folder / "log.txt"
+        self.log, self.said = folder / "log.txt", folder / "said.txt"
         inherited = {name: value for name, value in os.environ.items() if name != "GRADIO_TEMP_DIR"}
         environment = {
             **inherited, "ORFEAS_DATA_DIR": str(folder / "data"), "ORFEAS_ENGINE": "sketch", "ORFEAS_PORT": str(port),
             **variables,
         }  # fmt: skip
         app = Path(__file__).parents[2] / "app.py"
-        with self.log.open("wb") as log:
+        with self.log.open("wb") as log, self.said.open("wb") as said:
             self.process = subprocess.Popen(
-                [*command, sys.executable, str(app)], env=environment, cwd=folder, stderr=log
+                [*command, sys.executable, str(app)], env=environment, cwd=folder, stderr=log, stdout=said
             )
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+        self.url = f"http://127.0.0.1:{port}"
+        self.http = httpx.Client(base_url=self.url, timeout=60)
 
     def health(self) -> dict | None:
         assert self.process.poll() is None, self.log.read_text()
@@ -74,6 +76,8 @@ def test_a_signal_lets_the_running_job_be_delivered(program, photo):
     assert "100mm.stl" in lines[lines.index("event: complete") + 1]
     assert program.process.wait(timeout=30) == 0
     assert "Traceback" not in program.log.read_text()
+    assert program.said.read_text() == f"ORFEAS is at {program.url}/: open it in a browser. Ctrl+C stops it.\n"
+    assert all(json.loads(line) for line in program.log.read_text().splitlines())
     assert not list((program.log.parent / "data" / "instances").iterdir())
     (model,) = (program.log.parent / "data").glob("**/results/**/*_100mm.stl")
     assert model.stat().st_size > 100_000
