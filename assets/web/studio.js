@@ -132,7 +132,7 @@
     }
     bringBack();
     draw(job);
-    if (job.state === "cancelled" && backToModel()) note("Stopped. Nothing was kept of that job: this is the model from before.");
+    if (job.state === "cancelled" && backToModel()) note("Stopped. This is the model from before.");
     if (["done", "failed", "cancelled"].includes(job.state)) {
       if (job.state !== "done") remember(null);
       done = job.state === "done" ? job.result : "";

@@ -156,7 +156,7 @@
     const lines = mesh.clone(`${mesh.name} lines`);
     const material = plainOf(mesh, "lines");
     material.wireframe = true;
-    material.albedoColor.set(0.04, 0.15, 0.14);
+    material.albedoColor.set(...(document.body.classList.contains("dark") ? [0.55, 0.8, 0.77] : [0.04, 0.15, 0.14]));
     material.transparencyMode = 2; // blended
     material.alpha = Math.min(0.9, Math.max(0.12, Math.sqrt(2500 / (mesh.getTotalIndices() / 3))));
     lines.useVertexColors = false;
