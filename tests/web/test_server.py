@@ -236,7 +236,9 @@ def test_what_is_noted_of_a_printable_model_does_not_contradict_its_verdict(make
     fall = "It would fall over as it stands: cut it flat at the bottom, or put it on a plate."
     card = result_card(replace(plain, report={**plain.report, "notes": (fall,)}))
     words = re.sub(r"<[^>]+>|\s+", " ", card)
-    assert re.search(rf"Ready +Printable\. Note: +{fall}", words)
+    assert re.search(
+        rf"Ready +Earlier result +Printable\. Note: +{fall}", words
+    )  # the latter is shown while another runs
     bad = {**plain.report, "verdict": "Not printable", "printable": False, "reasons": ("Flat.",), "notes": (fall,)}
     assert "Printable. Note" not in result_card(replace(plain, report=bad))
 
