@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 LONG = ("test_release.py",)  # few tests that take long: begun last, they would be waited for
 TOGETHER = {  # they share what takes long to start
-    "a Ray cluster": (
-        "tests/engines/test_cluster.py", "tests/engines/test_contract.py", "tests/deploy/test_cluster_files.py",
-    ),
+    "a Ray cluster": ("tests/engines/test_cluster.py", "tests/engines/test_contract.py"),
     "a program that is watched": (
         "tests/web/test_operators.py", "tests/web/test_log.py", "tests/web/test_prometheus.py",
     ),

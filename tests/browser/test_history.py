@@ -61,7 +61,7 @@ def test_a_result_is_listed_opened_as_it_was_downloaded_and_deleted(visit, serve
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     assert page.inner_text(f"{CARD} time") == "3 min ago"
 
-    page.reload()
+    visit_.reload()
     page.wait_for_selector(f"{CARD}[data-state=done] img")
     page.wait_for_function("document.querySelector('.history-thumb img')?.naturalWidth > 100")
     page.wait_for_selector(".result[data-result]")
@@ -311,7 +311,7 @@ def test_after_a_restart_results_are_there_and_what_was_lost_or_has_expired_says
         unknown = "e" * 32
         remember = "tokens => localStorage.setItem('orfeas-history', JSON.stringify(tokens))"
         page.evaluate(remember, [*tokens.values(), unknown])
-        page.reload()
+        visit.reload()
         cards = {name: page.locator(f'{CARD}[data-token="{token}"]') for name, token in tokens.items()}
         cards["made"].locator("img").wait_for()
         assert "expired" in cards["expired"].inner_text()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -49,11 +52,19 @@ def test_kubernetes_takes_it(what):
 
 
 def test_ray_s_autoscaler_reads_the_machines_as_they_are_meant():
-    """KubeRay's own schema is in no package for Python; these are the fields that the pinned Ray reads."""
-    from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
+    """KubeRay's own schema is in no package for Python; these are the fields that the pinned Ray reads.
 
-    metadata = {**DOCUMENTS[0]["metadata"], "namespace": "default"}
-    kinds = _derive_autoscaling_config_from_ray_cr({**DOCUMENTS[0], "metadata": metadata})["available_node_types"]
+    In a process of its own: Ray reads its settings when it is imported, and the tests of the cluster have others.
+    """
+    program = (
+        "import json, sys\n"
+        "from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr\n"
+        "print(json.dumps(_derive_autoscaling_config_from_ray_cr(json.load(sys.stdin))['available_node_types']))"
+    )
+    document = {**DOCUMENTS[0], "metadata": {**DOCUMENTS[0]["metadata"], "namespace": "default"}}
+    command = [sys.executable, "-c", program]
+    said = subprocess.run(command, input=json.dumps(document), capture_output=True, text=True, check=True, timeout=120)
+    kinds = json.loads(said.stdout.splitlines()[-1])
     read = {
         name: (kind["min_workers"], kind["max_workers"], kind["resources"]["CPU"], kind["resources"].get("GPU", 0))
         for name, kind in kinds.items()

@@ -172,7 +172,7 @@ def test_the_docs_name_every_option_with_its_default_and_meaning(http):
     parameters = {p["parameter_name"]: p for p in endpoints["/repair"]["parameters"]}
     defaults = {name: p["parameter_default"] for name, p in parameters.items() if p["parameter_has_default"]}
     assert defaults == {
-        "size_mm": None, "max_faces": None, "orientation": "upright", "flat_base": None, "base_mm": 1.0,
+        "size_mm": None, "max_faces": None, "orientation": "upright", "flat_base": None, "base_mm": None,
         "hollow": None, "drain_mm": 5.0, "format": "stl",
     }  # fmt: skip
     assert set(parameters) == {"mesh", *defaults}
