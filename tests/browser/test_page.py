@@ -159,7 +159,7 @@ def test_stop_frees_the_lane(visit, server, engine, photo, pace):
     visit.wait_for_state("running")
     assert not visit.page.is_visible("#generate")
     visit.page.click("#stop")
-    visit.wait_for_state("stopping", "cancelled")
+    wait_until(lambda: any(job.stop.is_set() for job in server.jobs.active()), "the server was asked to stop")
     pace.release(2)
     visit.wait_for_state("cancelled")
     assert engine.cancelled == cancelled + 1
@@ -183,6 +183,7 @@ def test_stop_frees_the_lane(visit, server, engine, photo, pace):
     visit.wait_for_state("running")
     assert visit.page.locator(".verdict >> visible=true").inner_text() == "Earlier result"
     visit.page.click("#stop")
+    wait_until(lambda: any(job.stop.is_set() for job in server.jobs.active()), "the server was asked to stop")
     pace.release(2)
     visit.wait_for_state("done")
     assert visit.page.inner_text("#stage-note").startswith("Stopped.")
@@ -206,7 +207,7 @@ def test_a_waiting_job_says_how_many_are_before_it(visit, engine, photo, pace):
     assert shown[0] != shown[1]
 
 
-def test_a_reload_finds_the_running_job_again_with_its_picture_and_options(visit, engine, photo, pace):
+def test_a_reload_finds_the_running_job_again_with_its_picture_and_options(visit, server, engine, photo, pace):
     cancelled = engine.cancelled
     visit = visit()
     page = visit.page
@@ -238,6 +239,7 @@ def test_a_reload_finds_the_running_job_again_with_its_picture_and_options(visit
     visit.wait_for_state("running")
     page.wait_for_selector("#picture .image-frame img")
     page.click("#stop")
+    wait_until(lambda: any(job.stop.is_set() for job in server.jobs.active()), "the server was asked to stop")
     pace.release(2)
     visit.wait_for_state("cancelled")
     assert page.inner_text(".when-cancelled p").endswith("Press Generate to start again.")
