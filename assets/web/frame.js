@@ -197,7 +197,7 @@
     for (const [id, title] of [["texture", "colours"], ["base", "base"]]) {
       const labels = Array.from(document.querySelectorAll(`#${id} .wrap > label`));
       const chosen = labels.findIndex((label) => label.classList.contains("selected"));
-      if (chosen > 0) said.push(`${title}: ${labels[chosen].innerText.trim().toLowerCase()}`); // the first is the default
+      if (chosen > 0) said.push(`${title}: ${labels[chosen].textContent.trim().toLowerCase()}`); // the first is the default
     }
     const valueOf = (id) => document.querySelector(`#${id} :is(input, textarea)`)?.value.trim();
     if (valueOf("seed")) said.push(`seed ${valueOf("seed")}`);

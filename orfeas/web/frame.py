@@ -78,8 +78,7 @@ def hero(engine: Engine) -> str:
     """The promise, and the engine with its reason and caveat."""
     caveat = f'<span class="caveat">{escape(engine.caveat)}</span>' if engine.caveat else ""
     return (
-        '<header class="top"><div class="promise"><h1>'
-        f"{PROMISE}</h1></div>"
+        f'<header class="top"><div class="promise"><h1>{PROMISE}</h1></div>'
         f'<div class="engine"><p><b>{escape(engine.title)}</b> <span class="device">{escape(engine.device)}</span></p>'
         f"<p>{escape(engine.reason)} {caveat}</p></div></header>"
     )
