@@ -120,7 +120,7 @@ def main() -> None:
     import gradio as gr
     from playwright.sync_api import sync_playwright
 
-    from orfeas.engines.sketch import SketchEngine
+    from orfeas.engines.choose import choose_engine
     from orfeas.library import Library
     from orfeas.settings import Settings
     from orfeas.studio import Studio
@@ -129,7 +129,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         settings = Settings(_env_file=None, engine="sketch", data_dir=Path(folder), port=free_port())
-        server = start(Studio(settings, SketchEngine(reason="the benchmark asked for it"), Library(folder)), settings)
+        server = start(Studio(settings, choose_engine(settings), Library(folder)), settings)
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
         loads = [measure_load(browser, server.url) for _ in range(arguments.repeats)]
         load = {key: round(median(one[key] for one in loads), 2) for key in loads[0]}

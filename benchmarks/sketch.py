@@ -60,9 +60,10 @@ def run_once(picture_path: Path, quality_name: str, folder: Path) -> dict:
     cutout = cut_out(picture)
     done("cutout")
 
-    from orfeas.engines.sketch import SketchEngine
+    from orfeas.engines.choose import choose_engine
+    from orfeas.settings import Settings
 
-    engine = SketchEngine()
+    engine = choose_engine(Settings(_env_file=None, engine="sketch"))
     engine.load()
     longest_step, step_start = 0.0, time.perf_counter()
     for event in engine.shape(cutout, quality, 1):
