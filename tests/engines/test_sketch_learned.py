@@ -147,6 +147,44 @@ def test_mirrored_picture_gives_the_mirrored_answer(models):
     np.testing.assert_allclose(there.half, here.half[:, ::-1], atol=1e-4)
 
 
+def odd_outline(kind: str) -> np.ndarray:
+    rgba, mask = np.full((200, 200, 4), 140, np.uint8), np.zeros((200, 200), np.uint8)
+    if kind == "dot":
+        mask[100, 100] = 255
+    elif kind == "line":
+        cv2.line(mask, (5, 5), (190, 150), 255, 1)
+    elif kind == "comb":
+        mask[20:30, 20:176] = mask[20:180, 20:176:6] = 255
+    elif kind == "noise":
+        mask[np.random.default_rng(0).random(mask.shape) < 0.6] = 255
+    elif kind == "two":
+        mask[10:60, 10:60] = mask[130:180, 130:180] = 255
+    else:
+        mask[:] = 255
+    rgba[..., 3] = mask
+    return rgba
+
+
+@pytest.mark.parametrize("kind", ["dot", "line", "comb", "noise", "two", "full"])
+def test_odd_outlines_become_closed_solids(kind):
+    mesh = shape(odd_outline(kind), LearnedShape())
+    assert unmatched_edges(mesh.faces) == 0
+    assert signed_volume(mesh.vertices, mesh.faces) > 0
+    assert np.isfinite(mesh.vertices).all()
+    assert mesh.extents[:2].max() == pytest.approx(2.0)
+
+
+def test_the_shipped_network_answers_alike_on_any_number_of_threads():
+    threads, found = cv2.getNumThreads(), []
+    try:
+        for count in (1, 2):
+            cv2.setNumThreads(count)
+            found.append(shape(chair(), LearnedShape()).vertices)
+    finally:
+        cv2.setNumThreads(threads)
+    np.testing.assert_array_equal(found[0], found[1])
+
+
 def test_softening_rounds_blocks_and_keeps_wires():
     z, y, x = np.mgrid[-16:17, -30:31, -30:31].astype(np.float32)
     distance = np.maximum(12 - np.maximum(abs(x + 15), abs(y)), 0.9 - abs(x - 12))[0]  # a block, and a wire beside it
