@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from orfeas.errors import OrfeasError
     from orfeas.request import GenerationRequest
     from orfeas.studio import Progress
-    from orfeas.web.jobs import Job
+    from orfeas.web.job import Job
 
 STAGE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 JOB_BUCKETS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800)

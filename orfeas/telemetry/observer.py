@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from orfeas.errors import OrfeasError
     from orfeas.request import GenerationRequest
     from orfeas.studio import Progress
-    from orfeas.web.jobs import Job
+    from orfeas.web.job import Job
 
 
 class Observer:

@@ -27,7 +27,7 @@ from orfeas.telemetry import report_bug
 from orfeas.web.copies import in_cache, to_cache
 from orfeas.web.handlers import ask, finish
 from orfeas.web.inputs import Amount, Choice, Picture, default_of, refusal
-from orfeas.web.jobs import Job
+from orfeas.web.job import Job
 from orfeas.web.repeats import start_or_join
 
 if TYPE_CHECKING:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,15 @@ class History:
             return Estimate(sum(typical.values()), len(jobs))
         later = sum(typical[name] for name in stages[stages.index(stage) + 1 :])
         return Estimate(later + max(0.0, typical[stage] - seconds_in_stage), len(jobs))
+
+
+def last_end(seconds: Sequence[float], slots: int) -> float:
+    """When the last of jobs that take ``seconds`` each, begun in that order on ``slots`` slots, will be over."""
+    free, end = [0.0] * slots, 0.0  # when each slot will be
+    for each in seconds:
+        end = free[0] + each
+        heapq.heapreplace(free, end)
+    return end
 
 
 def _newest_recipes(library: Library, count: int) -> list[Mapping[str, Any]]:

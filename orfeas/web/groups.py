@@ -28,7 +28,8 @@ from orfeas.telemetry.logs import carrying_ids, short
 if TYPE_CHECKING:
     from orfeas.result import Result
     from orfeas.web.callers import Caller
-    from orfeas.web.jobs import Job, Jobs
+    from orfeas.web.job import Job
+    from orfeas.web.jobs import Jobs
 
 MAX_PICTURES = 50
 MAX_BATCH_BYTES = 200_000_000

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from orfeas.cutout import Cutout
     from orfeas.recipe import KeptLatent
     from orfeas.studio import Result, Studio
-    from orfeas.web.jobs import Job, Jobs
+    from orfeas.web.job import Job
+    from orfeas.web.jobs import Jobs
 
 T = TypeVar("T")
 POLL_SECONDS = 0.2  # progress is passed on at most five times a second

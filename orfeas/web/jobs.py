@@ -6,30 +6,27 @@ A job's token is known to whoever started it and to nobody else. The library's i
 from __future__ import annotations
 
 import contextlib
-import heapq
-import math
-import re
 import secrets
 import threading
 import time
 from collections import OrderedDict
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orfeas.errors import BadRequest, Cancelled, OrfeasError
-from orfeas.index import StoredJob
 from orfeas.result import load_result
 from orfeas.telemetry import Observer, log, report_bug
 from orfeas.telemetry.logs import carrying_ids, short
 from orfeas.web.callers import Allowance, Caller
-from orfeas.web.eta import History
+from orfeas.web.eta import History, last_end
+from orfeas.web.job import Job, describe
+from orfeas.web.register import TOKEN, Register
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
-    from orfeas.instance import Instance
+    from orfeas.index import StoredJob
     from orfeas.recipe import KeptLatent
     from orfeas.request import GenerationRequest
     from orfeas.result import Result
@@ -43,60 +40,6 @@ RELOAD_GRACE_SECONDS = 15.0  # how long a job goes on after its page has gone, i
 RESTARTING = "This server is about to restart: try again in a minute."
 ELSEWHERE = "A server that is about to end still does this job: try again in a minute."
 STOPPED = "Stopped: nothing was kept of this job."
-_TOKEN = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass
-class Job:
-    """One job. ``state``: waiting, running, stopping, then done, failed, cancelled or lost."""
-
-    token: str
-    session: str = ""
-    caller: Caller = field(default_factory=Caller)
-    callers: int = 0  # how many wait for it: one request may be sent twice
-    reuse: bool = False
-    request_hash: str = ""  # of a request that came under a key: see `orfeas.web.repeats`
-    name: str = ""
-    picture: str = ""  # the path of what was uploaded
-    options: dict[str, Any] = field(default_factory=dict)  # as asked, and the engine's name
-    created: float = 0.0  # seconds since 1970, by the library's clock
-    outlives_page: bool = False  # a page that is reloaded finds it again; a script that ends does not come back
-    group: str = ""  # of jobs that take one place in the queue together
-    held: bool = False  # of a group, before its turn
-    ran: bool = False
-    stored: bool = False  # in the library's index
-    state: str = "waiting"
-    progress: Progress | None = None
-    result: Result | None = None
-    error: str = ""
-    code: str = ""
-    started: float = field(default_factory=time.monotonic)
-    asked_for: float = -math.inf  # when a page last asked how it goes
-    in_stage_since: float = field(default_factory=time.monotonic)
-    moved: float = field(default_factory=time.monotonic)  # when it was last heard of
-    ended: float | None = None
-    stop: threading.Event = field(default_factory=threading.Event)
-    future: Future = field(default_factory=Future)  # done when the job is; its value is the job
-
-    @property
-    def is_over(self) -> bool:
-        return self.ended is not None
-
-    def to_dict(self) -> dict[str, Any]:
-        """What a page needs to draw the job, JSON values."""
-        seconds = (self.ended or time.monotonic()) - self.started
-        state = {"state": self.state, "seconds": round(seconds, 1), **_about(self)}
-        if self.progress:
-            state |= {
-                "stage": self.progress.stage,
-                "fraction": round(self.progress.fraction, 4),
-                "message": self.progress.message,
-            }
-        if self.error:
-            state |= {"error": self.error, "code": self.code}
-        if self.result:
-            state["result"] = self.result.id
-        return state
 
 
 class Jobs:
@@ -117,6 +60,7 @@ class Jobs:
         self.room = room
         self.draining = False
         self.history = History()
+        self._register = Register(studio.library)
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._groups: set[Future] = set()
@@ -145,7 +89,7 @@ class Jobs:
         with self._ending([job]):
             self._describe(job, request)
             self._admit(job)
-            self._store(job)
+            self._register.enter(job)
             self._thread(job, request, latent)
         return job
 
@@ -169,7 +113,7 @@ class Jobs:
                 if job is jobs[0]:  # before there are others: they would be refused as well
                     self._admit(job)
             for job in jobs:
-                self._store(job)
+                self._register.enter(job)
         return jobs
 
     def wait_also_for(self, group: Future) -> None:
@@ -207,15 +151,15 @@ class Jobs:
 
         None if there is none. Here and below, `OrfeasError` is raised if the index cannot be asked now.
         """
-        return self.get(token) or self._find_stored(token)
+        return self.get(token) or self._register.find(token)
 
     def look(self, token: str) -> dict[str, Any] | None:
         """What a page needs to draw the job of that token, JSON values; None if there is none."""
         if job := self.get(token):
             job.asked_for = time.monotonic()
             state = {**job.to_dict(), **self._wait_for(job)}
-        elif stored := self._find_stored(token):
-            state = {"state": stored.state, "seconds": round(stored.seconds, 1), **_about(stored)}
+        elif stored := self._register.find(token):
+            state = {"state": stored.state, "seconds": round(stored.seconds, 1), **describe(stored)}
             if stored.error:
                 state |= {"error": stored.error, "code": stored.code}
             if stored.result:
@@ -229,7 +173,7 @@ class Jobs:
     def find_result(self, token: str) -> Result | None:
         """The result of a job that is done, whichever run of this server did it; None if it has expired."""
         job = self.get(token)
-        result_id = job.result.id if job and job.result else getattr(self._find_stored(token), "result", "")
+        result_id = job.result.id if job and job.result else getattr(self._register.find(token), "result", "")
         folder = self.studio.library.find(result_id)
         return load_result(folder) if folder else None
 
@@ -252,17 +196,17 @@ class Jobs:
         if job and not job.is_over:
             self.stop(job)
             job.future.result()
-        stored = self._find_stored(token)
+        stored = self._register.find(token)
         if job is None and stored is None:
             return False
         library = self.studio.library
-        if job is None and _runs_elsewhere(stored, library.instance):
+        if job is None and self._register.runs_elsewhere(stored):
             raise OrfeasError(ELSEWHERE, "elsewhere")
         result_id = job.result.id if job and job.result else stored.result if stored else ""
         with library.explain_index_errors():
             library.remove(result_id)
-            if stored:
-                library.index.remove_job(token)
+        if stored:
+            self._register.remove(token)
         with self._lock:
             self._jobs.pop(token, None)
         return True
@@ -326,10 +270,7 @@ class Jobs:
         left = [self._left(one) for one in (*before, job)]
         if not all(left):
             return {"ahead": ahead}
-        free = [0.0] * self.studio.slots  # when each slot will be
-        for one in left:
-            seconds = free[0] + one.seconds
-            heapq.heapreplace(free, seconds)
+        seconds = last_end([one.seconds for one in left], self.studio.slots)
         return {"ahead": ahead, "left": {"seconds": round(seconds, 1), "jobs": left[-1].jobs}}
 
     def _left(self, job: Job) -> Estimate | None:
@@ -401,46 +342,16 @@ class Jobs:
             raise error from bug
 
     def _add(self, token: str, session: str = "", outlives_page: bool = False, group: str = "") -> Job:
-        if not _TOKEN.fullmatch(token):
+        if not TOKEN.fullmatch(token):
             token, stored = secrets.token_hex(16), None
         else:
-            stored = self._find_stored(token)  # not under the lock: a disk may be slow, and /health needs that
+            stored = self._register.find(token)  # not under the lock: a disk may be slow, and /health needs that
         with self._lock:
             if stored or token in self._jobs:
                 raise BadRequest("This job was started already: reload the page and try again.", "job_exists")
             job = self._jobs[token] = Job(token, session, outlives_page=outlives_page, group=group, held=bool(group))
         job.created = self.studio.library.clock()
         return job
-
-    def _find_stored(self, token: str) -> StoredJob | None:
-        library = self.studio.library
-        if not _TOKEN.fullmatch(token) or not library.root.is_dir():
-            return None
-        with library.explain_index_errors():
-            return library.index.find_job(token)
-
-    def _store(self, job: Job) -> None:
-        """Enter the job in the index. Raises `OrfeasError` if the data folder cannot take it."""
-        library = self.studio.library
-        with library.explain_index_errors(), self._entering(job):
-            library.instance.announce()
-            result_id = job.result.id if job.result else ""
-            seconds = (job.ended or job.started) - job.started
-            library.index.put_job(
-                StoredJob(
-                    job.token, library.instance.name, job.state, job.name, job.created, job.options, seconds,
-                    result_id, job.error, job.code, job.picture, job.request_hash,
-                )
-            )  # fmt: skip
-
-    @contextlib.contextmanager
-    def _entering(self, job: Job) -> Iterator[None]:
-        before, job.stored = job.stored, True  # at once: if the job ends meanwhile, that is to be entered as well
-        try:
-            yield
-        except BaseException:
-            job.stored = before
-            raise
 
     def _watch_orphan(self, job: Job, session: str) -> None:
         timer = threading.Timer(RELOAD_GRACE_SECONDS, self._stop_orphan, (job, session))
@@ -529,7 +440,7 @@ class Jobs:
             last.callback(self.observer.job_ended, job, error)
             try:
                 if job.stored:
-                    self._store(job)
+                    self._register.enter(job)
             except OrfeasError as trouble:  # the result is there: nobody need hear of this
                 log.warning("job_not_entered", error=str(trouble))
 
@@ -537,12 +448,3 @@ class Jobs:
         over = [token for token, job in self._jobs.items() if job.is_over and job.ran is ran]
         for token in over[:-kept]:
             del self._jobs[token]
-
-
-def _runs_elsewhere(stored: StoredJob, here: Instance) -> bool:
-    return not stored.is_over and stored.instance != here.name and here.is_alive(stored.instance)
-
-
-def _about(job: Job | StoredJob) -> dict[str, Any]:
-    """What was asked for, as both kinds of job say it."""
-    return {"name": job.name, "options": dict(job.options), "created": round(job.created, 3)}

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from orfeas.request import GenerationRequest
     from orfeas.result import Result
-    from orfeas.web.jobs import Job, Jobs
+    from orfeas.web.job import Job
+    from orfeas.web.jobs import Jobs
 
 KEY = "idempotency-key"
 REUSE = "orfeas-reuse"

@@ -11,7 +11,8 @@ from orfeas.telemetry import log, report_bug
 from orfeas.telemetry.logs import short
 
 if TYPE_CHECKING:
-    from orfeas.web.jobs import Job, Jobs
+    from orfeas.web.job import Job
+    from orfeas.web.jobs import Jobs
 
 
 class Watchdog:
