@@ -39,26 +39,25 @@ def bake_shadow(points: np.ndarray, height: float) -> GroundShadow:
     return GroundShadow(dark.astype(np.float32), reach, height)
 
 
-def draw_shadow(shadow: GroundShadow, camera: Camera, size: int) -> np.ndarray:
-    """(size * size,) float32: how dark the ground is in each pixel of a square picture; 0 seen from below."""
-    out = np.zeros(size * size, np.float32)
+def draw_shadow(shadow: GroundShadow, camera: Camera, size: int, pixels: np.ndarray) -> np.ndarray:
+    """(k,) float32: how dark the ground is in those pixels (k,) of a square picture; 0 seen from below."""
+    out = np.zeros(len(pixels), np.float32)
     if camera.eye_direction[1] < 0.02:
         return out
-    along = np.arange(size) + 0.5
-    x, y = np.tile(along, size), np.repeat(along, size)
-    origin, direction = camera.rays(x, y, size)
+    row, column = np.divmod(pixels, size)
+    origin, direction = camera.rays(column + 0.5, row + 0.5, size)
     fall = direction[:, 1]
     steps = (shadow.height - origin[:, 1]) / np.where(fall < -1e-6, fall, -1e-6)
-    hit = origin[:, [0, 2]] + steps[:, None] * direction[:, [0, 2]]
-    where = (hit / shadow.reach + 1) / 2 * GRID - 0.5
-    inside = np.flatnonzero(((where > 0) & (where < GRID - 1)).all(axis=1) & (fall < -1e-6))
-    u, v = where[inside].T
+    u, v = (((origin[:, axis] + steps * direction[:, axis]) / shadow.reach + 1) / 2 * GRID - 0.5 for axis in (0, 2))
+    inside = np.flatnonzero((u > 0) & (u < GRID - 1) & (v > 0) & (v < GRID - 1) & (fall < -1e-6))
+    u, v = u[inside], v[inside]
     left, top = u.astype(np.int64), v.astype(np.int64)
     fu, fv = u - left, v - top
-    dark = shadow.dark
-    upper = dark[top, left] * (1 - fu) + dark[top, left + 1] * fu
-    lower = dark[top + 1, left] * (1 - fu) + dark[top + 1, left + 1] * fu
+    corner = top * GRID + left
+    a, b, c, d = (np.take(shadow.dark, corner + step) for step in (0, 1, GRID, GRID + 1))
+    along = np.arange(size) + 0.5
     edge = np.clip(np.minimum(along, size - along) / (BORDER * size), 0, 1)
     edge = edge * edge * (3 - 2 * edge)
-    out[inside] = (upper * (1 - fv) + lower * fv) * edge[inside % size] * edge[inside // size]
+    upper, lower = a * (1 - fu) + b * fu, c * (1 - fu) + d * fu
+    out[inside] = (upper * (1 - fv) + lower * fv) * edge[column[inside]] * edge[row[inside]]
     return out

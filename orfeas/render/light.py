@@ -6,6 +6,8 @@ splatting points of the surface into small depth maps from a few dozen direction
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 DIRECTIONS = 48  # of the ambient light
@@ -57,31 +59,40 @@ def bake_ambient(vertices: np.ndarray, normals: np.ndarray, faces: np.ndarray, p
     grid = int(np.clip(0.35 * len(everything) ** 0.5, 16, 96))
     cell = 2 * radius / grid
     sky = spread_directions(DIRECTIONS)
-    received = np.zeros(len(vertices), np.float32)
-    full = np.zeros(len(vertices), np.float32)
-    for k, direction in enumerate(sky):
-        # a frame around the direction, turned a little each time so that the grids' steps do not add up
-        side = np.cross(direction, (0.0, 1.0, 0.0) if abs(direction[1]) < 0.9 else (1.0, 0.0, 0.0))
-        side /= np.linalg.norm(side)
-        other = np.cross(direction, side)
-        turn = 2.4 * k
-        frame = np.stack(
-            [np.cos(turn) * side + np.sin(turn) * other, np.cos(turn) * other - np.sin(turn) * side, direction]
-        ).astype(np.float32)
-        seen = everything @ frame.T
-        column = ((seen[:, 0] + radius) / cell).astype(np.int32)
-        row = ((seen[:, 1] + radius) / cell).astype(np.int32)
-        place = np.minimum(row, grid - 1) * grid + np.minimum(column, grid - 1)
-        nearest = np.full(grid * grid, -np.inf, np.float32)
-        np.maximum.at(nearest, place, seen[:, 2])
-        facing = normals @ direction
-        lit = np.maximum(facing, 0)
-        # a slanted surface rises within one cell, so it would shade itself: allow for its slope
-        slack = cell * (0.5 + np.sqrt(np.maximum(1 - facing * facing, 0)) / np.maximum(facing, 0.25))
-        hidden = (nearest[place[: len(vertices)]] - seen[: len(vertices), 2]) / slack - 1
-        bright = GROUND + (1 - GROUND) * np.clip(direction[1] * 1.5 + 0.5, 0, 1)
-        full += lit
-        received += lit * bright * (1 - np.clip(hidden, 0, 1))
+
+    def receive(every_other: int) -> tuple[np.ndarray, np.ndarray]:
+        """Light received from half of the directions, and what would be if nothing were in its way."""
+        received = np.zeros(len(vertices), np.float32)
+        full = np.zeros(len(vertices), np.float32)
+        for k in range(every_other, DIRECTIONS, 2):
+            direction = sky[k]
+            # a frame around the direction, turned a little each time so that the grids' steps do not add up
+            side = np.cross(direction, (0.0, 1.0, 0.0) if abs(direction[1]) < 0.9 else (1.0, 0.0, 0.0))
+            side /= np.linalg.norm(side)
+            other = np.cross(direction, side)
+            turn = 2.4 * k
+            frame = np.stack(
+                [np.cos(turn) * side + np.sin(turn) * other, np.cos(turn) * other - np.sin(turn) * side, direction]
+            ).astype(np.float32)
+            seen = everything @ frame.T
+            column = ((seen[:, 0] + radius) / cell).astype(np.int32)
+            row = ((seen[:, 1] + radius) / cell).astype(np.int32)
+            place = np.minimum(row, grid - 1) * grid + np.minimum(column, grid - 1)
+            nearest = np.full(grid * grid, -np.inf, np.float32)
+            np.maximum.at(nearest, place, seen[:, 2])
+            facing = normals @ direction
+            towards = np.flatnonzero(facing > 0)
+            lit = np.take(facing, towards)
+            # a slanted surface rises within one cell, so it would shade itself: allow for its slope
+            slack = cell * (0.5 + np.sqrt(np.maximum(1 - lit * lit, 0)) / np.maximum(lit, 0.25))
+            hidden = (np.take(nearest, np.take(place, towards)) - np.take(seen[:, 2], towards)) / slack - 1
+            bright = GROUND + (1 - GROUND) * np.clip(direction[1] * 1.5 + 0.5, 0, 1)
+            full[towards] += lit
+            received[towards] += lit * bright * (1 - np.clip(hidden, 0, 1))
+        return received, full
+
+    with ThreadPoolExecutor(max_workers=2) as pool:  # numpy lets go of the interpreter in its loops
+        received, full = (one + other for one, other in zip(*pool.map(receive, (0, 1)), strict=True))
     baked = received / np.maximum(full, 1e-6)
     return _average_neighbours(_average_neighbours(baked, faces), faces)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 Array = Any  # numpy.ndarray or torch.Tensor
 
-FRAGMENTS_AT_ONCE = 1 << 17  # bounds memory to about 100 bytes each; on a processor larger is slower (cache)
+FRAGMENTS_AT_ONCE = 1 << 15  # bounds memory to about 100 bytes each; on a processor larger is slower (cache)
 FRAGMENTS_AT_ONCE_ON_GPU = 1 << 22  # an accelerator wants few large steps
 MAX_SIZE = 16384  # pixels along an edge
 
@@ -60,6 +60,13 @@ class _Numpy:
 
     def where_true(self, mask):
         return np.flatnonzero(mask)
+
+    def take(self, array, index):
+        """array[index] of an array of one dimension."""
+        return np.take(array, index)
+
+    def choose(self, mask, one, other):
+        return np.where(mask, one, other)
 
     def rank(self, sorted_values, value: int) -> int:
         return int(np.searchsorted(sorted_values, value, side="right"))
@@ -122,6 +129,12 @@ class _Torch:
     def where_true(self, mask):
         return self.torch.nonzero(mask)[:, 0]
 
+    def take(self, array, index):
+        return array[index]
+
+    def choose(self, mask, one, other):
+        return self.torch.where(mask, one, other)
+
     def rank(self, sorted_values, value: int) -> int:
         return int(self.torch.searchsorted(sorted_values, value, right=True))
 
@@ -171,9 +184,28 @@ def rasterize(
 
     Raises ValueError for wrong shapes, sizes and numbers that are not finite.
     """
-    height, width = (size, size) if isinstance(size, int | np.integer) else size
-    if not (1 <= height <= MAX_SIZE and 1 <= width <= MAX_SIZE):
-        raise ValueError(f"size must be 1 to {MAX_SIZE} pixels, not {height} x {width}")
+    height, width = _edges(size)
+    pixels, faces_there, shares = cover(positions, faces, size, cull=cull, fragments_at_once=fragments_at_once)
+    calls = _calls(positions)
+    face_ids = calls.full(height * width, -1)
+    face_ids[pixels] = faces_there
+    barycentrics = calls.zeros(height * width, 3)
+    barycentrics[pixels] = shares
+    return face_ids.reshape(height, width), barycentrics.reshape(height, width, 3)
+
+
+def cover(
+    positions: Array,
+    faces: Array,
+    size: int | tuple[int, int],
+    *,
+    cull: bool = False,
+    fragments_at_once: int | None = None,
+) -> tuple[Array, Array, Array]:
+    """What `rasterize` finds, of the pixels that are covered only: their numbers row by row (k,), the face ids (k,) and
+    the barycentrics (k, 3). Arguments and errors as of `rasterize`.
+    """
+    height, width = _edges(size)
     if positions.ndim != 2 or positions.shape[1] not in (3, 4) or faces.ndim != 2 or faces.shape[1] != 3:
         raise ValueError("positions must be (n, 3) or (n, 4) and faces (m, 3)")
     calls = _calls(positions)
@@ -184,27 +216,39 @@ def rasterize(
     if not calls.all_finite(positions):
         raise ValueError("positions must be finite")
 
-    chosen, order, corners = _screen_triangles(calls, positions, faces, cull)
+    chosen, turned, corners = _screen_triangles(calls, positions, faces, cull)
     key = _nearest_keys(calls, corners, height, width, fragments_at_once)
 
     hit = calls.where_true(key != np.iinfo(np.int64).max)
-    row = key[hit] & 0xFFFFFFFF  # among the chosen faces
-    face_ids = calls.full(height * width, -1)
-    face_ids[hit] = chosen[row]
-    x, y = calls.reals(hit % width) + 0.5, calls.reals(hit // width) + 0.5
-    shares = _edge_values([c - x for c in corners[:3, row]], [c - y for c in corners[3:6, row]])
+    row = calls.take(key, hit) & 0xFFFFFFFF  # among the chosen faces
+    line = hit // width
+    x, y = calls.reals(hit - line * width) + 0.5, calls.reals(line) + 0.5
+    shares = _edge_values(
+        [calls.take(corner, row) - x for corner in corners[:3]],
+        [calls.take(corner, row) - y for corner in corners[3:6]],
+    )
     if positions.shape[1] == 4:
-        shares = [share / w for share, w in zip(shares, corners[9:, row], strict=True)]
+        shares = [share / calls.take(w, row) for share, w in zip(shares, corners[9:], strict=True)]
     total = shares[0] + shares[1] + shares[2]
-    barycentrics = calls.zeros(height * width, 3)
-    for k, share in enumerate(shares):
-        barycentrics[hit, order[k][row]] = share / total
-    return face_ids.reshape(height, width), barycentrics.reshape(height, width, 3)
+    barycentrics = calls.zeros(len(hit), 3)
+    shares = [share / total for share in shares]
+    swapped = calls.take(turned, row)
+    barycentrics[:, 0] = shares[0]
+    barycentrics[:, 1] = calls.choose(swapped, shares[2], shares[1])
+    barycentrics[:, 2] = calls.choose(swapped, shares[1], shares[2])
+    return hit, calls.take(chosen, row), barycentrics
+
+
+def _edges(size: int | tuple[int, int]) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int | np.integer) else size
+    if not (1 <= height <= MAX_SIZE and 1 <= width <= MAX_SIZE):
+        raise ValueError(f"size must be 1 to {MAX_SIZE} pixels, not {height} x {width}")
+    return height, width
 
 
 def _screen_triangles(calls, positions, faces, cull: bool):
-    """Ids of the faces worth drawing (k,); which corner comes first, second, third so that all of them turn the same
-    way, 3 times (k,); and (9 or 12, k): x of the three corners, then y, depth and w.
+    """Ids of the faces worth drawing (k,); whether the second and third corner change places (k,), which they do so
+    that all of them turn the same way; and (9 or 12, k): x of the three corners, then y, depth and w.
     """
     faces = calls.columns_of(calls.integers(faces))
     columns = calls.columns_of(positions)
@@ -215,12 +259,10 @@ def _screen_triangles(calls, positions, faces, cull: bool):
         ahead = columns[3] > 0
         keep = keep & ahead[faces[0]] & ahead[faces[1]] & ahead[faces[2]]
     chosen = calls.where_true(keep)
-    turned = calls.integers(area[chosen] < 0)
-    order = [turned * 0, 1 + turned, 2 - turned]
-    corner_ids = faces.reshape(-1)
-    corner_ids = [corner_ids[first * faces.shape[1] + chosen] for first in order]
-    flat = [column[ids] for column in columns for ids in corner_ids]
-    return chosen, order, calls.stack(flat)
+    turned = calls.take(area, chosen) < 0
+    first, second, third = (calls.take(corner, chosen) for corner in faces)
+    corner_ids = [first, calls.choose(turned, third, second), calls.choose(turned, second, third)]
+    return chosen, turned, calls.stack([calls.take(column, ids) for column in columns for ids in corner_ids])
 
 
 def _edge_values(dx, dy):
@@ -239,28 +281,31 @@ def _nearest_keys(calls, corners, height: int, width: int, at_once: int):
     x_start, x_count = _pixels_between(calls, corners[0:3], width)
     y_start, y_count = _pixels_between(calls, corners[3:6], height)
     some = calls.where_true((x_count > 0) & (y_count > 0))
-    x_start, x_count, y_start, y_count = (array[some] for array in (x_start, x_count, y_start, y_count))
+    x_start, x_count, y_start, y_count = (calls.take(array, some) for array in (x_start, x_count, y_start, y_count))
     for group in _groups(calls, y_count, at_once):
         # first one entry for each triangle and row that it spans ...
         local = calls.counted(y_count[group])
-        row = calls.within(y_count[group]) + y_start[group][local]
-        triangle = some[group][local]
-        start, count = x_start[group][local], x_count[group][local]
-        dy = [corner - (calls.reals(row) + 0.5) for corner in corners[3:6, triangle]]
+        row = calls.within(y_count[group]) + calls.take(y_start[group], local)
+        triangle = calls.take(some[group], local)
+        start, count = calls.take(x_start[group], local), calls.take(x_count[group], local)
+        y = calls.reals(row) + 0.5
+        dy = [calls.take(corner, triangle) - y for corner in corners[3:6]]
         for part in _groups(calls, count, at_once):
             # ... then one for each pixel in it
             line = calls.counted(count[part])
-            column = calls.within(count[part]) + start[part][line]
+            column = calls.within(count[part]) + calls.take(start[part], line)
             x = calls.reals(column) + 0.5
-            ids = triangle[part][line]
-            edges = _edge_values([corners[k][ids] - x for k in range(3)], [offset[part][line] for offset in dy])
+            ids = calls.take(triangle[part], line)
+            dx = [calls.take(corner, ids) - x for corner in corners[:3]]
+            edges = _edge_values(dx, [calls.take(offset[part], line) for offset in dy])
             inside = calls.where_true((edges[0] >= 0) & (edges[1] >= 0) & (edges[2] >= 0))
-            e0, e1, e2 = (edge[inside] for edge in edges)
-            ids = ids[inside]
-            depth = (e0 * corners[6][ids] + e1 * corners[7][ids] + e2 * corners[8][ids]) / (e0 + e1 + e2)
+            e0, e1, e2 = (calls.take(edge, inside) for edge in edges)
+            ids = calls.take(ids, inside)
+            z0, z1, z2 = (calls.take(corner, ids) for corner in corners[6:9])
+            depth = (e0 * z0 + e1 * z1 + e2 * z2) / (e0 + e1 + e2)
             bits = calls.bits(depth)
             ordered = bits ^ ((bits >> 63) & 0x7FFFFFFF)  # float32 bits, made to sort like the numbers
-            pixel = row[part][line[inside]] * width + column[inside]
+            pixel = calls.take(row[part], calls.take(line, inside)) * width + calls.take(column, inside)
             calls.scatter_min(key, pixel, (ordered << 32) | ids)
     return key
 

@@ -6,8 +6,9 @@ or a turn then costs one rasterization and one pass of shading a frame.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from orfeas.mesh import Mesh, face_cross, vertex_normals
 from .camera import Camera, frame_points
 from .ground import GroundShadow, bake_shadow, draw_shadow
 from .light import bake_ambient, sample_surface, shade
-from .raster import rasterize
+from .raster import cover
 
 MAX_SIZE = 2048
 MAX_SUPERSAMPLE = 4
@@ -40,8 +41,8 @@ SHADING = ("lit", "normals")
 class Subject:
     """A mesh ready to be drawn. vertices: (n, 3) float32 about the middle of the bounds; corner_values: (m, 3, c)
     float32, per corner of a face: normal (3), ambient light (1) and colour (linear RGB) or texture position (u, v);
-    texture: (h, w, 3) uint8 sRGB or None. outline: (k, 3) float32, the corners of the convex hull, which are what a
-    camera has to see of it.
+    texture: (h, w, 3) float32 linear RGB or None. outline: (k, 3) float32, the corners of the convex hull, which are
+    what a camera has to see of it.
     """
 
     vertices: np.ndarray
@@ -89,7 +90,7 @@ def prepare(mesh: Mesh, *, shading: str = "lit", texture_limit: int = 2048) -> S
         colors = np.zeros((len(faces), 3, 0), np.float32)
     elif mesh.texture is not None:
         colors = np.asarray(mesh.texture.corner_uv, np.float32)
-        texture = _reduce(mesh.texture.image, texture_limit)
+        texture = _to_linear()[_reduce(mesh.texture.image, texture_limit)]
     elif mesh.colors is not None:
         colors = _to_linear()[mesh.colors][faces]
     else:
@@ -136,7 +137,10 @@ def render_poster_and_turn(
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """What a result is shown by without WebGL, `render_poster` and `render_turntable`, for little more than one."""
     subject = prepare(mesh, texture_limit=VIEW_TEXTURE)
-    return _draw_poster(subject, size), draw_turn(subject, TURN_FRAMES, turn_size, TURN_ELEVATION, shadow=True)
+    with _threads() as pool:
+        poster = pool.submit(_draw_poster, subject, size)
+        turn = draw_turn(subject, TURN_FRAMES, turn_size, TURN_ELEVATION, shadow=True, pool=pool)
+        return poster.result(), turn
 
 
 def _draw_poster(subject: Subject, size: int) -> np.ndarray:
@@ -168,12 +172,18 @@ def render_turntable(
     )
 
 
-def draw_turn(subject: Subject, frames: int, size: int, elevation_degrees: float, **options) -> list[np.ndarray]:
-    """The turn of a subject that is ready; options as of `draw`."""
+def draw_turn(
+    subject: Subject, frames: int, size: int, elevation_degrees: float, *, pool: Executor | None = None, **options
+) -> list[np.ndarray]:
+    """The turn of a subject that is ready; options as of `draw`. pool: what draws the frames, if there is one."""
     cameras = _frame(subject, [360.0 * k / frames for k in range(frames)], elevation_degrees)
-    # numpy lets go of the interpreter in its loops, so two threads draw nearly twice as fast
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        return list(pool.map(lambda camera: draw(subject, camera, size, **options), cameras))
+    with contextlib.nullcontext(pool) if pool else _threads() as threads:
+        return list(threads.map(lambda camera: draw(subject, camera, size, **options), cameras))
+
+
+def _threads() -> ThreadPoolExecutor:
+    """numpy lets go of the interpreter in its loops, so two threads draw nearly twice as fast."""
+    return ThreadPoolExecutor(max_workers=2)
 
 
 def draw(
@@ -187,16 +197,14 @@ def draw(
 ) -> np.ndarray:
     """One picture of a subject that is ready: (size, size, 4) uint8, sRGB with straight alpha."""
     wide = size * supersample
-    positions = camera.project(subject.vertices, wide)
-    ids, barycentrics = rasterize(positions, subject.faces, wide, cull=True)
-    covered = np.flatnonzero(ids.ravel() >= 0)
-    faces, shares = ids.ravel()[covered], barycentrics.reshape(-1, 3)[covered]
+    samples, faces, shares = cover(camera.project(subject.vertices, wide), subject.faces, wide, cull=True)
     values = np.einsum("pk,pkc->pc", shares, np.take(subject.corner_values, faces, axis=0))
     if subject.texture is not None:
         values = np.concatenate([values[:, :4], sample_texture(subject.texture, values[:, 4:])], axis=1)
 
     # all values are linear, so samples are averaged first and shaded once a pixel
-    pixel = (covered // wide // supersample) * size + covered % wide // supersample
+    edge = np.arange(wide) // supersample
+    pixel = np.take((edge[:, None] * size + edge).ravel(), samples)
     count = np.bincount(pixel, minlength=size * size)
     alpha = (count / supersample**2).astype(np.float32)
     touched = np.flatnonzero(count)
@@ -211,7 +219,9 @@ def draw(
         encoded[touched] = _encode(_shoulder(shade(means[:, 4:], normals, means[:, 3])))
 
     if shadow:
-        dark = draw_shadow(subject.shadow, camera, size) * (1 - alpha)
+        dark = np.zeros_like(alpha)
+        open_pixels = np.flatnonzero(alpha < 1)
+        dark[open_pixels] = draw_shadow(subject.shadow, camera, size, open_pixels) * (1 - alpha[open_pixels])
         encoded *= (alpha / np.maximum(alpha + dark, 1e-6))[:, None]
         alpha = alpha + dark
     if background is not None:
@@ -222,17 +232,20 @@ def draw(
     return np.clip(picture + 0.5, 0, 255).astype(np.uint8).reshape(size, size, 4)
 
 
-def sample_texture(image: np.ndarray, uv: np.ndarray) -> np.ndarray:
-    """(k, 3) float32 linear colours at uv (k, 2), blended between the four nearest texels; clamped at the border."""
-    height, width = image.shape[:2]
+def sample_texture(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
+    """(k, 3) float32 colours of a (h, w, 3) float32 texture in linear light at uv (k, 2), blended between the four
+    nearest texels; clamped at the border.
+    """
+    height, width = texture.shape[:2]
     x = np.clip(uv[:, 0] * width - 0.5, 0, width - 1)
     y = np.clip(uv[:, 1] * height - 0.5, 0, height - 1)
     left, top = x.astype(np.int64), y.astype(np.int64)
     fx, fy = (x - left)[:, None].astype(np.float32), (y - top)[:, None].astype(np.float32)
-    right, below = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
-    flat, linear = image.reshape(-1, 3), _to_linear()
-    a, b = linear[flat[top * width + left]], linear[flat[top * width + right]]
-    c, d = linear[flat[below * width + left]], linear[flat[below * width + right]]
+    texels = texture.reshape(-1, 3)
+    above = top * width + left
+    right = (left < width - 1).astype(np.int64)
+    below = above + width * (top < height - 1)
+    a, b, c, d = (np.take(texels, at, axis=0) for at in (above, above + right, below, below + right))
     upper, lower = a + (b - a) * fx, c + (d - c) * fx
     return upper + (lower - upper) * fy
 

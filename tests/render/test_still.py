@@ -81,9 +81,9 @@ def test_a_texture_is_the_right_way_up_and_goes_before_vertex_colours():
 
 
 def test_texture_is_blended_between_texels_in_linear_light():
-    image = np.array([[[0, 0, 0], [255, 255, 255]]], np.uint8)
+    texture = np.array([[[0, 0, 0], [1, 1, 1]]], np.float32)
     uv = np.array([(0.25, 0.5), (0.5, 0.5), (0.75, 0.5), (0, 0), (1, 1)], np.float32)
-    np.testing.assert_allclose(sample_texture(image, uv)[:, 0], [0, 0.5, 1, 0, 1], atol=1e-6)
+    np.testing.assert_allclose(sample_texture(texture, uv)[:, 0], [0, 0.5, 1, 0, 1], atol=1e-6)
 
 
 def test_without_colours_it_is_neutral_clay():
