@@ -7,7 +7,8 @@
 Weights are random and made on the device: speed and memory do not depend on their values. A random field has no
 surface worth the name, so the geometry decoder runs in full for every point and then an analytic blob answers: real
 cost, realistic sparsity. The reference's decode is timed on some chunks and scaled up to its dense grid; everything
-else is run whole. The last line is JSON.
+else is run whole. Its picture encoder and its surface on the CPU are not timed, so what is said of the whole way is a
+lower bound. On the way its numbers are compared with ours. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -35,6 +36,7 @@ from orfeas.engines.hunyuan3d.engine import Hunyuan3DEngine
 from orfeas.engines.hunyuan3d.residency import (
     INT8,
     POLICIES,
+    SEQUENTIAL,
     Networks,
     Residency,
     choose_residency,
@@ -42,7 +44,7 @@ from orfeas.engines.hunyuan3d.residency import (
     load_int8_experts,
     model_gigabytes,
 )
-from orfeas.engines.hunyuan3d.vae import GeoDecoder
+from orfeas.engines.hunyuan3d.vae import GeoDecoder, GeoField
 from orfeas.engines.hunyuan3d.volume import level_cells
 from orfeas.engines.hunyuan3d.weights import assemble, build_meta, published_shapes, recipes
 from orfeas.request import Quality
@@ -131,6 +133,15 @@ class BlobDecoder(GeoDecoder):
         return torch.tanh(20 * distance) + 0 * spent.nan_to_num(0, 0, 0)
 
 
+def make_network(config: ModelConfig, part: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """One of our networks with `RandomTensors`, ready to run."""
+    module = build_meta(config)[part]
+    tensors = RandomTensors(module, part, device, dtype)
+    state = {ours: assemble(recipe, tensors, device, dtype) for ours, recipe in recipes(module, part).items()}
+    module.load_state_dict(state, strict=True, assign=True)
+    return module.requires_grad_(False).eval()
+
+
 class RandomNetworks(Networks):
     """`Networks` that makes its weights instead of reading them. ``seconds`` is what that took so far."""
 
@@ -141,19 +152,18 @@ class RandomNetworks(Networks):
 
     def _bring(self, part: str):
         began = time.perf_counter()
-        module = build_meta(self.config)[part]
-        tensors = RandomTensors(module, part, self.device, self.dtype)
         if part == "model" and self.residency.name == INT8:
-            load_int8_experts(module, tensors, self.device, self.dtype)
+            module = build_meta(self.config)[part]
+            load_int8_experts(
+                module, RandomTensors(module, part, self.device, self.dtype), self.device, self.dtype
+            ).eval()
         else:
-            plan = recipes(module, part)
-            state = {ours: assemble(recipe, tensors, self.device, self.dtype) for ours, recipe in plan.items()}
-            module.load_state_dict(state, strict=True, assign=True)
+            module = make_network(self.config, part, self.device, self.dtype)
         if part == "vae":
             module.geo_decoder.__class__ = BlobDecoder
         synchronize(self.device)
         self.seconds += time.perf_counter() - began
-        return module.requires_grad_(False).eval()
+        return module
 
 
 # --- measuring --------------------------------------------------------------------------------------------------------
@@ -244,21 +254,34 @@ def run_engine(engine, networks, running, config: ModelConfig, steps: int, grid:
     }
 
 
-def measure_reference(path: Path, config: ModelConfig, device: torch.device, dtype: torch.dtype, repeats: int) -> dict:
-    """Seconds of the public modules, on the same random weights: one guided step, one latent decode, one point.
-
-    path: a checkout of Tencent-Hunyuan/Hunyuan3D-2.1. Raises SystemExit with the reason if it cannot be used.
-    """
-    sys.path.insert(0, str(path / "hy3dshape"))
+def import_reference(path: Path) -> tuple[type, type]:
+    """The public transformer's and autoencoder's classes. Raises SystemExit with the reason if there are none."""
+    package = path / "hy3dshape"
+    if not (package / "hy3dshape").is_dir():
+        raise SystemExit(f"--reference {path}: no checkout of Hunyuan3D-2.1, it has no folder hy3dshape/hy3dshape.")
+    sys.path.insert(0, str(package))
     try:
         from hy3dshape.models.autoencoders import ShapeVAE
         from hy3dshape.models.denoisers.hunyuandit import HunYuanDiTPlain
     except ImportError as error:
-        raise SystemExit(f"--reference {path}: its modules cannot be imported here ({error}).") from error
+        raise SystemExit(
+            f"--reference {path}: its modules cannot be imported here ({error}): install what its requirements.txt"
+            " names into this environment, or run this in one that has both."
+        ) from error
+    return HunYuanDiTPlain, ShapeVAE
+
+
+def measure_reference(path: Path, config: ModelConfig, device: torch.device, dtype: torch.dtype, repeats: int) -> dict:
+    """The public modules on the same random weights: seconds, and how far our results are from theirs.
+
+    path: a checkout of Tencent-Hunyuan/Hunyuan3D-2.1. "seconds" of one guided "step", one "decoding" of the latents and
+    one "point"; "deviation" of "velocity", "latents" and "field": the greatest difference over the greatest value.
+    """
+    public_dit, public_vae = import_reference(path)
     c, v = config.dit, config.vae
     built = build_meta(config)
 
-    def fill(module, part: str):
+    def fill(module: nn.Module, part: str) -> nn.Module:
         tensors = RandomTensors(built[part], part, device, dtype)
         missing, unknown = module.load_state_dict({key: tensors[key] for key in tensors}, strict=False, assign=True)
         wrong = [key for key in missing if not key.startswith(("encoder.", "pre_kl."))] + list(unknown)
@@ -266,43 +289,63 @@ def measure_reference(path: Path, config: ModelConfig, device: torch.device, dty
             raise SystemExit(f"--reference {path}: its keys differ from the published ones ({wrong[:3]}).")
         return module.to(device=device, dtype=dtype)  # in training mode, as the public pipeline leaves it
 
-    results = {}
-    dit = HunYuanDiTPlain(
-        input_size=v.tokens, in_channels=c.channels, hidden_size=c.width, context_dim=c.context_width, depth=c.depth,
-        num_heads=c.heads, qk_norm=True, qk_norm_type="rms", text_len=config.conditioner.tokens,
-        with_decoupled_ca=False, use_attention_pooling=False, qkv_bias=False, use_pos_emb=False,
-        num_moe_layers=c.moe_layers, num_experts=c.experts, moe_top_k=c.experts_per_token,
-    )  # fmt: skip
-    dit = fill(dit, "model")
     x = torch.randn(2, v.tokens, c.channels, device=device, dtype=dtype)
     t = torch.full((2,), 0.5, device=device, dtype=dtype)
     context = torch.randn(2, config.conditioner.tokens, c.context_width, device=device, dtype=dtype)
     context[1] = 0
+    latents = torch.randn(1, v.tokens, v.channels, device=device, dtype=dtype)
+    chunks = torch.rand(REFERENCE_CHUNKS_TIMED, 1, REFERENCE_CHUNK, 3, device=device, dtype=dtype) * 2 - 1
+    seconds, deviation = {}, {}
     with torch.no_grad():
-        results["step"] = time_call(lambda: dit(x, t, {"main": context}), device, repeats)
+        with torch.device("meta"):  # every weight is given; 12 GB of others would be drawn first
+            dit = public_dit(
+                input_size=v.tokens, in_channels=c.channels, hidden_size=c.width, context_dim=c.context_width,
+                depth=c.depth, num_heads=c.heads, mlp_ratio=c.mlp_ratio, qk_norm=True, qk_norm_type="rms",
+                text_len=config.conditioner.tokens, with_decoupled_ca=False, use_attention_pooling=False,
+                qkv_bias=False, use_pos_emb=False, num_moe_layers=c.moe_layers, num_experts=c.experts,
+                moe_top_k=c.experts_per_token,
+            )  # fmt: skip
+        dit = fill(dit, "model")
+        seconds["step"] = time_call(lambda: dit(x, t, {"main": context}), device, repeats)
+        theirs = dit(x, t, {"main": context})
         dit = None
-        vae = ShapeVAE(
+        dit = make_network(config, "model", device, dtype)
+        deviation["velocity"] = deviate(dit(x, t, dit.prepare_context(context[:1])), theirs)
+        dit = None
+        vae = public_vae(
             num_latents=v.tokens, embed_dim=v.channels, width=v.width, heads=v.heads, num_decoder_layers=v.layers,
             num_freqs=v.frequencies, include_pi=False, qkv_bias=False, qk_norm=True, scale_factor=v.scale_factor,
             num_encoder_layers=1, point_feats=4, pc_size=81920, pc_sharpedge_size=0, geo_decoder_mlp_expand_ratio=4,
             geo_decoder_downsample_ratio=1, geo_decoder_ln_post=True,
         )  # fmt: skip
         vae = fill(vae, "vae")
-        latents = torch.randn(1, v.tokens, v.channels, device=device, dtype=dtype)
-        results["decoding"] = time_call(lambda: vae(latents), device, repeats)
+        seconds["decoding"] = time_call(lambda: vae(latents), device, repeats)
         decoded = vae(latents)
-        chunks = torch.rand(REFERENCE_CHUNKS_TIMED, 1, REFERENCE_CHUNK, 3, device=device, dtype=dtype) * 2 - 1
 
         def decode_chunks():
             for chunk in chunks:
-                vae.geo_decoder(queries=chunk, latents=decoded)
+                logits = vae.geo_decoder(queries=chunk, latents=decoded)
+            return logits
 
-        results["point"] = time_call(decode_chunks, device, repeats) / (REFERENCE_CHUNKS_TIMED * REFERENCE_CHUNK)
-    return results
+        seconds["point"] = time_call(decode_chunks, device, repeats) / (REFERENCE_CHUNKS_TIMED * REFERENCE_CHUNK)
+        theirs = decode_chunks()
+        ours = make_network(config, "vae", device, dtype)
+        # Our decoder divides by the scale factor itself; the public pipeline does it before.
+        deviation["latents"] = deviate(ours.latent_decoder(latents.float() * v.scale_factor), decoded)
+        deviation["field"] = deviate(GeoField(ours.geo_decoder, decoded)(chunks[-1, 0]), theirs.flatten())
+    return {"seconds": seconds, "deviation": deviation}
 
 
-def compare(runs: list[dict], reference: dict) -> list[dict]:
-    """How many times faster than the reference each run was, by stage; its decode is dense and scaled up."""
+def deviate(ours: Tensor, theirs: Tensor) -> float:
+    """The greatest difference over the greatest value."""
+    return float((ours.float() - theirs.float()).abs().max() / theirs.float().abs().max())
+
+
+def compare(runs: list[dict], reference: dict[str, float]) -> list[dict]:
+    """How many times faster than the reference each run was, by stage; its decode is dense and scaled up.
+
+    "whole_at_least": its stages that were timed over all of ours.
+    """
     ratios = []
     for run in runs:
         theirs = {
@@ -310,12 +353,38 @@ def compare(runs: list[dict], reference: dict) -> list[dict]:
             "decoding": reference["decoding"],
             "volume": (run["grid"] + 1) ** 3 * reference["point"],
         }
-        ours = {name: run["seconds"][name] for name in theirs if name in run["seconds"]}
-        row = {"grid": run["grid"], "steps": run["steps"]}
-        row |= {name: round(theirs[name] / value, 2) for name, value in ours.items()}
-        row["these_stages"] = round(sum(theirs[name] for name in ours) / sum(ours.values()), 2)
+        row = {"grid": run["grid"], "steps": run["steps"], "approximations": run["approximations"]}
+        row |= {name: round(value / run["seconds"][name], 2) for name, value in theirs.items()}
+        row["whole_at_least"] = round(sum(theirs.values()) / run["total_seconds"], 2)
         ratios.append(row)
     return ratios
+
+
+def judge_goals(runs: list[dict], ratios: list[dict] | None, matmul: float, hardware: str, residency: str) -> list:
+    """What this project set itself for one GPU, R = 384 and 50 steps: {"goal", "value", "reached"}, None if unknown."""
+
+    def find(rows, approximated: bool):
+        matching = [row for row in rows or () if (row["grid"], row["steps"]) == (384, 50)]
+        return next((row for row in matching if bool(row["approximations"]) is approximated), None)
+
+    exact, exact_ratio, approximate_ratio = find(runs, False), find(ratios, False), find(ratios, True)
+    rate = round(exact["tflops"]["diffusion"] / matmul, 3) if exact else None
+    peak = max(exact["peak_vram_gb"].values()) if exact and residency == SEQUENTIAL else None
+    goals = [
+        ("times the reference, exact", exact_ratio and exact_ratio["whole_at_least"], 2.3, True),
+        ("times the reference, approximated", approximate_ratio and approximate_ratio["whole_at_least"], 4.0, True),
+        ("seconds on an H200", exact["total_seconds"] if exact and "H200" in hardware else None, 4.0, False),
+        ("diffusion, of a large matrix product's rate", rate, 0.6, True),
+        ("GB of VRAM, sequential", peak, 8.0, False),
+    ]
+    return [
+        {
+            "goal": f"{what}: {'at least' if least else 'under'} {bound:g}",
+            "value": value,
+            "reached": None if value is None else bool(value >= bound if least else value < bound),
+        }
+        for what, value, bound, least in goals
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -348,7 +417,7 @@ def main(argv: list[str] | None = None) -> int:
         f" {dino_flops(config) / 1e12:.4g}, latents {decoder_flops(config) / 1e12:.4g}; a point"
         f" {point_flops(config) / 1e6:.4g} MFLOP"
     )
-    matmul = measure_matmul(device, dtype)
+    matmul = measure_matmul(device, torch.bfloat16 if device.type == "cuda" else dtype)
     print(f"matrix product: {matmul:.4g} TFLOP/s")
 
     runs, subject = [], draw_subject()
@@ -366,13 +435,13 @@ def main(argv: list[str] | None = None) -> int:
             for grid in grids[1:]:
                 again = engine.remesh(run["latent"], Quality(grid=grid, steps=steps, faces=0))
                 more = run_engine(engine, networks, again, config, steps, grid)
-                for kind in ("seconds", "tflops"):  # the same diffusion serves every grid
+                for kind in ("seconds", "tflops", "peak_vram_gb"):  # the same diffusion serves every grid
                     kept = {name: run[kind][name] for name in ("features", "diffusion") if name in run[kind]}
                     more[kind] = kept | more[kind]
                 more["total_seconds"] = round(sum(more["seconds"].values()), 4)
                 runs.append(more)
         for run in runs:
-            run.setdefault("approximations", engine.approximations.names())
+            run.setdefault("approximations", engine.health()["approximations"])
         engine.close()
     for run in runs:
         del run["latent"]
@@ -388,16 +457,24 @@ def main(argv: list[str] | None = None) -> int:
         print(f"  {'total':<10}{run['total_seconds']:9.3f} s, {run['evaluated_fraction']:.1%} of the grid asked,"
               f" {run['faces']:,} faces")  # fmt: skip
 
-    ratios = None
+    reference = ratios = None
     if options.reference:
         reference = measure_reference(options.reference, config, device, dtype, options.repeats)
-        ratios = compare(runs, reference)
+        seconds = reference["seconds"]
+        ratios = compare(runs, seconds)
         print(
-            f"\nreference: step {reference['step']:.4g} s, latents {reference['decoding']:.4g} s, a point"
-            f" {reference['point'] * 1e9:.4g} ns (dense decode scaled up from {REFERENCE_CHUNKS_TIMED} chunks)"
+            f"\nreference: step {seconds['step']:.4g} s, latents {seconds['decoding']:.4g} s, a point"
+            f" {seconds['point'] * 1e9:.4g} ns (dense decode scaled up from {REFERENCE_CHUNKS_TIMED} chunks)"
         )
+        apart = ", ".join(f"{name} {value:.2g}" for name, value in reference["deviation"].items())
+        print(f"  ours differ from its numbers, of the greatest, by: {apart}")
         for row in ratios:
             print("  times faster:", row)
+    goals = judge_goals(runs, ratios, matmul, hardware, residency.name) if device.type == "cuda" else None
+    print("\ngoals:" + ("" if goals else " not measured, for there is no GPU here"))
+    for goal in goals or ():
+        reached = {None: "not measured", True: "reached", False: "missed"}[goal["reached"]]
+        print(f"  {goal['goal']}: {reached}" + (f" ({goal['value']})" if goal["reached"] is not None else ""))
     document = {
         "benchmark": "hunyuan3d",
         "hardware": hardware,
@@ -414,7 +491,9 @@ def main(argv: list[str] | None = None) -> int:
             "point": point_flops(config) / 1e12,
         },
         "runs": runs,
+        "reference": reference,
         "reference_ratios": ratios,
+        "goals": goals,
     }
     print(json.dumps(document))
     return 0

@@ -2,11 +2,21 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
+from orfeas.engines.hunyuan3d import moe, sampler
 from orfeas.engines.hunyuan3d.config import RELEASED
+from orfeas.engines.hunyuan3d.vae import GeoField
+from orfeas.engines.hunyuan3d.weights import build_meta
+from tests.engines.hunyuan3d.public_modules import write_checkout
+
+TINY = ["--tiny", "--device", "cpu", "--steps", "3", "--grids", "12"]
 
 
 @pytest.fixture(scope="module")
@@ -14,8 +24,6 @@ def benchmark():
     path = Path(__file__).parents[3] / "benchmarks" / "hunyuan3d.py"
     spec = importlib.util.spec_from_file_location("benchmark_hunyuan3d", path)
     module = importlib.util.module_from_spec(spec)
-    import sys
-
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     yield module
@@ -33,19 +41,98 @@ def test_work_is_counted_as_published(benchmark):
     assert benchmark.point_flops(RELEASED) / 1e6 == pytest.approx(37.86, abs=0.01)
 
 
+def test_counted_work_is_what_the_networks_do(benchmark, monkeypatch):
+    """Torch's own count of the released networks' matrix products, on the meta device; experts evenly loaded."""
+    rows, experts = 2 * 2 * (RELEASED.vae.tokens + 1), RELEASED.dit.experts
+    ends = [rows * (expert + 1) // experts for expert in range(experts)]
+    monkeypatch.setattr(moe.HostCopy, "wait", lambda self: ends)
+    networks = build_meta(RELEASED)
+
+    def draw(*shape):
+        return torch.empty(shape, dtype=torch.float16, device="meta")
+
+    def count(call) -> int:
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+            call()
+        return counter.get_total_flops()
+
+    for network in networks.values():
+        network.half()
+    dit, vae = networks["model"], networks["vae"]
+    context = dit.prepare_context(draw(1, RELEASED.conditioner.tokens, RELEASED.dit.context_width))
+    x, time = draw(*RELEASED.latent_shape), torch.tensor(0.5)
+    decoded, points = draw(1, RELEASED.vae.tokens, RELEASED.vae.width), draw(1000, 3)
+    pixels = draw(1, 3, RELEASED.image_size, RELEASED.image_size)
+    field = GeoField(vae.geo_decoder, decoded)
+    step = benchmark.dit_flops(RELEASED)["ours"]
+    assert count(lambda: sampler.guided_velocity(dit, x, time, context, 5.0)) == pytest.approx(step, rel=2e-3)
+    assert count(lambda: vae.latent_decoder(x)) == pytest.approx(benchmark.decoder_flops(RELEASED), rel=2e-3)
+    assert count(lambda: field(points)) == pytest.approx(1000 * benchmark.point_flops(RELEASED), rel=2e-3)
+    features = count(lambda: networks["conditioner"](pixels))
+    assert features == pytest.approx(benchmark.dino_flops(RELEASED), rel=2e-3)
+
+
 @pytest.mark.parametrize("residency", ["resident", "int8"])
 def test_tiny_run_ends_with_one_json_line(benchmark, capsys, residency):
-    options = ["--tiny", "--device", "cpu", "--grids", "12", "16", "--steps", "3", "--residency", residency]
-    assert benchmark.main(options) == 0
-    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert benchmark.main([*TINY, "16", "--residency", residency]) == 0
+    *said, last = capsys.readouterr().out.splitlines()
+    assert any("not measured, for there is no GPU here" in line for line in said)
+    document = json.loads(last)
+    assert document["goals"] is None
     assert document["residency"] == residency
     assert [(run["grid"], run["steps"]) for run in document["runs"]] == [(12, 3), (16, 3)]
     for run in document["runs"]:
         assert set(run["seconds"]) == {"features", "diffusion", "decoding", "volume", "surface"}
         assert run["faces"] > 0
         assert run["evaluated_fraction"] == 1.0
+        assert bool(run["approximations"]) is (residency == "int8")
 
 
-def test_reference_that_is_not_there_is_said(benchmark, tmp_path):
-    with pytest.raises(SystemExit, match="cannot be imported"):
-        benchmark.main(["--tiny", "--device", "cpu", "--grids", "12", "--steps", "3", "--reference", str(tmp_path)])
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A folder laid out like a checkout of the public project, with stand-ins of the same arguments and keys."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield write_checkout(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "hy3dshape"]:
+        del sys.modules[name]
+
+
+def test_reference_is_timed_and_its_numbers_are_ours(benchmark, checkout, capsys, monkeypatch):
+    monkeypatch.setattr(benchmark, "REFERENCE_CHUNK", 300)
+    monkeypatch.setattr(benchmark, "REFERENCE_CHUNKS_TIMED", 2)
+    assert benchmark.main([*TINY, "--repeats", "1", "--reference", str(checkout)]) == 0
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    seconds, deviation = document["reference"]["seconds"], document["reference"]["deviation"]
+    assert set(deviation) == {"velocity", "latents", "field"}
+    assert all(0 < value < 1e-4 for value in deviation.values())
+    (run,), (row,) = document["runs"], document["reference_ratios"]
+    theirs = 3 * seconds["step"] + seconds["decoding"] + 13**3 * seconds["point"]
+    assert row["whole_at_least"] == pytest.approx(theirs / run["total_seconds"], abs=0.01)
+    assert row["diffusion"] == pytest.approx(3 * seconds["step"] / run["seconds"]["diffusion"], abs=0.01)
+
+
+def test_reference_that_cannot_be_used_is_said(benchmark, checkout, tmp_path):
+    with pytest.raises(SystemExit, match="no folder hy3dshape/hy3dshape"):
+        benchmark.import_reference(tmp_path / "elsewhere")
+    (checkout / "hy3dshape" / "hy3dshape" / "__init__.py").write_text("import a_package_that_is_not_installed\n")
+    with pytest.raises(SystemExit, match=r"cannot be imported here \(No module named 'a_package"):
+        benchmark.import_reference(checkout)
+
+
+def test_goals_are_judged_by_the_run_they_are_about(benchmark):
+    exact = {"grid": 384, "steps": 50, "approximations": [], "total_seconds": 3.4}
+    exact |= {"tflops": {"diffusion": 300.0}, "peak_vram_gb": {"diffusion": 7.1, "volume": 8.2}}
+    other = {**exact, "grid": 256, "total_seconds": 1.0}
+    ratios = [
+        {"grid": 384, "steps": 50, "approximations": [], "whole_at_least": 2.9},
+        {"grid": 384, "steps": 50, "approximations": ["x"], "whole_at_least": 3.9},
+    ]
+
+    def judge(runs, *rest):
+        return [(goal["value"], goal["reached"]) for goal in benchmark.judge_goals(runs, *rest)]
+
+    met = [(2.9, True), (3.9, False), (3.4, True), (0.5, False), (8.2, False)]
+    assert judge([other, exact], ratios, 600.0, "NVIDIA H200", "sequential") == met
+    nothing = [(None, None)] * 5
+    assert judge([other], None, 600.0, "NVIDIA H200", "sequential") == nothing
+    assert judge([exact], None, 400.0, "RTX 3090", "resident") == [*nothing[:3], (0.75, True), (None, None)]
