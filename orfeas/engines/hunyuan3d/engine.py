@@ -3,10 +3,12 @@
 None of this has run on a GPU: what is known of one was counted, or checked on the CPU under CUDA's rules
 (``tests/engines/hunyuan3d/cuda_rules.py``); the published weights have not been run either.
 
-``torch.compile`` and CUDA graphs were considered and left out, without measuring: the ends of the experts' slices are
-values that the host needs, which breaks the graph in every layer with experts (`moe`); compiling would make the first
-job, and the first after every change of policy, wait; and at the released sizes the launches should hide behind the
-matrix products, so there is little to win.
+``torch.compile`` was tried on the CPU only (torch 2.13, the tests' small sizes): the encoder, the dense blocks, the
+latent decoder and the field are one graph each, every layer with experts breaks its own in three (the host has to know
+the slices, see `moe`), and results differ by 2e-6. Compiling took a minute for the field and almost six for the
+transformer (two busy cores), and no gain was to be seen. It is left out: every first job would wait for it, also the
+first after a change of policy, and every one on ZeroGPU; and at the released sizes the launches should hide behind the
+matrix products. CUDA graphs cannot hold the experts for the same reason. Neither was tried on a GPU.
 """
 
 from __future__ import annotations

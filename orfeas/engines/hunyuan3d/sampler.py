@@ -101,10 +101,10 @@ def integrate(
     lengths = times.diff().tolist()
     first, last = guidance_interval
     previous: tuple[Tensor, float, float] | None = None  # velocity, length and guidance of the step before
-    for time, length in zip(model_times(times[:-1]), lengths, strict=True):
+    for time, length in zip(model_times(times[:-1]).tolist(), lengths, strict=True):
         if length == 0:
             continue
-        scale = guidance if first <= float(time) <= last else 1.0
+        scale = guidance if first <= time <= last else 1.0
         velocity = guided_velocity(dit, x, time, context, scale, halves_in_turn)
         step = velocity
         # Adams-Bashforth extrapolates from the step before; across a jump of the guidance there is nothing to extend.
@@ -121,11 +121,11 @@ def model_times(times: Tensor) -> Tensor:
 
 
 def guided_velocity(
-    dit: Dit, x: Tensor, time: Tensor, context: DitContext, guidance: float, halves_in_turn: bool = False
+    dit: Dit, x: Tensor, time: float, context: DitContext, guidance: float, halves_in_turn: bool = False
 ) -> Tensor:
     """The velocity at one time, float32. With guidance 1 the half without the picture cancels and is not run."""
     # Filled in, not copied: a copy from the host would wait for the step before.
-    t = torch.full((len(x),), float(time), dtype=torch.float32, device=x.device)
+    t = torch.full((len(x),), time, dtype=torch.float32, device=x.device)
     if guidance == 1:
         return dit(x, t, context)
     if halves_in_turn:

@@ -60,12 +60,12 @@ def test_counted_work_is_what_the_networks_do(benchmark, monkeypatch):
         network.half()
     dit, vae = networks["model"], networks["vae"]
     context = dit.prepare_context(draw(1, RELEASED.conditioner.tokens, RELEASED.dit.context_width))
-    x, time = draw(*RELEASED.latent_shape), torch.tensor(0.5)
+    x = draw(*RELEASED.latent_shape)
     decoded, points = draw(1, RELEASED.vae.tokens, RELEASED.vae.width), draw(1000, 3)
     pixels = draw(1, 3, RELEASED.image_size, RELEASED.image_size)
     field = GeoField(vae.geo_decoder, decoded)
     step = benchmark.dit_flops(RELEASED)["ours"]
-    assert count(lambda: sampler.guided_velocity(dit, x, time, context, 5.0)) == pytest.approx(step, rel=2e-3)
+    assert count(lambda: sampler.guided_velocity(dit, x, 0.5, context, 5.0)) == pytest.approx(step, rel=2e-3)
     assert count(lambda: vae.latent_decoder(x)) == pytest.approx(benchmark.decoder_flops(RELEASED), rel=2e-3)
     assert count(lambda: field(points)) == pytest.approx(1000 * benchmark.point_flops(RELEASED), rel=2e-3)
     features = count(lambda: networks["conditioner"](pixels))

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
-from orfeas.engines.hunyuan3d import sampler
+from orfeas.engines.hunyuan3d import moe, sampler
 from orfeas.engines.hunyuan3d.residency import INT8, RESIDENT, Networks, Residency
 from orfeas.engines.hunyuan3d.surface import extract_surface, refine_surface
 from orfeas.engines.hunyuan3d.top_latents import TopLatentsField
@@ -76,3 +77,42 @@ def test_a_job_keeps_to_the_rules_and_its_result_is_the_same(weights, policy, to
     assert torch.equal(latents, expected_latents)
     assert torch.equal(vertices, expected.vertices)
     assert torch.equal(faces, expected.faces)
+
+
+@pytest.mark.parametrize("policy", [RESIDENT, INT8])
+def test_the_host_learns_nothing_in_a_step_but_where_the_experts_slices_end(weights, policy, monkeypatch):
+    """Tensors without values run the steps: whatever needs a value on the host, or gives a shape that depends on one,
+    raises. Once an evaluation and layer the ends of the slices are read, and before that the shared expert is asked.
+    """
+    config = tiny_config()
+    dit = Networks(weights, config, torch.device("cpu"), torch.float32, Residency(policy, "")).get("model")
+    asked = []
+    rows = (1 if policy == INT8 else 2) * (config.vae.tokens + 1) * config.dit.experts_per_token
+
+    class Read(moe.HostCopy):
+        def __init__(self, values):
+            asked.append("copy")
+            self.length = len(values)
+
+        def wait(self):
+            asked.append("wait")
+            return [rows * (expert + 1) // self.length for expert in range(self.length)]
+
+    monkeypatch.setattr(moe, "HostCopy", Read)
+    share = moe.MixtureOfExperts.share
+    monkeypatch.setattr(moe.MixtureOfExperts, "share", lambda self, x: asked.append("share") or share(self, x))
+    with FakeTensorMode() as mode, torch.no_grad():
+        for module in dit.modules():
+            for kept in (module._parameters, module._buffers):
+                kept.update({name: mode.from_tensor(tensor) for name, tensor in kept.items() if tensor is not None})
+        context = dit.prepare_context(torch.empty(1, 17, config.dit.context_width))
+        x = torch.empty(config.latent_shape)
+        with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
+            x.sum().item()
+        with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
+            x.nonzero()
+        in_turn = policy == INT8
+        for time in (0.0, 0.5):
+            x = x + 0.5 * sampler.guided_velocity(dit, x, time, context, 5.0, in_turn)
+        assert x.shape == config.latent_shape
+    assert asked == ["copy", "share", "wait"] * (4 if in_turn else 2) * config.dit.moe_layers
