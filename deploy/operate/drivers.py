@@ -53,17 +53,9 @@ class Driver(Protocol):
     def at_rest(self, running: Running) -> str:
         """The address for the proxy while this is the only version."""
 
-    def reload_proxy(self) -> None: ...
-
     @property
     def upstreams(self) -> Path:
-        """The folder with upstreams.caddy, as this program sees it."""
-
-
-def read_upstreams(folder: Path) -> str:
-    """What upstreams.caddy says, or ""."""
-    path = folder / "upstreams.caddy"
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+        """The folder with the files that the proxy reads, as this program sees it."""
 
 
 def choose_driver(config: Config) -> Driver:
@@ -152,6 +144,3 @@ class ComposeDriver:
 
     def at_rest(self, running: Running) -> str:
         return "app:7860"
-
-    def reload_proxy(self) -> None:
-        self._compose("exec", "-T", "caddy", "caddy", "reload", "--config", "/etc/caddy/Caddyfile")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from operate.config import Config, Failed
-from operate.drivers import Running, read_upstreams
+from operate.drivers import Running
 
 
 class ProcessDriver:
@@ -58,9 +58,7 @@ class ProcessDriver:
     def start(self, tag: str) -> Running:
         running = self.running()
         taken = {entry.address for entry in running}
-        # The address that the proxy tries already comes first: what it holds arrives without a new configuration.
         free = [port for port in self._ports if f"127.0.0.1:{port}" not in taken]
-        free.sort(key=lambda port: f":{port}\n" not in read_upstreams(self.upstreams))
         if not free:
             raise Failed("Two versions run already: stop one of them.")
         folder = self._releases / tag
@@ -111,15 +109,6 @@ class ProcessDriver:
 
     def at_rest(self, running: Running) -> str:
         return running.address
-
-    def reload_proxy(self) -> None:
-        caddy = self._config.get("ORFEAS_CADDY", "caddy")
-        command = [caddy, "reload", "--config", "deploy/Caddyfile", "--adapter", "caddyfile"]
-        if address := self._config.get("ORFEAS_CADDY_ADMIN"):
-            command += ["--address", address]
-        done = subprocess.run(command, cwd=self._config.root, env=self._config.all(), capture_output=True, text=True)
-        if done.returncode:
-            raise Failed(f"Caddy did not take the new configuration: {done.stderr.strip()[-600:]}")
 
 
 def _start_of(pid: int) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from operate.config import Config, Failed
-from operate.drivers import Driver, Running, read_upstreams
+from operate.drivers import Driver, Running
 
 READY_SECONDS = 180.0
 SETTLE_SECONDS = 2.0  # for requests that the proxy was about to hand to the old version
@@ -37,14 +37,17 @@ def switch(driver: Driver, tag: str, beside: bool, between: Callable[[], None] |
 
 def _beside(driver: Driver, tag: str, old: list[Running]) -> Switched:
     began = time.monotonic()
-    new = driver.start(tag)
+    route(driver, old[-1].address)  # by its own name: the one that both share leads to either while the new one starts
+    new = None
     try:
+        new = driver.start(tag)
         _wait_until_ready(driver, new)
         ready = time.monotonic()
         # Events and states of the jobs that the old version still has are found there.
         route(driver, newest=new.address, oldest=old[-1].address)
     except Failed:
-        driver.stop(new)
+        if new:
+            driver.stop(new)
         route(driver, driver.at_rest(old[-1]))
         raise
     time.sleep(SETTLE_SECONDS)
@@ -79,21 +82,13 @@ def _after(driver: Driver, tag: str, old: list[Running], between: Callable[[], N
 
 
 def route(driver: Driver, newest: str, oldest: str = "") -> None:
-    """Tell the proxy where new requests go, and where jobs may be that began before.
-
-    Nothing is told twice: requests that the proxy holds end with the configuration that they came under.
-    """
-    path, before = driver.upstreams / "upstreams.caddy", read_upstreams(driver.upstreams)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = f"(newest) {{\n\tto {newest}\n}}\n(oldest) {{\n\tto {oldest or newest}\n}}\n"
-    if text == before:
-        return
-    path.write_text(text, encoding="utf-8")
-    try:
-        driver.reload_proxy()
-    except Failed:
-        path.write_text(before, encoding="utf-8")
-        raise
+    """Tell the proxy where new requests go, and where jobs may be that began before: it reads both at each request."""
+    driver.upstreams.mkdir(parents=True, exist_ok=True)
+    for name, address in (("oldest", oldest or newest), ("newest", newest)):
+        part = driver.upstreams / f".{name}.part"
+        part.write_text(f"{address}\n", encoding="utf-8")
+        part.chmod(0o644)  # whoever the proxy runs as
+        part.replace(driver.upstreams / name)
 
 
 def _wait_until_ready(driver: Driver, running: Running) -> None:

@@ -19,10 +19,9 @@ HOSTS = ("127.0.0.1", "app.localhost", "api.localhost")
 
 
 def write_upstreams(folder: Path, newest: str, oldest: str = "") -> None:
-    snippets = (("newest", newest), ("oldest", oldest or newest))
     folder.mkdir(parents=True, exist_ok=True)
-    text = "".join(f"({name}) {{\n\tto {urlsplit(url).netloc}\n}}\n" for name, url in snippets)
-    (folder / "upstreams.caddy").write_text(text)
+    for name, url in (("newest", newest), ("oldest", oldest or newest)):
+        (folder / name).write_text(f"{urlsplit(url).netloc}\n")
 
 
 class Caddy:

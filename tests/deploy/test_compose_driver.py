@@ -6,10 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.deploy.caddy import ROOT
+
+
+def read_upstreams(root: Path) -> dict[str, str]:
+    return {name: (root / "deploy" / "upstreams" / name).read_text() for name in ("newest", "oldest")}
 
 
 class Docker:
@@ -37,8 +42,13 @@ class Docker:
             [word for word in line if word not in ("compose", "-f", "docker-compose.production.yml")] for line in lines
         ]
 
-    def upstreams(self) -> str:
-        return (self.root / "deploy" / "upstreams" / "upstreams.caddy").read_text()
+    def routes_at(self, word: str) -> tuple[str, ...]:
+        """What the proxy read while Docker was last told ``word``."""
+        lines = [json.loads(line) for line in (self.folder / "routes.jsonl").read_text().splitlines()]
+        return next(tuple(routes) for words, *routes in reversed(lines) if word in words)
+
+    def upstreams(self) -> dict[str, str]:
+        return read_upstreams(self.root)
 
     def containers(self) -> list[tuple[str, str]]:
         state = json.loads((self.folder / "state.json").read_text())
@@ -74,18 +84,16 @@ def test_without_the_compose_plugin(docker, words):
 def test_beside(docker):
     done = docker.operate("release", "v2", "--beside")
     assert done.returncode == 0, done.stderr
-    caddy = "exec -T caddy caddy reload --config /etc/caddy/Caddyfile"
     assert steps(docker.told()) == [
         "v1 run --rm --no-deps -T app -m orfeas backup -",
         "v2 up --detach --no-deps --no-recreate --no-build --scale app=2 app",
-        f"v0 {caddy}".replace("v0", "v1"),
         "v1 stop -t 110 c1",
         "v1 rm c1",
-        f"v1 {caddy}",
     ]
+    assert docker.routes_at("up") == ("orfeas-app-1:7860\n",) * 2, "the name app is both containers' by then"
+    assert docker.routes_at("stop") == ("orfeas-app-2:7860\n", "orfeas-app-1:7860\n")
     assert docker.containers() == [("orfeas-app-2", "v2")]
-    at_rest = (ROOT / "deploy" / "upstreams" / "upstreams.caddy").read_text()
-    assert docker.upstreams() == at_rest, "at rest the file is what the repository has"
+    assert docker.upstreams() == read_upstreams(ROOT), "at rest the files are what the repository has"
     assert (docker.root / ".env").read_text().splitlines()[-1] == "ORFEAS_TAG=v2"
     assert next((docker.root / "backups").glob("before-v2-*.tar")).read_text() == "an archive\n"
 
@@ -93,7 +101,8 @@ def test_beside(docker):
 def test_after_and_back_with_the_data(docker):
     assert docker.operate("release", "v2", "--after").returncode == 0
     order = [step.split(" ", 1)[1].split(" ")[0] for step in steps(docker.told())]
-    assert order == ["run", "stop", "rm", "up"], "the proxy tries the same name all the time"
+    assert order == ["run", "stop", "rm", "up"]
+    assert docker.routes_at("up") == ("app:7860\n",) * 2, "the proxy tries the name that both containers have"
     done = docker.operate("rollback", "--data")
     assert done.returncode == 0, done.stderr
     told = steps(docker.told())
