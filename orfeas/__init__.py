@@ -16,16 +16,18 @@ from orfeas.errors import OrfeasError
 from orfeas.request import GenerationRequest
 
 if TYPE_CHECKING:
+    from orfeas.progress import Progress
+    from orfeas.result import Result
     from orfeas.settings import Settings
-    from orfeas.studio import Progress, Result, generate
+    from orfeas.studio import generate
 
 __version__ = "0.1.0"
 
 __all__ = ["GenerationRequest", "OrfeasError", "Progress", "Result", "Settings", "__version__", "generate"]
 
 _LAZY = {
-    "Progress": "orfeas.studio",
-    "Result": "orfeas.studio",
+    "Progress": "orfeas.progress",
+    "Result": "orfeas.result",
     "Settings": "orfeas.settings",
     "generate": "orfeas.studio",
 }

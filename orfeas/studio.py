@@ -8,19 +8,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orfeas import __version__
-from orfeas.errors import BadPicture, OutOfMemory
+from orfeas.errors import OutOfMemory
 from orfeas.lane import Lane, Ticket
 from orfeas.library import Library, Retention
-from orfeas.recipe import LATENT, KeptLatent, fingerprint, hash_cutout, hash_picture, write_recipe
+from orfeas.making import Making
+from orfeas.progress import Progress
+from orfeas.recipe import KeptLatent, fingerprint, hash_picture
 from orfeas.request import QUALITIES, GenerationRequest, Quality
 from orfeas.result import Result, load_result
-from orfeas.telemetry import PeakMemory, log
-from orfeas.telemetry.logs import short
+from orfeas.telemetry import log
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,61 +31,8 @@ if TYPE_CHECKING:
     from orfeas.picture import Picture
     from orfeas.settings import Settings
 
-# Each stage of a job and its share of the job's progress bar, in order. The shares follow measured seconds
-# (benchmarks/sketch.py; for Hunyuan3D the shape is nearly everything).
-STAGE_SHARES: Mapping[str, Mapping[str, float]] = {
-    "sketch": {
-        "picture": 0.04, "cutout": 0.16, "shape": 0.30, "solid": 0.12, "texture": 0.12, "report": 0.04, "files": 0.22,
-    },
-    "hunyuan3d": {
-        "picture": 0.01, "cutout": 0.03, "shape": 0.82, "solid": 0.05, "texture": 0.03, "report": 0.02, "files": 0.04,
-    },
-}  # fmt: skip
-STAGES = tuple(STAGE_SHARES["sketch"])
 REUSED = "The same picture and options were made before: this is that result again."
 MOST_GIVEN_UP = 3  # threads that hang cost memory, and perhaps a core each
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a job is. ``fraction`` of the whole job, 0 to 1, never falls; ``stage`` is "waiting" or one of `STAGES`.
-
-    ahead: how many jobs have to end before a waiting one runs.
-    """
-
-    stage: str
-    fraction: float
-    message: str
-    ahead: int = 0
-
-
-@dataclass
-class _Clock:
-    """Turns stages into `Progress` and keeps each stage's seconds."""
-
-    shares: Mapping[str, float]
-    seconds: dict[str, float] = field(default_factory=dict)
-    stage: str = ""
-    _since: float = 0.0
-
-    def enter(self, stage: str, message: str) -> Progress:
-        self.stop()
-        self.stage, self._since = stage, time.perf_counter()
-        return self.at(0.0, message)
-
-    def at(self, fraction: float, message: str) -> Progress:
-        """Progress at ``fraction`` of the current stage."""
-        before = sum(share for stage, share in self.shares.items() if self._is_before(stage))
-        return Progress(self.stage, min(1.0, before + self.shares[self.stage] * fraction), message)
-
-    def stop(self) -> None:
-        if self.stage:
-            spent = time.perf_counter() - self._since
-            self.seconds[self.stage] = round(self.seconds.get(self.stage, 0.0) + spent, 3)
-
-    def _is_before(self, stage: str) -> bool:
-        order = list(self.shares)
-        return order.index(stage) < order.index(self.stage)
 
 
 class Studio:
@@ -161,7 +108,7 @@ class Studio:
                 jobs = "one job" if ahead == 1 else f"{ahead} jobs"
                 yield Progress("waiting", 0.0, f"Waiting for {jobs} before this one", ahead)
             with _explain_memory_errors():
-                yield from self._make(request, latent, draw, owner)
+                yield from self._begin(request, latent, draw, owner).run()
             self._count("finished")
         except GeneratorExit:
             log.info("cancelled")
@@ -172,6 +119,12 @@ class Studio:
         finally:
             self._lane.leave(ticket)
             self._tickets.pop(owner, None)
+
+    def _begin(self, request: GenerationRequest, latent: KeptLatent | None, draw: bool, owner: str) -> Making:
+        quality = self.qualities[request.quality]
+        return Making(
+            request, self.engine, quality, self.library, self.load, self._loaded, latent, draw, owner, self._draw_views
+        )
 
     def _find_same(self, request: GenerationRequest, owner: str) -> Result | None:
         try:
@@ -263,156 +216,6 @@ class Studio:
         with self._count_lock:
             self._counts[outcome] += 1
 
-    # --- the stages ----------------------------------------------------------------------------------------------
-
-    def _make(
-        self, request: GenerationRequest, kept: KeptLatent | None, draw: bool, owner: str
-    ) -> Iterator[Progress | Result]:
-        import numpy as np
-
-        from orfeas.cutout import cut_out
-        from orfeas.mesh.finish import make_solid, place
-        from orfeas.mesh.report import inspect
-        from orfeas.picture import load_picture
-
-        engine = self.engine
-        quality = self.qualities[request.quality]
-        clock = _Clock(STAGE_SHARES[engine.name])
-        memory = PeakMemory().start()
-        result_id = self.library.new_id()
-        log.info("making", result=short(result_id), quality=request.quality, seed=request.seed, engine=engine.name)
-
-        yield clock.enter("picture", "Reading the picture")
-        picture = load_picture(request.picture)
-
-        yield clock.enter("cutout", "Finding the subject")
-        cutout = cut_out(picture, request.background, request.taps)
-
-        misfit = kept.explain_misfit(engine, request.seed, cutout) if kept else ""
-        latent = kept.load() if kept and not misfit else None
-        yield clock.enter("shape", "Making the shape" if self._loaded else "Loading the engine")
-        self.load()
-        if latent is None:
-            making, shape_note = engine.shape(cutout, quality, request.seed), misfit
-        else:
-            yield clock.at(0.0, "Re-meshing from the kept latent")
-            making, shape_note = engine.remesh(latent, quality), kept.note
-        shape, shape_facts = None, {}
-        with contextlib.closing(making):  # cancelling stops the engine now, not when the collector comes by
-            for event in making:
-                if hasattr(event, "vertices"):
-                    shape = event
-                else:
-                    shape_facts.update(getattr(event, "facts", None) or {})
-                    yield clock.at(event.fraction, event.message)
-        if shape is None:
-            raise RuntimeError(f"{engine.name} ended without a mesh")
-        if latent is not None:
-            shape_facts |= kept.how_sampled(shape_facts)
-
-        yield clock.enter("solid", "Making it solid")
-        max_faces = min(quality.faces, request.max_faces or quality.faces)
-        shape, changes = make_solid(shape, max_faces=max_faces)
-
-        yield clock.enter(
-            "texture", "Putting the photo's colours on it" if request.texture == "photo" else "No texture"
-        )
-        if request.texture == "photo":
-            from orfeas.texture.photo import project_photo
-
-            shape = project_photo(shape, cutout)
-        else:
-            shape = _without_colours(shape)
-
-        yield clock.enter("report", "Measuring")
-        flat_base = None if request.base == "none" else request.base
-        shape, placing = place(shape, size_mm=request.size_mm, flat_base=flat_base, max_faces=max_faces)
-        changes = [*changes, *placing]
-        report = inspect(shape, changes=changes)
-        if not report.watertight:
-            raise BadPicture(
-                "No solid model could be made of this picture: try another picture, or a lower quality.",
-                "not_solid",
-            )
-
-        yield clock.enter("files", "Drawing it from all sides" if draw else "Writing the files")
-        with self.library.write(result_id, owner) as folder:
-            names = {}
-            for message, more in self._write(folder, request, picture, cutout, shape, draw):
-                names.update(more)
-                yield clock.at(len(names) / 8, message)
-            if "latent" in shape_facts:
-                np.save(folder / LATENT, shape_facts.pop("latent"), allow_pickle=False)
-                names["latent"] = LATENT
-            clock.stop()
-            run_notes = [shape_facts.get(key, "") for key in ("rerun_note", "memory_note")]
-            memory_note = shape_facts.get("memory_note", "")
-            notes = _unique([*picture.notes, *cutout.notes, shape_note, *run_notes, engine.caveat])
-            # a leaner or another way to the shape, or one without stills, is not what the request gives another time
-            usual = draw and latent is None and not memory_note
-            mark = fingerprint(picture.sha256, request, engine) if usual else ""
-            facts = {
-                "engine": engine.name,
-                "engine_version": engine.version,
-                "engine_reason": engine.reason,
-                "device": engine.device,
-                "cutout": cutout.method,
-                "cutout_explanation": cutout.explanation,
-                "cutout_sha256": hash_cutout(cutout),
-                "seed": request.seed,
-                "fingerprint": mark,
-                "seconds": {**clock.seconds, "total": round(sum(clock.seconds.values()), 3)},
-                "peak_memory_mb": memory.read_mb(),
-                "changes": [change.to_dict() for change in changes],
-                **shape_facts,
-            }
-            names["recipe"] = "recipe.json"
-            write_recipe(
-                folder / "recipe.json",
-                request=request,
-                picture=picture,
-                report=report.to_dict(),
-                facts=facts,
-                notes=notes,
-                files=names,
-            )
-        folder = self.library.results / result_id
-        log.info("made", result=short(result_id), seconds=facts["seconds"]["total"])
-        try:
-            yield Progress("files", 1.0, "Done")
-        except GeneratorExit:  # stopped between the last step and the result: nothing is kept of it
-            self.library.remove(result_id)
-            raise
-        files = {key: folder / name for key, name in names.items()}
-        yield Result(result_id, folder, request.name, files, request, report.to_dict(), facts, notes)
-
-    def _write(
-        self, folder: Path, request: GenerationRequest, picture, cutout, shape: Mesh, draw: bool
-    ) -> Iterator[tuple[str, dict[str, str]]]:
-        """Write the result's files; yield what comes next and the names written so far."""
-        from orfeas.export import export, file_name, find_exporter, write_glb
-        from orfeas.picture import encode_png
-        from orfeas.render.encode import encode_webp, turntable_strip
-        from orfeas.render.still import render_poster, render_poster_and_turn
-
-        thumbnail = None
-        if draw:
-            poster, turn = (self._draw_views or render_poster_and_turn)(shape)
-            thumbnail = encode_png(poster)
-            (folder / "poster.webp").write_bytes(encode_webp(poster))
-            (folder / "turntable.webp").write_bytes(encode_webp(turntable_strip(turn)))
-            yield "Writing the files", {"poster": "poster.webp", "turntable": "turntable.webp"}
-        elif find_exporter(request.format).takes_thumbnail:
-            thumbnail = encode_png(render_poster(shape))
-        write_glb(shape, folder / "model.glb")
-        write_glb(shape, folder / "preview.glb", unit_scale=1.0 / request.size_mm)
-        name = file_name(request.name, request.size_mm, request.format)
-        export(shape, folder / name, request.format, title=request.name, thumbnail=thumbnail)
-        yield "Writing the files", {"glb": "model.glb", "preview": "preview.glb", "model": name}
-        (folder / "picture.png").write_bytes(encode_png(picture.rgba))
-        (folder / "cutout.png").write_bytes(encode_png(cutout.rgba))
-        yield "Writing the recipe", {"picture": "picture.png", "cutout": "cutout.png"}
-
 
 def build_studio(settings: Settings) -> Studio:
     """A studio with the engine that ``settings`` call for. Reads no weights yet and makes no folder."""
@@ -441,16 +244,6 @@ def generate(picture: Path | str | bytes, *, folder: Path | str | None = None, *
     finally:
         studio.close()
     return result
-
-
-def _without_colours(mesh: Mesh) -> Mesh:
-    from orfeas.mesh import Mesh
-
-    return Mesh(mesh.vertices, mesh.faces)
-
-
-def _unique(sentences) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(sentence for sentence in sentences if sentence))
 
 
 @contextlib.contextmanager

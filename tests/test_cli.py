@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trimesh
 
-from orfeas import cli
+from orfeas import arguments, cli, generate_cli
 from orfeas.errors import BadRequest
 from tests.drawings import draw
 
@@ -266,8 +266,8 @@ def test_the_sketch_way_never_imports_torch_or_gradio(photos, tmp_path):
 
 
 def test_help_names_every_option_and_command():
-    help_text = cli.build_parser().format_help()
-    for option in cli.OPTIONS:
+    help_text = generate_cli.build_parser().format_help()
+    for option in generate_cli.OPTIONS:
         assert f"--{option.replace('_', '-')}" in help_text
-    for command in cli.COMMANDS:
+    for command in arguments.COMMANDS:
         assert command in help_text

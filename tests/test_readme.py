@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orfeas import cli, request
+from orfeas import generate_cli, request
+from orfeas.arguments import COMMANDS, Parser, add_command
 from orfeas.request import QUALITIES, GenerationRequest
 from orfeas.settings import OPERATED, Settings
 
@@ -74,15 +75,13 @@ def test_the_file_tree_exists():
 def test_every_command_line_is_understood(line):
     words = shlex.split(line, comments=True)
     arguments = words[words.index("orfeas") + 1 :]
-    if arguments[0] in cli.COMMANDS:
-        import argparse
-
-        parser = argparse.ArgumentParser()
-        cli.COMMANDS[arguments[0]](parser.add_subparsers())
+    if arguments[0] in COMMANDS:
+        parser = Parser()
+        add_command(parser.add_subparsers(), arguments[0])
         parser.parse_args(arguments)
     else:
-        parsed = cli.build_parser().parse_args(arguments)
-        given = {key: getattr(parsed, key) for key in cli.OPTIONS if getattr(parsed, key) is not None}
+        parsed = generate_cli.build_parser().parse_args(arguments)
+        given = {key: getattr(parsed, key) for key in generate_cli.OPTIONS if getattr(parsed, key) is not None}
         GenerationRequest.from_options(b"", given)
 
 

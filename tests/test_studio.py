@@ -12,9 +12,10 @@ import trimesh
 from PIL import Image
 
 from orfeas.errors import BadPicture, OrfeasError, OutOfMemory
+from orfeas.progress import STAGE_SHARES, STAGES, Progress
 from orfeas.recipe import read_recipe
 from orfeas.request import FORMATS, QUALITIES, GenerationRequest
-from orfeas.studio import STAGE_SHARES, STAGES, Progress, Result
+from orfeas.result import Result
 from tests.conftest import PacedEngine, sphere
 from tests.drawings import DRAWINGS, draw
 

@@ -14,8 +14,8 @@ from orfeas.telemetry.observer import Observer, is_refusal
 
 if TYPE_CHECKING:
     from orfeas.errors import OrfeasError
+    from orfeas.progress import Progress
     from orfeas.request import GenerationRequest
-    from orfeas.studio import Progress
     from orfeas.web.job import Job
 
 STAGE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)

@@ -8,8 +8,8 @@ from orfeas.telemetry.logs import log, short
 
 if TYPE_CHECKING:
     from orfeas.errors import OrfeasError
+    from orfeas.progress import Progress
     from orfeas.request import GenerationRequest
-    from orfeas.studio import Progress
     from orfeas.web.job import Job
 
 

@@ -8,9 +8,9 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from orfeas import request
-from orfeas.cli import OPTIONS
 from orfeas.export import EXPORTERS
 from orfeas.formats import writable_formats
+from orfeas.generate_cli import OPTIONS
 from orfeas.request import FORMATS, GenerationRequest
 from orfeas.web.api import MEANINGS
 

@@ -28,7 +28,8 @@ from orfeas.web.inputs import on_page, refusal
 if TYPE_CHECKING:
     from orfeas.cutout import Cutout
     from orfeas.recipe import KeptLatent
-    from orfeas.studio import Result, Studio
+    from orfeas.result import Result
+    from orfeas.studio import Studio
     from orfeas.web.job import Job
     from orfeas.web.jobs import Jobs
 

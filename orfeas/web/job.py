@@ -13,8 +13,8 @@ from orfeas.web.callers import Caller
 
 if TYPE_CHECKING:
     from orfeas.index import StoredJob
+    from orfeas.progress import Progress
     from orfeas.result import Result
-    from orfeas.studio import Progress
 
 
 @dataclass

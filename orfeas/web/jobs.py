@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from orfeas.index import StoredJob
+    from orfeas.progress import Progress
     from orfeas.recipe import KeptLatent
     from orfeas.request import GenerationRequest
     from orfeas.result import Result
-    from orfeas.studio import Progress, Studio
+    from orfeas.studio import Studio
     from orfeas.web.eta import Estimate
     from orfeas.web.readiness import Room
 

@@ -15,7 +15,7 @@ from orfeas.web.frame import MARK
 if TYPE_CHECKING:
     from orfeas.cutout import Cutout
     from orfeas.request import Quality
-    from orfeas.studio import Result
+    from orfeas.result import Result
     from orfeas.web.eta import Estimate, History
 
 STAGE_TITLES = {

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from orfeas.library import Library, Retention
 from orfeas.picture import load_picture
+from orfeas.progress import Progress
 from orfeas.recipe import write_recipe
 from orfeas.result import load_result
 from orfeas.settings import Settings
-from orfeas.studio import Progress, Studio
+from orfeas.studio import Studio
 from orfeas.web.heap import bound_arenas
 from orfeas.web.housekeeper import Housekeeper
 from orfeas.web.leftovers import Leftovers

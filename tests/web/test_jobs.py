@@ -12,8 +12,8 @@ import pytest
 from orfeas.errors import BadPicture, OrfeasError
 from orfeas.index import StoredJob
 from orfeas.library import Library
+from orfeas.progress import Progress
 from orfeas.request import GenerationRequest
-from orfeas.studio import Progress
 from orfeas.web import jobs as jobs_module
 from orfeas.web.groups import Groups
 from orfeas.web.jobs import KEPT_JOBS, KEPT_REFUSALS, Jobs

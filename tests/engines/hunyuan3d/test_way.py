@@ -14,10 +14,11 @@ from orfeas import cli
 from orfeas.engines.choose import choose_engine
 from orfeas.errors import BadRequest
 from orfeas.library import Library
+from orfeas.progress import Progress
 from orfeas.recipe import MAX_LATENT_BYTES, read_recipe
 from orfeas.request import GenerationRequest, Quality
 from orfeas.settings import Settings
-from orfeas.studio import Progress, Studio
+from orfeas.studio import Studio
 from orfeas.web.frame import hero
 from tests import conftest
 from tests.conftest import PacedEngine

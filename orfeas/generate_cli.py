@@ -1,0 +1,367 @@
+"""``python -m orfeas PHOTO... -o OUT``: from photos or a recipe to files where they are wanted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orfeas import __version__, request
+from orfeas.arguments import COMMANDS, Parser, warn_of_unknown_settings
+from orfeas.errors import BadRequest, OrfeasError
+from orfeas.request import GenerationRequest
+
+if TYPE_CHECKING:
+    from orfeas.bundle import Entry
+    from orfeas.recipe import KeptLatent
+    from orfeas.settings import Settings
+    from orfeas.studio import Studio
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+OPTIONS = ("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces")
+
+
+def build_parser() -> Parser:
+    """The parser of the main job. Options that are not given stay None, so that a recipe's own are kept."""
+    low_mm, high_mm = request.SIZE_MM
+    parser = Parser(
+        prog="python -m orfeas",
+        allow_abbrev=False,
+        description="Turn photos into solid, printable 3D models.",
+        epilog="Other commands: hash-password NAME, inspect MESH..., repair MESH -o OUT, download, doctor, backup, "
+        "restore, verify; each has --help. Exit status: 0 all went well, 1 some pictures failed, 2 wrong use.",
+    )
+    parser.add_argument("pictures", nargs="*", type=Path, metavar="PHOTO", help="JPEG, PNG or WebP files, or folders")
+    parser.add_argument(
+        "-o", "--output", default=".", metavar="OUT",
+        help="a file such as model.stl for one photo, a folder, or models.zip for all of them with a manifest.json;"
+        " one folder that is not there is made, several are not (default: the current folder)",
+    )  # fmt: skip
+    parser.add_argument("--quality", metavar="NAME", help=f"{', '.join(request.QUALITY_NAMES)} (default: standard)")
+    parser.add_argument("--format", metavar="NAME", help=f"{', '.join(request.FORMATS)} (default: stl)")
+    parser.add_argument(
+        "--size-mm",
+        metavar="MM",
+        help=f"longest side in millimetres, {low_mm:g} to {high_mm:g} (default: 100)",
+    )
+    parser.add_argument("--seed", metavar="N", help="0 to 4294967295 (default: drawn at random, and reported)")
+    parser.add_argument("--background", metavar="NAME", help=f"{', '.join(request.BACKGROUNDS)} (default: auto)")
+    parser.add_argument("--texture", metavar="NAME", help=f"{', '.join(request.TEXTURES)} (default: photo)")
+    parser.add_argument(
+        "--base", metavar="NAME", help="how it stands: none (as it is), cut (flat at the bottom) or plinth (on a plate)"
+    )
+    parser.add_argument("--max-faces", metavar="N", help="at most so many triangles (default: the quality's)")
+    parser.add_argument(
+        "--best-of", metavar="N",
+        help=f"make {request.BEST_OF[0]} to {request.BEST_OF[1]} models of each photo, each with another seed; the best"
+        " gets the name, the others have their seed in theirs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--recipe", type=Path, metavar="FILE",
+        help="make a result again from its recipe.json, with any other options given; Hunyuan3D re-meshes from the"
+        " latent.npy beside it, without diffusion, unless --seed or the cutout is another",
+    )  # fmt: skip
+    parser.add_argument("--engine", metavar="NAME", help="auto, sketch or hunyuan3d (default: ORFEAS_ENGINE, or auto)")
+    parser.add_argument(
+        "--sketch-shape", metavar="NAME",
+        help="learned or inflation: where the built-in engine takes depth from (default: ORFEAS_SKETCH_SHAPE)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep", action="store_true",
+        help="also keep the whole result (picture, cutout, GLB, still, turntable, recipe) in a folder beside the file",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="one JSON line a picture on standard output")
+    parser.add_argument("--verbose", action="store_true", help="log what is done to standard error")
+    parser.add_argument("--version", action="version", version=f"orfeas {__version__}")
+    return parser
+
+
+def run_generate(arguments: argparse.Namespace, open_studio: Callable[[Settings], Studio] | None = None) -> int:
+    """Make a model of each picture; one that fails does not stop the others."""
+    try:
+        requests, latent = _collect_requests(arguments)
+        count = arguments.best_of
+        several = [[one] if count is None else request.with_seeds(one, count) for one in requests]
+    except BadRequest as error:
+        raise error.renamed({name: f"--{name.replace('_', '-')}" for name in (*OPTIONS, "best_of")}) from None
+    folder, targets = _plan_targets(arguments, requests)
+    is_zip = _names_a_zip(arguments)
+
+    import tempfile
+
+    from structlog.contextvars import bound_contextvars
+
+    from orfeas.settings import load_settings
+    from orfeas.studio import build_studio
+
+    asked = {"engine": arguments.engine, "sketch_shape": arguments.sketch_shape}
+    overrides = {name: value for name, value in asked.items() if value}
+    warn_of_unknown_settings()
+    with _made_folder(folder), tempfile.TemporaryDirectory(prefix="orfeas-") as scratch:
+        settings = load_settings(**overrides, data_dir=Path(scratch))
+        if arguments.verbose:
+            from orfeas.telemetry import configure_logging
+
+            configure_logging("info", settings.log_format)
+        studio = (open_studio or build_studio)(settings)
+        entries: list[Entry] = []
+        try:
+            with _progress_bar(len(requests), quiet=arguments.json) as show:
+                for seeds, target in zip(several, targets, strict=True):
+                    with bound_contextvars(job=seeds[0].name):  # the log's lines say which picture they are about
+                        made = [_make_one(studio, one, latent, arguments, show) for one in seeds]
+                        entries += _deliver_all(made, None if is_zip else target, arguments)
+            if is_zip and any(entry.result for entry in entries):
+                _write_zip(arguments.output, entries)
+        finally:
+            studio.close()
+    return 1 if any(entry.error for entry in entries) else 0
+
+
+def _make_one(studio, one: GenerationRequest, latent, arguments, show) -> Entry:
+    from orfeas.bundle import Entry
+    from orfeas.progress import Progress
+    from orfeas.telemetry import report_bug
+
+    source = str(one.picture)
+    try:
+        for event in studio.run(one, latent, draw=arguments.keep):
+            if isinstance(event, Progress):
+                show(source, event.fraction, event.message)
+        return Entry(source, event)
+    except OrfeasError as error:
+        return Entry(source, error=str(error), code=error.code)
+    except Exception as error:  # one broken picture must not stop the rest
+        return Entry(source, error=report_bug(error), code="bug")
+
+
+def _deliver_all(made: list[Entry], target: Path | None, arguments) -> list[Entry]:
+    """Write the models of one picture, the best first, and say what came of each. target: None for a ZIP to come."""
+    ranked = [entry for entry in made if entry.result]
+    if arguments.best_of is not None and ranked:
+        from orfeas.rank import explain_ranking, rank
+
+        order = rank([entry.result for entry in ranked])
+        facts = [{"rank": place, "agreement": round(one.agreement, 4)} for place, one in enumerate(order, start=1)]
+        source = ranked[0].picture
+        ranked = [replace(ranked[0], result=one.result, facts=fact) for one, fact in zip(order, facts, strict=True)]
+        if len(ranked) > 1 and not arguments.json:
+            print(f"{source}: {explain_ranking(order)}", file=sys.stderr)
+    delivered = []
+    for place, entry in enumerate(ranked):
+        path = target
+        if target and place:  # not the best
+            path = target.with_name(f"{target.stem}-seed-{entry.result.request.seed}{target.suffix}")
+        try:
+            if path:
+                _deliver(entry.result, path, keep=arguments.keep)
+            _say_made(entry, path, arguments)
+            delivered.append(entry)
+        except OrfeasError as error:
+            delivered.append(replace(entry, result=None, error=str(error), code=error.code))
+    entries = [*delivered, *dict.fromkeys(entry for entry in made if entry.error)]  # once, not with every seed
+    for entry in entries:
+        if entry.error:
+            if arguments.json:
+                print(json.dumps({"picture": entry.picture, "error": entry.error, "code": entry.code}), flush=True)
+            print(f"orfeas: {entry.picture}: {entry.error}", file=sys.stderr)
+    return entries
+
+
+def _write_zip(output: Path, entries: list[Entry]) -> None:
+    from orfeas.bundle import write_bundle
+
+    aside = output.with_name(f".{output.name}.part")
+    try:
+        manifest = write_bundle(aside, entries)
+        aside.replace(output)
+    except OSError as error:
+        raise OrfeasError(f"{output} cannot be written: {error.strerror}.", "output") from error
+    print(f"{output}: {len(manifest['made'])} models, {len(manifest['failed'])} failed", file=sys.stderr)
+
+
+def _say_made(entry: Entry, path: Path | None, arguments: argparse.Namespace) -> None:
+    """Say what was made of a picture. path: None where it goes into the ZIP."""
+    result = entry.result
+    report, facts = result.report, result.facts
+    if arguments.json:
+        line = {
+            "picture": entry.picture,
+            "path": str(path or arguments.output),
+            **(entry.facts or {}),
+            "engine": facts["engine"],
+            "remeshed": facts.get("remeshed", False),
+            "seconds": facts["seconds"],
+            "peak_memory_mb": facts["peak_memory_mb"],
+            "faces": report["faces"],
+            "watertight": report["watertight"],
+            "extents_mm": report["extents_mm"],
+            "volume_cm3": report["volume_cm3"],
+            "verdict": report["verdict"],
+            "seed": facts["seed"],
+            "report": dict(report),
+            "notes": list(result.notes),
+        }
+        print(json.dumps(line), flush=True)
+    else:
+        width, height, depth = report["extents_mm"]
+        print(
+            f"{path or entry.picture}: {width:.1f} wide × {height:.1f} high × {depth:.1f} deep mm, "
+            f"{report['faces']:,} faces, seed {facts['seed']}, {facts['engine']} engine, "
+            f"{facts['seconds']['total']:.1f} s. {report['sentence']}",
+            *(f"  {note}" for note in report["notes"]),
+            sep="\n",
+            flush=True,
+        )
+
+
+def _collect_requests(arguments: argparse.Namespace) -> tuple[list[GenerationRequest], KeptLatent | None]:
+    """All that is asked for, checked before any work begins, and the latent of the recipe, if there is one."""
+    given = {key: getattr(arguments, key) for key in OPTIONS if getattr(arguments, key) is not None}
+    suffix = arguments.output.suffix.lower().lstrip(".")
+    names_a_file = suffix in request.FORMATS and not arguments.output.is_dir()
+    if names_a_file and given.setdefault("format", suffix) != suffix:
+        raise BadRequest(
+            f"The output {arguments.output} does not fit --format {given['format']}: change one of the two."
+        )
+    if arguments.recipe:
+        if arguments.pictures:
+            raise BadRequest("Give either pictures or --recipe FILE: a recipe names its own picture.")
+        from orfeas.recipe import read_recipe
+
+        recipe = read_recipe(arguments.recipe)
+        return [GenerationRequest.from_options(recipe.picture, {**recipe.options, **given})], recipe.latent
+    if not arguments.pictures:
+        raise BadRequest("No picture was given: python -m orfeas PHOTO -o model.stl (--help tells more).")
+    for path in arguments.pictures:
+        if not os.path.exists(path):
+            raise BadRequest(_explain_absent(path, arguments.pictures), "no_picture")
+    pictures = [picture for path in arguments.pictures for picture in _expand(path)]
+    return [GenerationRequest.from_options(picture, given) for picture in pictures], None
+
+
+def _expand(path: Path) -> list[Path]:
+    """The pictures of a folder, or the one that a path names."""
+    if not path.is_dir():
+        return [path]
+    try:
+        pictures = sorted(item for item in path.iterdir() if item.suffix.lower() in PICTURE_SUFFIXES and item.is_file())
+    except OSError as error:
+        raise BadRequest(f"The folder {path} cannot be read: {error.strerror}.") from None
+    if not pictures:
+        raise BadRequest(f"The folder {path} has no JPEG, PNG or WebP picture in it: give another.")
+    return pictures
+
+
+def _explain_absent(path: Path, pictures: list[Path]) -> str:
+    """Why there is nothing at ``path``, which is one of ``pictures``."""
+    word = str(path)
+    if not re.fullmatch(r"[\w-]+", word):
+        return f"There is no picture {word}: check its name and its folder."
+    # neither an ending nor a folder: it was meant as a command
+    if near := get_close_matches(word, COMMANDS, n=1):
+        remedy = f"did you mean python -m orfeas {near[0]}?"
+    else:
+        others = [str(one) for one in pictures if one != path]
+        remedy = f"write python -m orfeas {' '.join(others[:3]) or 'PHOTO'}."
+    return f"There is neither a picture nor a command {word}: {remedy}"
+
+
+def _plan_targets(arguments: argparse.Namespace, requests: list[GenerationRequest]) -> tuple[Path, list[Path]]:
+    """The folder of the results, and where in it each goes; no two the same."""
+    from orfeas.export import file_name
+
+    output: Path = arguments.output
+    suffix = output.suffix.lower().lstrip(".")
+    is_file = suffix in request.FORMATS and not output.is_dir()
+    is_zip = _names_a_zip(arguments)
+    if is_zip and arguments.keep:
+        raise BadRequest("--keep writes folders, which a ZIP has no place for: give a folder as the output.")
+    if suffix and not is_file and not is_zip and not output.is_dir() and not arguments.output_is_folder:
+        raise BadRequest(
+            f"The output {output} has an ending that is no format here: use .{', .'.join(request.FORMATS)} or .zip, or"
+            " end a folder's name with a slash."
+        )
+    several = len(requests) > 1 or any(path.is_dir() for path in arguments.pictures)
+    if is_file and several:
+        raise BadRequest(f"Several pictures cannot all become {output}: give a folder as the output.")
+    folder = output.parent if is_file or is_zip else output
+    if is_file:
+        return folder, [output]
+    targets: list[Path] = []
+    for one in requests:
+        number, unique = 2, one
+        while (target := folder / file_name(unique.name, unique.size_mm, unique.format)) in targets:
+            unique, number = replace(one, name=f"{one.name}-{number}"), number + 1
+        targets.append(target)
+    return folder, targets
+
+
+@contextmanager
+def _made_folder(folder: Path) -> Iterator[None]:
+    """Make the folder of the results before the work; one that was made here and that nothing came into goes again."""
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileNotFoundError:  # a whole path that is not there is rather a slip than a wish
+        raise BadRequest(
+            f"The output folder {folder} cannot be made: {folder.parent} is not there; make it first or name another."
+        ) from None
+    except OSError as error:
+        raise BadRequest(f"The output folder {folder} cannot be made: {error.strerror}.") from error
+    try:
+        yield
+    finally:
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _names_a_zip(arguments: argparse.Namespace) -> bool:
+    output: Path = arguments.output
+    return output.suffix.lower() == ".zip" and not output.is_dir() and not arguments.output_is_folder
+
+
+def _deliver(result, target: Path, keep: bool) -> Path:
+    """Copy the file (and, with ``keep``, its whole folder) to its place; a file is never half there."""
+    try:
+        aside = target.with_name(f".{target.name}.part")
+        shutil.copyfile(result.files["model"], aside)
+        aside.replace(target)
+        if keep:
+            folder = target.with_name(f"{target.stem}.orfeas")
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(result.folder, folder)
+    except OSError as error:
+        raise OrfeasError(f"{target} cannot be written: {error.strerror}.", "output") from error
+    return target
+
+
+@contextmanager
+def _progress_bar(pictures: int, quiet: bool) -> Iterator[Callable[[str, float, str], None]]:
+    """A bar a picture on a terminal, nothing elsewhere: logs and pipes stay clean."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda source, fraction, message: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.fields[source]}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"),
+               TextColumn("{task.description}"), TimeElapsedColumn())  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(source: str, fraction: float, message: str) -> None:
+            if source not in tasks:
+                tasks[source] = bar.add_task(message, total=1.0, source=Path(source).name)
+            bar.update(tasks[source], completed=fraction, description=message)
+
+        yield show
