@@ -3,6 +3,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,7 @@ from orfeas.engines.sketch import learned
 from orfeas.engines.sketch.train import families, solids
 from orfeas.engines.sketch.train.__main__ import build_parser, main
 from orfeas.engines.sketch.train.assembly import MATERIALS, Assembly
-from orfeas.engines.sketch.train.dataset import SHARD, VALIDATION, Shards, make_batch, pack, write_shard
+from orfeas.engines.sketch.train.dataset import SHARD, VALIDATION, Shards, make_batch, pack, shine, write_shard
 from orfeas.engines.sketch.train.export import to_onnx
 from orfeas.engines.sketch.train.fit import WEIGHTS, Trainer, _union, losses, tensors
 from orfeas.engines.sketch.train.optimize import orthogonalize
@@ -140,6 +141,24 @@ def test_shards_come_back_and_batches_mirror(tmp_path, samples):
     np.testing.assert_array_equal(other.solid, plain.solid[..., ::-1])
     np.testing.assert_allclose(other.inputs[:, 16:18], plain.inputs[:, 16:18, :, ::-1], atol=1e-6)
     np.testing.assert_array_equal(other.normals[:, 0], -plain.normals[:, 0, :, ::-1])
+
+
+def test_lamps_and_reflections_follow_the_normal_and_stay_on_the_object():
+    x, y = np.meshgrid(*[(np.arange(learned.GRID) + 0.5) / learned.GRID * 2.5 - 1.25] * 2)
+    depth = np.sqrt((1 - x**2 - y**2).clip(0))
+    ball = np.stack([x, -y, depth], -1) * (depth > 0)[..., None]
+    wall = np.array([0, 0, 1]) * (depth > 0)[..., None]
+    ball, wall = (np.round(normals * 127).astype(np.int8) for normals in (ball, wall))
+    grey, ring = np.full((128, 128, 3), 120, np.uint8), np.zeros((128, 128), np.uint8)
+    within, around = (cv2.circle(ring.copy(), (64, 64), radius, 1, -1) > 0 for radius in (46, 54))
+    shone = 0
+    for seed in range(40):
+        on_ball, on_wall = (shine(grey, normals, np.random.default_rng(seed)) for normals in (ball, wall))
+        assert (on_ball[~around] == 120).all()
+        assert (on_wall[~around] == 120).all()
+        assert np.ptp(on_wall[within].astype(int), axis=0).max() <= 1, "one normal, one light"
+        shone += np.ptp(on_ball[within].astype(int), axis=0).max() > 20
+    assert 20 < shone < 40
 
 
 def test_learning_lowers_the_loss_and_resumes(tmp_path, samples):

@@ -10,6 +10,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from orfeas.engines.sketch import learned
@@ -72,7 +73,10 @@ class Batch:
 
 
 def make_batch(rows: list[dict[str, np.ndarray]], random: np.random.Generator | None) -> Batch:
-    """A batch from packed samples, one dictionary of `FIELDS` each; mirrored and recoloured if ``random`` is given."""
+    """A batch from packed samples, one dictionary of `FIELDS` each.
+
+    random: if given, the pictures get another light and other colours, and half of the samples are mirrored.
+    """
     inputs, fronts, backs, normals, solids = [], [], [], [], []
     for row in rows:
         alpha = row["rgba"][..., 3]
@@ -81,7 +85,7 @@ def make_batch(rows: list[dict[str, np.ndarray]], random: np.random.Generator | 
         normal = row["normals"].astype(np.float32).transpose(2, 0, 1) / 127
         solid = np.unpackbits(row["solid"], axis=-1)
         if random is not None:
-            rgba[..., :3] = recolour(row["rgba"][..., :3], random)
+            rgba[..., :3] = recolour(shine(row["rgba"][..., :3], row["normals"], random), random)
             if random.random() < 0.5:
                 alpha, rgba, prior, front, back = (values[:, ::-1] for values in (alpha, rgba, prior, front, back))
                 normal = normal[..., ::-1] * np.array([-1, 1, 1], np.float32)[:, None, None]
@@ -114,6 +118,60 @@ def recolour(colour: np.ndarray, random: np.random.Generator) -> np.ndarray:
     if random.random() < 0.2:
         changed = changed[..., random.permutation(3)]
     return changed.clip(0, 1)
+
+
+def shine(colour: np.ndarray, normals: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """(h, w, 3) uint8 in another light: glaze, varnish and metal show lamps, windows and the room, which are no shape.
+
+    normals: (GRID, GRID, 3) int8 unit normals times 127, x right, y up, z to the viewer, 0 outside the object.
+    """
+    lit, glossy, mirrors = random.random(3) < (0.4, 0.45, 0.2)
+    if not (lit or glossy or mirrors):
+        return colour
+    normal = cv2.resize(normals.astype(np.float32), colour.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    length = np.linalg.norm(normal, axis=2, keepdims=True)
+    inside = (length > 30).astype(np.float32)
+    normal /= np.maximum(length, 1)
+    changed = colour.astype(np.float32) / 255
+    if lit:  # a second, coloured lamp
+        lamp = _direction(random)
+        brightness = random.uniform(-0.4, 0.7) * (normal @ lamp + random.uniform(-0.3, 0.3)).clip(-1, 1)
+        changed *= 1 + inside * brightness[..., None] * _tint(random)
+    seen = 2 * normal[..., 2:] * normal - np.array([0, 0, 1], np.float32)  # what the surface mirrors
+    if mirrors:
+        waves = random.normal(0, random.uniform(1, 6), (3, 3)).astype(np.float32)
+        room = 0.5 + 0.5 * np.sin(seen @ waves + random.uniform(0, 6.3, 3).astype(np.float32))
+        room = room.mean(-1, keepdims=True) if random.random() < 0.6 else room
+        grazing = (1 - normal[..., 2:].clip(0, 1)) ** random.uniform(2, 5)
+        weight = inside * (random.uniform(0, 0.5) + 0.5 * grazing).clip(0, 1)
+        changed += weight * (room.astype(np.float32) - changed * random.uniform(0.2, 1))
+    if glossy:
+        for _ in range(random.integers(1, 4)):
+            lamp = _direction(random)
+            towards = (seen @ lamp).clip(0, 1)
+            if random.random() < 0.6:  # round, from sharp to broad
+                spot = towards ** np.float32(np.exp(random.uniform(1, 5.5)))
+            else:  # a window or a soft box
+                across = np.cross(lamp, [0, 1, 0.01]).astype(np.float32)
+                across /= np.linalg.norm(across)
+                along = np.cross(lamp, across).astype(np.float32)
+                width, height = random.uniform(0.06, 0.5, 2)
+                soft = random.uniform(0.02, 0.15)
+                spot = ((width - np.abs(seen @ across)) / soft).clip(0, 1)
+                spot *= ((height - np.abs(seen @ along)) / soft).clip(0, 1) * (towards > 0)
+            changed += random.uniform(0.15, 1) * inside * spot[..., None] * _tint(random)
+    return (changed.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _direction(random: np.random.Generator) -> np.ndarray:
+    """(3,) float32 unit vector to a lamp before the object, more often above it."""
+    towards = np.array([random.normal(0, 0.7), random.normal(0.4, 0.6), random.uniform(0.05, 1)], np.float32)
+    return towards / np.linalg.norm(towards)
+
+
+def _tint(random: np.random.Generator) -> np.ndarray:
+    """(3,) float32, nearly white."""
+    return 1 - random.uniform(0, 0.25, 3).astype(np.float32)
 
 
 class Shards:
