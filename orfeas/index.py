@@ -61,6 +61,7 @@ MIGRATIONS = (
     CREATE INDEX groups_by_age ON groups (created);
     """,
     "ALTER TABLE jobs ADD COLUMN request_hash TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE groups ADD COLUMN request_hash TEXT NOT NULL DEFAULT ''",
 )
 _OVER = ("done", "failed", "cancelled", "lost")
 
@@ -108,6 +109,7 @@ class StoredGroup:
     """A row of groups: jobs that were asked for at once. kind: "batch" or "best_of".
 
     members: a mapping each, with the "token" of its job and whatever else belongs to it; JSON values. note: a sentence.
+    request_hash: of `orfeas.web.repeats`, or "".
     """
 
     token: str
@@ -115,6 +117,7 @@ class StoredGroup:
     created: float
     members: tuple[Mapping[str, Any], ...]
     note: str = ""
+    request_hash: str = ""
 
 
 class Index:
@@ -213,9 +216,9 @@ class Index:
         self._put("groups", {**vars(group), "members": members})
 
     def find_group(self, token: str) -> StoredGroup | None:
-        columns = "token, kind, created, members, note"
-        for *row, members, note in self._run(f"SELECT {columns} FROM groups WHERE token = ?", (token,)):
-            return StoredGroup(*row, tuple(json.loads(members)), note)
+        columns = "token, kind, created, members, note, request_hash"
+        for *row, members, note, request_hash in self._run(f"SELECT {columns} FROM groups WHERE token = ?", (token,)):
+            return StoredGroup(*row, tuple(json.loads(members)), note, request_hash)
         return None
 
     def remove_group(self, token: str) -> None:

@@ -33,6 +33,7 @@ from orfeas.web.repeats import start_or_join
 if TYPE_CHECKING:
     from orfeas.cutout import Cutout
     from orfeas.result import Result
+    from orfeas.web.groups import Groups
     from orfeas.web.handlers import Cutter
     from orfeas.web.jobs import Jobs
 
@@ -55,8 +56,9 @@ MEANINGS: Mapping[str, str] = {
 OPTIONS = ("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces")
 
 
-def add_api(jobs: Jobs, cutter: Cutter) -> None:
+def add_api(groups: Groups, cutter: Cutter) -> None:
     """Add both endpoints to the Blocks being built. Their components are never drawn: they carry the types."""
+    jobs = groups.jobs
 
     async def generate(
         picture, quality, format, size_mm, seed=None, background=None, texture=None, base=None, max_faces=None,
@@ -68,7 +70,7 @@ def add_api(jobs: Jobs, cutter: Cutter) -> None:
         }  # fmt: skip
         try:
             asked = ask(picture, options)
-            made = await start_or_join(jobs, asked, options, request)
+            made = await start_or_join(groups, asked, options, request)
         except OrfeasError as error:
             jobs.observer.refused(error.code)
             raise refusal(error) from None

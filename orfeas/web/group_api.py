@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import functools
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from orfeas.bundle import MANIFEST, describe_result
 from orfeas.errors import OrfeasError
-from orfeas.rank import explain_ranking
+from orfeas.index import StoredGroup
+from orfeas.rank import explain_ranking, rank
 from orfeas.request import BEST_OF, with_seeds
-from orfeas.web.access import follow
 from orfeas.web.api import MEANINGS, OPTIONS, docstring, explain, option_inputs
-from orfeas.web.callers import Caller
 from orfeas.web.copies import to_cache
 from orfeas.web.groups import MAX_BATCH_BYTES, MAX_PICTURES, ask_batch
-from orfeas.web.handlers import ask, in_thread, watch
+from orfeas.web.handlers import ask, watch
 from orfeas.web.inputs import Amount, Picture, Pictures, refusal
+from orfeas.web.repeats import SEEDS, start_or_join_group
 
 if TYPE_CHECKING:
     from orfeas.request import GenerationRequest
-    from orfeas.web.groups import Group, Groups
+    from orfeas.web.groups import Group, Groups, Outcome
 
 _OF_GROUPS = {
     **MEANINGS,
@@ -41,11 +41,8 @@ def add_group_api(groups: Groups) -> None:
         max_faces=None, request: gr.Request = None, progress=gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ):  # fmt: skip
         values = (quality, format, size_mm, seed, background, texture, base, max_faces)
-        try:
-            asked = ask_batch(pictures, dict(zip(OPTIONS, values, strict=True)))
-        except OrfeasError as error:
-            raise refusal(error) from None
-        group = await _run(groups, "batch", asked, request, progress)
+        options = dict(zip(OPTIONS, values, strict=True))
+        group = await _run(groups, "batch", lambda: ask_batch(pictures, options), options, request, progress)
         try:
             return await asyncio.to_thread(_zip, groups, group)
         except OrfeasError as error:
@@ -56,16 +53,18 @@ def add_group_api(groups: Groups) -> None:
         max_faces=None, request: gr.Request = None, progress=gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ):  # fmt: skip
         values = (quality, format, size_mm, seed, background, texture, base, max_faces)
+        options = dict(zip(OPTIONS, values, strict=True))
+        read = lambda: with_seeds(ask(picture, options), best_of)  # noqa: E731
+        group = await _run(groups, "best_of", read, options, request, progress)
         try:
-            asked = with_seeds(ask(picture, dict(zip(OPTIONS, values, strict=True))), best_of)
+            outcomes = await asyncio.to_thread(groups.outcomes, group)
+            ranked = await asyncio.to_thread(rank, [one.result for one in outcomes if one.result])
         except OrfeasError as error:
             raise refusal(error) from None
-        group = await _run(groups, "best_of", asked, request, progress)
-        ranked = await asyncio.to_thread(groups.ranked, group)
         if not ranked:
-            raise refusal(group.jobs[0].error)
+            raise refusal(outcomes[0].error)
         models = [{**describe_result(one.result), "agreement": round(one.agreement, 4)} for one in ranked]
-        report = {"models": models, "note": explain_ranking(ranked), "failed": _failures(group)}
+        report = {"models": models, "note": explain_ranking(ranked), "failed": _failures(outcomes)}
         try:
             return to_cache(ranked[0].result.files["model"], [ranked[0].result.folder]), report
         except OrfeasError as error:
@@ -97,7 +96,9 @@ def add_group_api(groups: Groups) -> None:
             api_name="batch",
             concurrency_limit=None,
         )
-        number = explain(Amount(4, label="best_of", minimum=BEST_OF[0], maximum=BEST_OF[1], precision=0), _OF_GROUPS)
+        number = explain(
+            Amount(SEEDS, label="best_of", minimum=BEST_OF[0], maximum=BEST_OF[1], precision=0), _OF_GROUPS
+        )
         gr.Button().click(
             best_of,
             [explain(Picture(label="picture")), number, *option_inputs()],
@@ -108,29 +109,41 @@ def add_group_api(groups: Groups) -> None:
 
 
 async def _run(
-    groups: Groups, kind: str, asked: list[GenerationRequest], request: gr.Request, progress: gr.Progress
-) -> Group:
-    """Start a group and wait for it. Raises `gr.Error` when it is not admitted."""
-    follow()
-    session, caller = request.session_hash, Caller.of(request)
-    begin = functools.partial(groups.start, kind, asked, session=session, caller=caller)
+    groups: Groups,
+    kind: str,
+    read: Callable[[], list[GenerationRequest]],
+    options: Mapping[str, Any],
+    request: gr.Request,
+    progress: gr.Progress,
+) -> Group | StoredGroup:
+    """Start what ``read`` gives, or join what runs under its key, and wait for it. Raises `gr.Error` when refused.
+
+    The last caller that goes away stops it.
+    """
     try:
-        group = await in_thread(begin, lambda begun: groups.stop(begun.token))
+        group = await start_or_join_group(groups, kind, read(), options, request)
     except OrfeasError as error:
         raise refusal(error) from None
+    if isinstance(group, StoredGroup):
+        return group
+    group.callers += 1
     try:
         await watch(group.future, lambda: (group.fraction, group.message), progress)
     except asyncio.CancelledError:  # the client cancelled, or the server closes
-        await asyncio.to_thread(groups.stop, group.token)
+        group.callers -= 1
+        if not group.callers:
+            await asyncio.to_thread(groups.stop, group.token)
         raise
     return group
 
 
-def _zip(groups: Groups, group: Group) -> tuple[str, dict[str, Any]]:
+def _zip(groups: Groups, group: Group | StoredGroup) -> tuple[str, dict[str, Any]]:
     with groups.bundle(group.token) as (file, manifest):
-        results = [job.result.folder for job in group.jobs if job.result and job.result.folder.is_dir()]
-        return to_cache(file, results), manifest
+        folders = [one.result.folder for one in groups.outcomes(group) if one.result]
+        return to_cache(file, [folder for folder in folders if folder.is_dir()]), manifest
 
 
-def _failures(group: Group) -> list[dict[str, Any]]:
-    return [{"seed": job.options["seed"], "error": job.error, "code": job.code} for job in group.jobs if not job.result]
+def _failures(outcomes: list[Outcome]) -> list[dict[str, Any]]:
+    return [
+        {"seed": one.options["seed"], "error": one.error, "code": one.code} for one in outcomes if one.result is None
+    ]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from orfeas.bundle import Entry, write_bundle
 from orfeas.errors import BadRequest, OrfeasError
 from orfeas.index import StoredGroup
-from orfeas.rank import Ranked, explain_ranking, rank
+from orfeas.rank import explain_ranking, rank
 from orfeas.request import GenerationRequest
 from orfeas.result import load_result
 from orfeas.telemetry import log, report_bug
@@ -47,7 +47,18 @@ class Group:
     jobs: list[Job]
     members: list[dict[str, Any]]
     note: str = ""
+    request_hash: str = ""  # of a request that came under a key: see `orfeas.web.repeats`
     future: Future = field(default_factory=Future)
+
+    @property
+    def callers(self) -> int:
+        """How many wait for it: one request may be sent twice."""
+        return self.jobs[0].callers
+
+    @callers.setter
+    def callers(self, number: int) -> None:
+        for job in self.jobs:
+            job.callers = number
 
     @property
     def is_over(self) -> bool:
@@ -67,6 +78,16 @@ class Group:
         return f"{at + 1} of {len(self.jobs)}, {job.name}: {said}"
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How one job of a group ended: its result, or why there is none."""
+
+    options: Mapping[str, Any]
+    result: Result | None
+    error: str
+    code: str
+
+
 class Groups:
     """Starts groups of jobs, and finds them again by their token, which only who started one knows."""
 
@@ -84,20 +105,22 @@ class Groups:
         token: str = "",
         session: str = "",
         caller: Caller | None = None,
+        request_hash: str = "",
     ) -> Group:
         """Run ``requests`` one after the other in a thread. kind: "batch" or "best_of".
 
-        token: the page's name for the group, or "" for a script's, whose jobs end with it.
-        caller: as of `Jobs.start`, whose errors are raised.
+        token: the page's name for the group, or "" for a script's, whose jobs end with it. request_hash: of a script's
+        that has a name all the same. caller: as of `Jobs.start`, whose errors are raised.
         """
-        is_page = bool(_TOKEN.fullmatch(token))
-        token = token if is_page else secrets.token_hex(16)
-        if self._find(token):
+        has_name = bool(_TOKEN.fullmatch(token))
+        is_page = has_name and not request_hash
+        token = token if has_name else secrets.token_hex(16)
+        if self.find(token):
             raise BadRequest("This was started already: reload the page and try again.", "job_exists")
         jobs = self.jobs.hold(requests, session, is_page, caller)
         names = [_name_of(request) for request in requests]
         members = [{"token": job.token, "picture": name} for job, name in zip(jobs, names, strict=True)]
-        group = Group(token, kind, jobs[0].created, jobs, members)
+        group = Group(token, kind, jobs[0].created, jobs, members, request_hash=request_hash)
         with self._lock:
             self._groups[token] = group
             over = [key for key, one in self._groups.items() if one.is_over]
@@ -134,7 +157,7 @@ class Groups:
         group.future.set_result(group)
 
     def _rank(self, group: Group) -> None:
-        ranked = self.ranked(group)
+        ranked = rank([job.result for job in group.jobs if job.result])
         places = {one.result.id: (place, one.agreement) for place, one in enumerate(ranked, start=1)}
         for job, member in zip(group.jobs, group.members, strict=True):
             if job.result and job.result.id in places:
@@ -143,11 +166,27 @@ class Groups:
         if len(ranked) > 1:
             group.note = explain_ranking(ranked)
 
-    def ranked(self, group: Group) -> list[Ranked]:
-        """The results of a group that is over, the best first."""
-        return rank([job.result for job in group.jobs if job.result])
-
     # --- asking --------------------------------------------------------------------------------------------------
+
+    def get(self, token: str) -> Group | None:
+        """The group of that token, if this process ran it."""
+        return self._groups.get(token)
+
+    def outcomes(self, group: Group | StoredGroup) -> list[Outcome]:
+        """Of each job of a group that is over, without those that were deleted. Raises `OrfeasError` as `find` does."""
+        if isinstance(group, Group):
+            return [Outcome(job.options, job.result, job.error, job.code) for job in group.jobs]
+        tokens = [member["token"] for member in group.members]
+        found = [(self.jobs.find(token), self.jobs.find_result(token)) for token in tokens]
+        return [Outcome(job.options, result, job.error, job.code) for job, result in found if job]
+
+    def still_answers(self, token: str) -> bool:
+        """Whether the group is over, none of its jobs was stopped, lost or deleted, and all models made are there."""
+        group, found = self.look(token), self.find(token)
+        if group is None or not group["over"] or len(group["members"]) < len(found.members):
+            return False
+        states = {member["state"] for member in group["members"]}
+        return "done" in states <= {"done", "failed"} and not any("expired" in member for member in group["members"])
 
     def look(self, token: str) -> dict[str, Any] | None:
         """What a page needs to draw the group, also one of an earlier run of this server; JSON values.
@@ -155,7 +194,7 @@ class Groups:
         None if there is no such group. Raises `OrfeasError` if the index cannot be asked now.
         "members" in the order asked for, each with what `Jobs.look` says of its job.
         """
-        found = self._find(token)
+        found = self.find(token)
         if found is None:
             return None
         states = [(member, self.jobs.look(member["token"])) for member in found.members]
@@ -181,10 +220,14 @@ class Groups:
         return True
 
     def remove(self, token: str) -> bool:
-        """Stop it, and remove its jobs and their results; False if there is no such group."""
-        found = self._find(token)
+        """Stop it, and remove its jobs and their results; False if there is no such group.
+
+        Raises `OrfeasError` as `Jobs.remove` does.
+        """
+        found = self.find(token)
         if found is None:
             return False
+        self.jobs.check_here(member["token"] for member in found.members)  # before the first of them is removed
         self.stop(token)
         with self._lock:
             live = self._groups.pop(token, None)
@@ -223,9 +266,11 @@ class Groups:
         error = member.get("error") or ("It has expired." if member.get("expired") else "It is not finished.")
         return Entry(member["picture"], result, "" if result else error, member.get("code", ""), facts)
 
-    # --- within --------------------------------------------------------------------------------------------------
+    def find(self, token: str) -> Group | StoredGroup | None:
+        """The group of that token, also one of an earlier run of this server; None if there is none.
 
-    def _find(self, token: str) -> Group | StoredGroup | None:
+        Raises `OrfeasError` if the index cannot be asked now.
+        """
         library = self.jobs.studio.library
         if group := self._groups.get(token):
             return group
@@ -234,9 +279,11 @@ class Groups:
         with library.explain_index_errors():
             return library.index.find_group(token)
 
+    # --- within --------------------------------------------------------------------------------------------------
+
     def _store(self, group: Group) -> None:
-        library = self.jobs.studio.library
-        stored = StoredGroup(group.token, group.kind, group.created, tuple(group.members), group.note)
+        library, members = self.jobs.studio.library, tuple(group.members)
+        stored = StoredGroup(group.token, group.kind, group.created, members, group.note, group.request_hash)
         try:
             with library.explain_index_errors():
                 library.index.put_group(stored)

@@ -24,7 +24,7 @@ from orfeas.web.job import Job, describe
 from orfeas.web.register import TOKEN, Register
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from orfeas.index import StoredJob
     from orfeas.progress import Progress
@@ -201,8 +201,8 @@ class Jobs:
         if job is None and stored is None:
             return False
         library = self.studio.library
-        if job is None and self._register.runs_elsewhere(stored):
-            raise OrfeasError(ELSEWHERE, "elsewhere")
+        if job is None:
+            self._check_here(stored)
         result_id = job.result.id if job and job.result else stored.result if stored else ""
         with library.explain_index_errors():
             library.remove(result_id)
@@ -211,6 +211,16 @@ class Jobs:
         with self._lock:
             self._jobs.pop(token, None)
         return True
+
+    def check_here(self, tokens: Iterable[str]) -> None:
+        """Raise `OrfeasError` if another process, which this one replaces, still runs the job of one of ``tokens``."""
+        for token in tokens:
+            if self.get(token) is None and (stored := self._register.find(token)):
+                self._check_here(stored)
+
+    def _check_here(self, stored: StoredJob) -> None:
+        if self._register.runs_elsewhere(stored):
+            raise OrfeasError(ELSEWHERE, "elsewhere")
 
     def stop(self, job: Job, sentence: str = STOPPED, code: str = "cancelled") -> None:
         """Ask the job to end; it does at its next step, and the lane is free. One that is held ends now.

@@ -1,4 +1,4 @@
-"""Requests that are sent again: one key stands for one request, which is one job, however often it comes."""
+"""Requests that are sent again: one key stands for one request, which is one job or group, however often it comes."""
 
 from __future__ import annotations
 
@@ -6,32 +6,38 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from orfeas.errors import BadRequest, OrfeasError
 from orfeas.recipe import hash_picture
+from orfeas.request import with_seeds
 from orfeas.web.access import follow
 from orfeas.web.callers import ACCOUNT, Caller
+from orfeas.web.groups import ask_batch
 from orfeas.web.handlers import ask, in_thread
 from orfeas.web.inputs import refusal
 
 if TYPE_CHECKING:
     import gradio as gr
 
+    from orfeas.index import StoredGroup
     from orfeas.request import GenerationRequest
     from orfeas.result import Result
+    from orfeas.web.groups import Group, Groups
     from orfeas.web.job import Job
-    from orfeas.web.jobs import Jobs
 
+T = TypeVar("T")
+KEYED = ("generate", "batch", "best_of")  # the endpoints whose requests may have a key
+SEEDS = 4  # that /best_of tries if it is not told how many
 KEY = "idempotency-key"
 REUSE = "orfeas-reuse"
 _KEY = re.compile(r"[\x21-\x7e]{16,200}")
-_LOCK = threading.Lock()  # of two that come at once, one starts the job and the other joins it
+_LOCK = threading.Lock()  # of two that come at once, one starts it and the other joins
 
 
 async def start_or_join(
-    jobs: Jobs, asked: GenerationRequest, options: Mapping[str, Any], request: gr.Request
+    groups: Groups, asked: GenerationRequest, options: Mapping[str, Any], request: gr.Request
 ) -> Job | Result:
     """A new job, or what there is already of the same request under the same ``Idempotency-Key``: a job, or its result.
 
@@ -40,64 +46,136 @@ async def start_or_join(
     Raises `OrfeasError` for a key that cannot be used, or while another process does the same; `gr.Error` when the job
     is not admitted, which was counted then.
     """
-    follow()
-    reuse = request.headers.get(REUSE, "").lower() in ("1", "yes", "true")
-    key = request.headers.get(KEY)
-    caller, account = Caller.of(request), request.username or ""
+    jobs, reuse = groups.jobs, request.headers.get(REUSE, "").lower() in ("1", "yes", "true")
 
     def start(token: str, request_hash: str) -> Job:
+        caller = Caller.of(request)
+        return jobs.start(asked, token, request.session_hash, caller=caller, reuse=reuse, request_hash=request_hash)
+
+    def join(token: str) -> Job | Result | None:
+        job = jobs.get(token)
+        if job and not job.is_over:
+            job.session = request.session_hash
+            return job
+        if result := jobs.find_result(token):
+            return result
+        jobs.remove(token)
+        return None
+
+    def undo(job: Job) -> None:
+        if not job.callers:
+            jobs.stop(job)
+
+    return await _once(groups, "generate", [asked], options, request, start, join, undo)
+
+
+async def start_or_join_group(
+    groups: Groups, kind: str, asked: Sequence[GenerationRequest], options: Mapping[str, Any], request: gr.Request
+) -> Group | StoredGroup:
+    """As `start_or_join`, of a group: one that runs, or that is over and whose answer is still there.
+
+    One of which a job was stopped, lost or deleted, or that made nothing, is started again.
+    """
+
+    def start(token: str, request_hash: str) -> Group:
+        caller = Caller.of(request)
+        return groups.start(kind, asked, token, request.session_hash, caller=caller, request_hash=request_hash)
+
+    def join(token: str) -> Group | StoredGroup | None:
+        group = groups.get(token)
+        if group and not group.is_over:
+            for job in group.jobs:
+                job.session = request.session_hash
+            return group
+        if groups.still_answers(token):
+            return groups.find(token)
+        groups.remove(token)
+        return None
+
+    def undo(group: Group) -> None:
+        if not group.callers:
+            groups.stop(group.token)
+
+    return await _once(groups, kind, asked, options, request, start, join, undo)
+
+
+async def _once(
+    groups: Groups,
+    endpoint: str,
+    asked: Sequence[GenerationRequest],
+    options: Mapping[str, Any],
+    request: gr.Request,
+    start: Callable[[str, str], T],
+    join: Callable[[str], T | None],
+    undo: Callable[[T], object],
+) -> T:
+    """What ``join`` finds by the token of the request's key, or what ``start`` makes of the token and the hash.
+
+    undo: what was started, of a caller who has gone.
+    """
+    follow()
+    key = request.headers.get(KEY)
+
+    def admit(token: str, request_hash: str) -> T:
         try:
-            return jobs.start(asked, token, request.session_hash, caller=caller, reuse=reuse, request_hash=request_hash)
+            return start(token, request_hash)
         except OrfeasError as error:
             raise refusal(error) from None
 
-    def begin() -> tuple[Job | Result, bool]:
+    def begin() -> tuple[T, bool]:
         if key is None:
-            return start("", ""), True
-        token, request_hash = _token(key, account), _hash(asked, options)
+            return admit("", ""), True
+        token, request_hash = _token(key, request.username or ""), _hash(endpoint, asked, options)
         with _LOCK:
-            _compare(jobs, token, request_hash)
-            job = jobs.get(token)
-            if job and not job.is_over:
-                job.session = request.session_hash
-                return job, False
-            if result := jobs.find_result(token):
-                return result, False
-            jobs.remove(token)
-            return start(token, request_hash), True
+            _compare(groups, token, request_hash)
+            if (there := join(token)) is not None:
+                return there, False
+            return admit(token, request_hash), True
 
-    def undo(begun: tuple[Job | Result, bool]) -> None:
+    def undo_new(begun: tuple[T, bool]) -> None:
         made, is_new = begun
-        if is_new and not made.callers:
-            jobs.stop(made)
+        if is_new:
+            undo(made)
 
-    return (await in_thread(begin, undo))[0]
+    return (await in_thread(begin, undo_new))[0]
 
 
-def check_key(jobs: Jobs, scope: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """Raise `OrfeasError` if the key of a request to /generate cannot be used, or stands for another request.
+def check_key(groups: Groups, endpoint: str, scope: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Raise `OrfeasError` if the key of a request to ``endpoint`` cannot be used, or stands for another request.
 
-    `start_or_join` finds that too, but only when Gradio has answered 200. Reads the picture.
+    `start_or_join` finds that too, but only when Gradio has answered 200. Reads the pictures.
 
     scope: ASGI's. values: those of the endpoint's arguments that were sent, as JSON has them.
     """
     keys = [value.decode("latin-1") for name, value in scope["headers"] if name == KEY.encode()]
     if not keys:
         return
-    token, options = _token(", ".join(keys), scope.get(ACCOUNT, "")), dict(values)
-    picture = (options.pop("picture", None) or {}).get("path")
+    token = _token(", ".join(keys), scope.get(ACCOUNT, ""))
     try:
-        request_hash = _hash(ask(picture, options), options)
+        request_hash = _hash(endpoint, *_read(endpoint, values))
     except (OrfeasError, OSError):  # the endpoint says what is wrong with it
         return
-    _compare(jobs, token, request_hash)
+    _compare(groups, token, request_hash)
 
 
-def _compare(jobs: Jobs, token: str, request_hash: str) -> None:
-    known = jobs.find(token)
-    if known and known.request_hash and known.request_hash != request_hash:
-        sentence = "This Idempotency-Key was sent before with another request: send a new key with a new request."
-        raise BadRequest(sentence, "key_reused")
+def _read(endpoint: str, values: Mapping[str, Any]) -> tuple[Sequence[GenerationRequest], dict[str, Any]]:
+    """What such values ask for, and the options among them. Raises `OrfeasError`."""
+    options = dict(values)
+    if endpoint == "batch":
+        pictures = options.pop("pictures", None)
+        return ask_batch(
+            [one["path"] or "" for one in pictures] if isinstance(pictures, list) else None, options
+        ), options
+    picture, seeds = (options.pop("picture", None) or {}).get("path"), options.pop("best_of", SEEDS)
+    asked = ask(picture, options)
+    return (with_seeds(asked, seeds) if endpoint == "best_of" else [asked]), options
+
+
+def _compare(groups: Groups, token: str, request_hash: str) -> None:
+    for known in (groups.jobs.find(token), groups.find(token)):
+        if known and known.request_hash and known.request_hash != request_hash:
+            sentence = "This Idempotency-Key was sent before with another request: send a new key with a new request."
+            raise BadRequest(sentence, "key_reused")
 
 
 def _token(key: str, account: str) -> str:
@@ -107,9 +185,20 @@ def _token(key: str, account: str) -> str:
     return hashlib.sha256(json.dumps([key, account]).encode()).hexdigest()[:32]
 
 
-def _hash(asked: GenerationRequest, options: Mapping[str, Any]) -> str:
-    """Of the picture and the options, with the seed only if one was given. Raises `OSError`."""
+def _hash(endpoint: str, asked: Sequence[GenerationRequest], options: Mapping[str, Any]) -> str:
+    """Of the pictures and the options, with the seed only if one was given. Raises `OSError`."""
+    has_seed = options.get("seed") not in (None, "")
+    if endpoint == "generate":
+        described = _describe(asked[0], has_seed)
+    elif endpoint == "batch":
+        described = [endpoint, [_describe(one, has_seed) for one in asked]]
+    else:
+        described = [endpoint, len(asked), _describe(asked[0], has_seed)]
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _describe(asked: GenerationRequest, has_seed: bool) -> list[Any]:
     facts = asked.options()
-    if options.get("seed") in (None, ""):
+    if not has_seed:
         del facts["seed"]
-    return hashlib.sha256(json.dumps([hash_picture(asked.picture), facts], sort_keys=True).encode()).hexdigest()
+    return [hash_picture(asked.picture), facts]

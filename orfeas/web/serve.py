@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from orfeas.settings import Settings
     from orfeas.studio import Studio
     from orfeas.web.bench import Bench
+    from orfeas.web.groups import Groups
     from orfeas.web.housekeeper import Housekeeper
     from orfeas.web.slow import Sweeper
     from orfeas.web.watchdog import Watchdog
@@ -44,10 +45,14 @@ class Server:
     """A running server. ``url``: where it answers on this machine."""
 
     demo: gr.Blocks
-    jobs: Jobs
+    groups: Groups
     url: str
     benches: tuple[Bench, ...] = ()
     keepers: tuple[Housekeeper | Sweeper | Watchdog, ...] = ()
+
+    @property
+    def jobs(self) -> Jobs:
+        return self.groups.jobs
 
     def close(self, drain_seconds: float = 0.0) -> bool:
         """Refuse new jobs, wait for those there are, then stop; True if none had to be stopped."""
@@ -99,7 +104,7 @@ def start(
     from orfeas.web.mesh_api import MeshBench
     from orfeas.web.proxies import Here, Proxies
     from orfeas.web.readiness import Readiness, Room
-    from orfeas.web.repeats import check_key
+    from orfeas.web.repeats import KEYED, check_key
     from orfeas.web.routes import build_routes
     from orfeas.web.scrape import build_scrape
     from orfeas.web.sessions import Sessions
@@ -171,7 +176,12 @@ def start(
                 *([Middleware(Door, accounts=accounts, demo=demo)] if settings.auth else []),
                 Middleware(Here, demo=demo),
                 Middleware(Uploads, demo=demo, bench=drawer),
-                Middleware(Calls, demo=demo, observer=metrics, checks={"generate": functools.partial(check_key, jobs)}),
+                Middleware(
+                    Calls,
+                    demo=demo,
+                    observer=metrics,
+                    checks={endpoint: functools.partial(check_key, groups, endpoint) for endpoint in KEYED},
+                ),
             ],
             "exception_handlers": {
                 RequestValidationError: functools.partial(explain_validation, metrics),
@@ -189,7 +199,7 @@ def start(
     watchdog = Watchdog(jobs, settings.stall_seconds, on_lost)
     leftovers = Leftovers(demo, Path(os.environ["GRADIO_TEMP_DIR"]))
     keepers = (Housekeeper(studio.library, leftovers), Sweeper(demo.server), watchdog)
-    return Server(demo, jobs, url, tuple(workers.values()), keepers)
+    return Server(demo, groups, url, tuple(workers.values()), keepers)
 
 
 def serve(studio: Studio, settings: Settings) -> int:

@@ -194,7 +194,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
         )
         opened.then(None, js="() => window.orfeas.settleResumed()", **quiet)
 
-        add_api(jobs, cutter)
+        add_api(groups, cutter)
         add_mesh_api(meshes)
         add_group_api(groups)
     docs_page.value = docs(studio.engine, studio.qualities, demo.get_api_info())  # once every endpoint is there

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import httpx
 import pytest
+import trimesh
 from gradio_client import handle_file
 from gradio_client.exceptions import ValidationError
 
@@ -17,7 +19,7 @@ from orfeas.index import StoredJob
 from orfeas.library import Library
 from orfeas.request import GenerationRequest
 from orfeas.studio import REUSED
-from orfeas.web.repeats import start_or_join
+from orfeas.web.repeats import _token, start_or_join
 from tests.web.conftest import endpoint_index, file_data, upload, wait_until, write_photo
 
 KEY = "3b241101-e2bb-4255-8caf-4136c566a962"
@@ -38,10 +40,27 @@ def runs(engine, monkeypatch) -> list:
 
 def post(http: httpx.Client, photo, headers: dict, **options) -> str:
     """Start a job; the path of its events."""
-    body = {"picture": file_data(upload(http, photo)), "size_mm": 20, **options}
-    answer = http.post("/gradio_api/call/v2/generate", json=body, headers=headers)
+    return call(http, "generate", {"picture": file_data(upload(http, photo)), "size_mm": 20, **options}, headers)
+
+
+def call(http: httpx.Client, endpoint: str, body: dict, headers: dict) -> str:
+    answer = http.post(f"/gradio_api/call/v2/{endpoint}", json=body, headers=headers)
     assert answer.status_code == 200, answer.text
-    return f"/gradio_api/call/v2/generate/{answer.json()['event_id']}"
+    return f"/gradio_api/call/v2/{endpoint}/{answer.json()['event_id']}"
+
+
+def read_both(http: httpx.Client, paths: list[str], server, pace) -> list:
+    """The answers to one request that was sent twice, once both wait for it."""
+    answers = []
+    readers = [threading.Thread(target=lambda path=path: answers.append(read(http, path))) for path in paths]
+    for reader in readers:
+        reader.start()
+    wait_until(lambda: [job.callers for job in server.jobs.active()] == [2], "both wait for the same")
+    pace.release(1000)
+    for reader in readers:
+        reader.join(60)
+    assert [event for event, _ in answers] == ["complete"] * 2
+    return [answer for _, answer in answers]
 
 
 def read(http: httpx.Client, events: str) -> tuple[str, object]:
@@ -54,17 +73,7 @@ def test_one_request_under_one_key_is_one_job(http, server, photo, runs, pace):
     key = {"Idempotency-Key": KEY}
     first = post(http, photo, key)
     wait_until(lambda: runs, "the job runs")
-    again = post(http, photo, key)
-    answers = []
-    readers = [threading.Thread(target=lambda path=path: answers.append(read(http, path))) for path in (first, again)]
-    for reader in readers:
-        reader.start()
-    wait_until(lambda: [job.callers for job in server.jobs.active()] == [2], "both wait for the one job")
-    pace.release(1000)
-    for reader in readers:
-        reader.join(60)
-    assert [event for event, _ in answers] == ["complete"] * 2
-    ((_, one), (_, other)) = (answer for _, answer in answers)
+    ((_, one), (_, other)) = read_both(http, [first, post(http, photo, key)], server, pace)
     assert one["id"] == other["id"]
     assert len(runs) == 1
 
@@ -121,13 +130,84 @@ def test_a_key_stands_for_one_request(http, server, client, photo, tmp_path, run
     assert len(runs) == 1
 
 
+def forget(server, token: str) -> tuple[str, ...]:
+    """What a new process does not know but from the index; the tokens of the group's jobs."""
+    members = tuple(job.token for job in server.groups._groups.pop(token).jobs)
+    for member in members:
+        del server.jobs._jobs[member]
+    return members
+
+
+def made_of(answer: list) -> list[str]:
+    return [model["id"] for model in answer[1].get("made", answer[1].get("models"))]
+
+
+def test_several_models_under_one_key_are_made_once(http, server, photo, tmp_path, runs, pace):
+    """Also after a restart; in another order, or by another endpoint, it is another request."""
+    headers = {"Idempotency-Key": KEY + "-batch"}
+    token = _token(headers["Idempotency-Key"], "")
+    pictures = [file_data(upload(http, path)) for path in (photo, write_photo(tmp_path / "blue.jpg", (9, 9, 90)))]
+    body = {"pictures": pictures, "quality": "draft", "size_mm": 20}
+    first = call(http, "batch", body, headers)
+    wait_until(lambda: runs, "the first of them runs")
+    one, other = read_both(http, [first, call(http, "batch", body, headers)], server, pace)
+    assert made_of(one) == made_of(other)
+    assert len(set(made_of(one))) == len(runs) == 2
+
+    members = forget(server, token)
+    same = read(http, call(http, "batch", {**body, "size_mm": "20.0"}, headers))[1]
+    assert (made_of(same), len(runs)) == (made_of(one), 2)
+    for endpoint, asked in (
+        ("batch", {**body, "pictures": pictures[::-1]}),
+        ("batch", {**body, "pictures": pictures[:1]}),
+        ("batch", {**body, "seed": 7}),
+        ("best_of", {"picture": pictures[0], "best_of": 2}),
+        ("generate", {"picture": pictures[0], "quality": "draft", "size_mm": 20}),
+    ):
+        answer = http.post(f"/gradio_api/call/v2/{endpoint}", json=asked, headers=headers)
+        assert (answer.status_code, "sent before with another" in answer.json()["error"]) == (422, True), asked
+    assert http.post("/gradio_api/call/v2/batch", json=body, headers={"Idempotency-Key": "1"}).status_code == 422
+
+    before = Library(server.jobs.studio.library.root)  # of the version before, which still makes the second
+    before.instance.announce()
+    made = before.index.find_job(members[1])
+    before.index.put_job(replace(made, state="running", result="", instance=before.instance.name))
+    event, answer = read(http, call(http, "batch", body, headers))
+    assert (event, "still does this job: try again" in answer["error"]) == ("error", True)
+    assert before.find(made_of(one)[0]), "nothing of it was removed"
+    before.close()
+    again = read(http, call(http, "batch", body, headers))[1]
+    assert set(made_of(again)).isdisjoint(made_of(one))
+    assert len(runs) == 4
+
+
+def test_the_best_of_several_under_one_key(http, server, client, photo, runs, pace):
+    """The same order again; one that was stopped is begun anew."""
+    headers = {"Idempotency-Key": KEY + "-best"}
+    asked = {"best_of": 2, "quality": "draft", "size_mm": 20, "api_name": "/best_of", "headers": headers}
+    job = client.submit(handle_file(photo), **asked)
+    wait_until(lambda: (job.status().progress_data or [None])[0], "progress is told")
+    job.cancel()
+    token = _token(headers["Idempotency-Key"], "")
+    wait_until(lambda: all(one.stop.is_set() for one in server.groups.get(token).jobs), "all of them are told to stop")
+    pace.release(1000)
+    wait_until(lambda: not server.jobs._unfinished(), "all of them are over")
+    ran = len(runs)
+    _, first = client.predict(handle_file(photo), **asked)
+    forget(server, token)
+    file, again = client.predict(handle_file(photo), **asked)
+    assert again == first
+    assert len(runs) == ran + 2
+    assert trimesh.load(file).is_watertight
+
+
 def test_two_requests_under_one_key_at_once_are_not_one(server, photo):
     """The second is let into the queue before the first is there."""
     headers = {"idempotency-key": KEY + "-race"}
     request = SimpleNamespace(headers=headers, username=None, session_hash="s", client=None, url=None)
-    first = asyncio.run(start_or_join(server.jobs, GenerationRequest(photo, size_mm=20), {}, request))
+    first = asyncio.run(start_or_join(server.groups, GenerationRequest(photo, size_mm=20), {}, request))
     with pytest.raises(BadRequest, match="sent before with another request"):
-        asyncio.run(start_or_join(server.jobs, GenerationRequest(photo, size_mm=21), {}, request))
+        asyncio.run(start_or_join(server.groups, GenerationRequest(photo, size_mm=21), {}, request))
     assert first.future.result(60).state == "done"
 
 
