@@ -62,6 +62,10 @@ MIGRATIONS = (
     """,
     "ALTER TABLE jobs ADD COLUMN request_hash TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE groups ADD COLUMN request_hash TEXT NOT NULL DEFAULT ''",
+    """
+    ALTER TABLE jobs ADD COLUMN account TEXT NOT NULL DEFAULT '';
+    ALTER TABLE groups ADD COLUMN account TEXT NOT NULL DEFAULT '';
+    """,
 )
 _OVER = ("done", "failed", "cancelled", "lost")
 
@@ -84,6 +88,7 @@ class StoredJob:
     """A row of jobs. state: as `orfeas.web.jobs.Job` has it, or "lost"; result: the id of one, or "".
 
     picture: the path of what was uploaded, or ""; it may be gone. request_hash: of `orfeas.web.repeats`, or "".
+    account: the name of who had logged in, or "".
     """
 
     token: str
@@ -98,6 +103,7 @@ class StoredJob:
     code: str = ""
     picture: str = ""
     request_hash: str = ""
+    account: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -109,7 +115,7 @@ class StoredGroup:
     """A row of groups: jobs that were asked for at once. kind: "batch" or "best_of".
 
     members: a mapping each, with the "token" of its job and whatever else belongs to it; JSON values. note: a sentence.
-    request_hash: of `orfeas.web.repeats`, or "".
+    request_hash, account: as of `StoredJob`.
     """
 
     token: str
@@ -118,6 +124,7 @@ class StoredGroup:
     members: tuple[Mapping[str, Any], ...]
     note: str = ""
     request_hash: str = ""
+    account: str = ""
 
 
 class Index:
@@ -216,9 +223,11 @@ class Index:
         self._put("groups", {**vars(group), "members": members})
 
     def find_group(self, token: str) -> StoredGroup | None:
-        columns = "token, kind, created, members, note, request_hash"
-        for *row, members, note, request_hash in self._run(f"SELECT {columns} FROM groups WHERE token = ?", (token,)):
-            return StoredGroup(*row, tuple(json.loads(members)), note, request_hash)
+        columns = "token, kind, created, members, note, request_hash, account"
+        for *row, members, note, request_hash, account in self._run(
+            f"SELECT {columns} FROM groups WHERE token = ?", (token,)
+        ):
+            return StoredGroup(*row, tuple(json.loads(members)), note, request_hash, account)
         return None
 
     def remove_group(self, token: str) -> None:
@@ -263,7 +272,10 @@ class Index:
             yield StoredResult(*row)
 
     def _jobs(self, where: str, values: Iterable[Any]) -> Iterator[StoredJob]:
-        columns = "token, instance, state, name, created, options, seconds, result, error, code, picture, request_hash"
+        columns = (
+            "token, instance, state, name, created, options, seconds, result, error, code, picture, request_hash,"
+            " account"
+        )
         for token, instance, state, name, created, options, *rest in self._run(
             f"SELECT {columns} FROM jobs {where}", values
         ):

@@ -6,6 +6,10 @@
   const THEME = "orfeas-theme";
   const PICTURE_TYPES = ["image/jpeg", "image/png", "image/webp"];
   const actions = {}; // what a button with data-do="name" does
+  const account = window.gradio_config?.username; // where there are accounts
+
+  // Under which name this browser keeps something: what one account keeps, the next one on this browser does not see.
+  const keyOf = (name) => (account ? `${name}:${account}` : name);
 
   // --- light and dark ----------------------------------------------------------------------------------------------
 
@@ -24,7 +28,10 @@
   function applyTheme() {
     const dark = isDark();
     root.style.colorScheme = dark ? "dark" : "light";
-    if (document.body && document.body.classList.contains("dark") !== dark) document.body.classList.toggle("dark", dark);
+    if (document.body && document.body.classList.contains("dark") !== dark) {
+      document.body.classList.toggle("dark", dark);
+      document.dispatchEvent(new Event("orfeas-theme"));
+    }
     const button = document.getElementById("theme-switch");
     if (button) button.setAttribute("aria-pressed", dark);
   }
@@ -234,5 +241,5 @@
   }).observe(root, { childList: true, subtree: true, attributes: true, attributeFilter: ["class"] });
   whenThere(() => document.querySelector("#nav .links"), 60).then(showPage);
   whenThere(() => document.querySelector("#generate"), 60).then(() => { root.dataset.there = "yes"; });
-  window.orfeas = { actions, whenThere, element };
+  window.orfeas = { actions, whenThere, element, keyOf };
 })();

@@ -1,8 +1,9 @@
-// The results of this browser. It remembers the tokens of its jobs, newest first, and nothing else; everything shown
-// comes from the server, to which a token is the key. Also: several pictures at once, and several seeds of one.
+// The results of this browser, those of each account apart. It remembers the tokens of its jobs, newest first, and
+// nothing else; everything shown comes from the server, to which a token is the key. Also: several pictures at once, and
+// several seeds of one.
 (() => {
   "use strict";
-  const KEY = "orfeas-history";
+  const KEY = window.orfeas.keyOf("orfeas-history");
   const MOST = 100;
   const POLL_MS = 900;
   const AGE_MS = 20000; // how often "1 min ago" is looked at
@@ -257,13 +258,15 @@
     $("history-restore").click();
   }
 
-  async function restored(picture) {
+  async function restored(picture, said) {
     const { token, why } = restoring;
     const gone = $("history-gone");
-    gone.textContent = picture ? "" : gone.dataset.sentence;
+    gone.textContent = said === "gone" ? gone.dataset.sentence : "";
     const shown = document.querySelector("#picture .image-frame img")?.src ?? "";
     if (shown === (picture ? new URL(picture.url, document.baseURI).href : "")) window.orfeas.keepSide(false); // no other comes
-    if (why === "again" && picture) {
+    if (said && said !== "gone") { // nothing came back
+      if (why !== "return") window.orfeas.tell("No longer here", said);
+    } else if (why === "again" && picture) {
       await window.orfeas.history.drop(token);
       $("generate").click();
     } else if (why !== "again") window.orfeas.show("model");

@@ -5,7 +5,8 @@
   const root = document.documentElement;
   const POLL_MS = 350;
   const DOUBLE_PRESS_MS = 500;
-  const REMEMBERED = "orfeas-job";
+  const SHOWN = window.orfeas.keyOf("orfeas-shown");
+  const REMEMBERED = window.orfeas.keyOf("orfeas-job");
   let token = null; // of the job being watched
   let timer = 0;
   let failures = 0;
@@ -17,6 +18,7 @@
   let resumed = ""; // the token of the job that was found again after a reload
   let returning = ""; // that token while its picture and options are still to come back
   let keepsSide = false; // the next picture comes with its result, which stays in sight
+  let isHeld = false; // Generate was pressed, and waits for the picture
   let wanted = {}; // the result that is to be made again, and in which quality
 
   const $ = (id) => document.getElementById(id);
@@ -26,15 +28,15 @@
   };
   const isBusy = () => ["waiting", "queued", "running", "stopping"].includes(root.dataset.job);
 
-  function remember(value) {
+  function remember(value, key = REMEMBERED) {
     try {
-      if (value) sessionStorage.setItem(REMEMBERED, value);
-      else sessionStorage.removeItem(REMEMBERED);
+      if (value) sessionStorage.setItem(key, value);
+      else sessionStorage.removeItem(key);
     } catch { /* storage may be blocked: then a reload does not find the job again */ }
   }
 
-  function recall() {
-    try { return sessionStorage.getItem(REMEMBERED); } catch { return null; }
+  function recall(key = REMEMBERED) {
+    try { return sessionStorage.getItem(key); } catch { return null; }
   }
 
   function newToken() {
@@ -131,15 +133,29 @@
       return;
     }
     bringBack();
-    draw(job);
-    if (job.state === "cancelled" && backToModel()) note("Stopped. This is the model from before.");
-    if (["done", "failed", "cancelled"].includes(job.state)) {
-      if (job.state !== "done") remember(null);
-      done = job.state === "done" ? job.result : "";
-      if (wasCutOff) collect();
+    if (job.state === "done" && job.expired) {
+      clear("gone");
       return;
     }
-    watch();
+    draw(job);
+    if (["done", "failed", "cancelled"].includes(job.state)) end(job);
+    else watch();
+  }
+
+  function end(job) {
+    done = job.state === "done" ? job.result : "";
+    if (done) remember(recall(), SHOWN);
+    else remember(recall(SHOWN)); // what a reload then finds is the model from before
+    if (job.state === "cancelled" && (backToModel() || fetchModel())) note("Stopped. This is the model from before.");
+    else if (wasCutOff) collect();
+  }
+
+  function fetchModel() { // of the job before this one, where a reload took it from the stage; whether there is one
+    const before = (recall(SHOWN) ?? "").split(" ")[0];
+    if (!before) return false;
+    token = resumed = before;
+    $("collect").click();
+    return true;
   }
 
   function backToModel() { // the one of an earlier job, if there is one; whether there is
@@ -190,6 +206,7 @@
   function clear(state = "empty") { // the result that is shown was deleted; "gone": not here
     if (!isBusy()) {
       remember(null);
+      remember(null, SHOWN);
       token = null;
       done = "";
       setState(state);
@@ -320,12 +337,26 @@
     });
   }, true);
 
+  const hasPicture = () => document.querySelector("#picture .image-frame img") !== null;
+  const isSending = () => document.querySelector("#picture .uploading") !== null;
+
   document.addEventListener("click", (event) => { // a script presses it once the picture is on its way
-    if (!event.isTrusted || !event.target.closest?.("#generate") || document.querySelector("#picture .image-frame img")) return;
+    if (!event.isTrusted || !event.target.closest?.("#generate") || hasPicture()) return;
     event.preventDefault();
     event.stopImmediatePropagation();
-    tell("Choose a picture first", "Drop one on the page, or take one of the examples.");
+    if (isSending()) pressLater();
+    else tell("Choose a picture first", "Drop one on the page, or take one of the examples.");
   }, true);
+
+  async function pressLater() { // the picture is still on its way
+    if (isHeld) return;
+    isHeld = true;
+    tell("The picture is on its way", "Your model is begun as soon as it is here.");
+    await window.orfeas.whenThere(() => hasPicture() || !isSending(), 600);
+    isHeld = false;
+    if (hasPicture()) $("generate").click();
+    else tell("The picture did not arrive", "Choose it again.");
+  }
 
   // --- start -------------------------------------------------------------------------------------------------------
 

@@ -48,12 +48,14 @@ def machine_of(scope: Mapping[str, Any]) -> str:
 class Caller:
     """Whose job it is. session: of a page or client. address: `machine`'s, "" where nobody knows.
 
-    once: whether the session was made for this one call, as plain HTTP has none.
+    once: whether the session was made for this one call, as plain HTTP has none. account: the name of who has logged
+    in, "" where there are no accounts.
     """
 
     session: str = ""
     address: str = ""
     once: bool = False
+    account: str = ""
 
     @classmethod
     def of(cls, request: gr.Request | None) -> Caller:
@@ -62,7 +64,7 @@ class Caller:
         client = getattr(request, "client", None)
         address = machine(getattr(client, "host", None) or "")
         path = str(getattr(getattr(request, "url", None), "path", ""))
-        return cls(request.session_hash or "", address, "/call/" in path)
+        return cls(request.session_hash or "", address, "/call/" in path, getattr(request, "username", None) or "")
 
     @property
     def party(self) -> str:

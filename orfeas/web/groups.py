@@ -48,6 +48,7 @@ class Group:
     members: list[dict[str, Any]]
     note: str = ""
     request_hash: str = ""  # of a request that came under a key: see `orfeas.web.repeats`
+    account: str = ""  # as of `Caller`
     future: Future = field(default_factory=Future)
 
     @property
@@ -120,7 +121,7 @@ class Groups:
         jobs = self.jobs.hold(requests, session, is_page, caller)
         names = [_name_of(request) for request in requests]
         members = [{"token": job.token, "picture": name} for job, name in zip(jobs, names, strict=True)]
-        group = Group(token, kind, jobs[0].created, jobs, members, request_hash=request_hash)
+        group = Group(token, kind, jobs[0].created, jobs, members, request_hash=request_hash, account=jobs[0].account)
         with self._lock:
             self._groups[token] = group
             over = [key for key, one in self._groups.items() if one.is_over]
@@ -283,7 +284,9 @@ class Groups:
 
     def _store(self, group: Group) -> None:
         library, members = self.jobs.studio.library, tuple(group.members)
-        stored = StoredGroup(group.token, group.kind, group.created, members, group.note, group.request_hash)
+        stored = StoredGroup(
+            group.token, group.kind, group.created, members, group.note, group.request_hash, group.account
+        )
         try:
             with library.explain_index_errors():
                 library.index.put_group(stored)

@@ -24,6 +24,7 @@ from orfeas.web.bench import Bench
 from orfeas.web.callers import Caller
 from orfeas.web.copies import to_cache
 from orfeas.web.inputs import on_page, refusal
+from orfeas.web.owners import may_have_job, may_have_result
 
 if TYPE_CHECKING:
     from orfeas.cutout import Cutout
@@ -232,7 +233,8 @@ class Handlers:
         token = str(token or "")
         try:
             folder = self.jobs.studio.library.find(str(result_id))
-            if folder is None:
+            may_have = await asyncio.to_thread(may_have_result, self.jobs, str(result_id), Caller.of(request).account)
+            if folder is None or not may_have:
                 raise BadRequest("This result is no longer there: choose its picture again.", "no_result")
             recipe = read_recipe(folder / "recipe.json")
             change = {"quality": quality} if quality else {"seed": None}
@@ -244,10 +246,16 @@ class Handlers:
 
     async def resume(self, token, draws, request: gr.Request):
         """After a reload: the job that the page remembers, running or done."""
-        job = self.jobs.get(str(token or ""))
+        token = str(token or "")
+        job = self.jobs.get(token)
+        try:
+            if not await asyncio.to_thread(may_have_job, self.jobs, token, Caller.of(request).account):
+                return gr.skip(), gr.skip()
+        except OrfeasError as error:
+            raise refusal(error) from None
         if job is None:  # of an earlier run of this server
             try:
-                result = await asyncio.to_thread(self.jobs.find_result, str(token or ""))
+                result = await asyncio.to_thread(self.jobs.find_result, token)
             except OrfeasError as error:
                 raise refusal(error) from None
             return self._show_result(result, draws)

@@ -21,7 +21,8 @@ from orfeas.web.access import follow
 from orfeas.web.callers import Caller
 from orfeas.web.groups import MAX_PICTURES, ask_batch
 from orfeas.web.handlers import Corrections, Desk, ask
-from orfeas.web.inputs import default_of, on_page, refusal, uploaded_file
+from orfeas.web.inputs import default_of, on_page, uploaded_file
+from orfeas.web.owners import may_have_job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 MAX_TOKENS = 200  # that a browser may ask after at once
 OPTIONS = ("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces")
 GONE = "The picture of this job is no longer here: choose it again. Its options are set."
+UNKNOWN = "This job is no longer known here: it was deleted, or it has expired."
 
 
 class History:
@@ -46,32 +48,36 @@ class History:
         self.groups = groups
         self.page = page
 
-    async def restore(self, wanted: str, current: str | None, desk: Desk):
-        """Updates of the picture, the options as in `OPTIONS`, and what `Handlers.change_background` updates.
+    async def restore(self, wanted: str, current: str | None, desk: Desk, request: gr.Request):
+        """Updates of the picture, the options as in `OPTIONS`, and what `Handlers.change_background` updates; and "",
+        "gone" where only the picture is not there any more, or the sentence that says why nothing came back.
 
         wanted: a job's token; with " random" behind it, the seed is left to chance as it was.
         """
         token, _, seed = str(wanted or "").partition(" ")
         try:
-            found = await asyncio.to_thread(self.jobs.find_request, token)
+            found = await asyncio.to_thread(self._find_request, token, Caller.of(request).account)
         except OrfeasError as error:
-            raise refusal(error, toast=True) from None
+            return *[gr.skip()] * (1 + len(OPTIONS) + 3), str(error)
         if found is None:
-            raise gr.Error("This job is no longer known here.", title="This did not work", print_exception=False)
+            return *[gr.skip()] * (1 + len(OPTIONS) + 3), UNKNOWN
         picture, options = found
         if seed == "random":
             options["seed"] = None
         values = [options.get(name, default_of(name)) for name in OPTIONS]
         values = ["" if value is None else value for value in values]  # what a text field shows
         path = _to_upload(picture, str(options.get("name") or "picture")) if picture else None
-        if path is None:  # the page says so
+        if path is None:
             desk.put(Corrections())
-            return None, *values, gr.skip(), gr.skip(), gr.skip()
+            return None, *values, gr.skip(), gr.skip(), gr.skip(), "gone"
         taps = tuple(Tap(x, y, what == "include") for x, y, what in options.get("taps", ()))
         desk.put(Corrections(path, taps))
         if path == current:  # the picture does not change, so nothing else draws its cutout anew
-            return gr.skip(), *values, *await self.page.change_background(path, options.get("background"), desk)
-        return path, *values, gr.skip(), gr.skip(), gr.skip()
+            return gr.skip(), *values, *await self.page.change_background(path, options.get("background"), desk), ""
+        return path, *values, gr.skip(), gr.skip(), gr.skip(), ""
+
+    def _find_request(self, token: str, account: str) -> tuple[Path | None, dict[str, Any]] | None:
+        return self.jobs.find_request(token) if may_have_job(self.jobs, token, account) else None
 
     def start(
         self, spec: str, picture, quality, format, size_mm, seed, background, texture, base, max_faces,
@@ -107,18 +113,19 @@ def add_history(
     """
     quiet = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     passed = gr.Textbox(visible=False)  # from the script to an event
-    answer = gr.Textbox(visible=False)
+    answer, said = gr.Textbox(visible=False), gr.Textbox(visible=False)
     opener = gr.Button("Open a result", visible="hidden", elem_id="history-open")
     restorer = gr.Button("Restore its options", visible="hidden", elem_id="history-restore")
     starter = gr.Button("Start several", visible="hidden", elem_id="history-start")
     restored = restorer.click(
         history.restore,
         [passed, picture, desk],
-        [picture, *options, *seen],
+        [picture, *options, *seen, said],
         js="(passed, ...rest) => [window.orfeas.history.restoring(), ...rest]",
         **quiet,
     )
-    restored.then(None, [picture], js="(picture) => window.orfeas.history.restored(picture)", **quiet)
+    shown = "(picture, said) => window.orfeas.history.restored(picture, said)"
+    restored.then(None, [picture, said], js=shown, **quiet)
     started = starter.click(
         history.start,
         [passed, picture, *options, desk],

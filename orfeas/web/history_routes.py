@@ -15,6 +15,7 @@ from orfeas.export import file_name
 from orfeas.formats import writable_formats
 from orfeas.web.access import follow
 from orfeas.web.history import MAX_TOKENS
+from orfeas.web.owners import account_of, may_have_group, may_have_job
 from orfeas.web.panels import FORMAT_TITLES
 
 if TYPE_CHECKING:
@@ -32,12 +33,21 @@ _NO_STORE = {"Cache-Control": "no-store"}
 def build_history_routes(jobs: Jobs, groups: Groups, bundler: Bench) -> list[BaseRoute]:
     """Routes for Gradio's own application. bundler: writes the ZIPs, one at a time."""
 
-    def look(token: str) -> dict[str, Any] | None:
-        if state := jobs.look(token):
+    def look(token: str, account: str) -> dict[str, Any] | None:
+        if state := may_have_job(jobs, token, account) and jobs.look(token):
             return _with_files(state)
-        if group := groups.look(token):
+        if group := look_at_group(token, account):
             group["members"] = [_with_files(member) for member in group["members"]]
         return group
+
+    def look_at_group(token: str, account: str) -> dict[str, Any] | None:
+        return groups.look(token) if may_have_group(groups, token, account) else None
+
+    def stop(token: str, account: str) -> bool:
+        return may_have_group(groups, token, account) and groups.stop(token)
+
+    def remove(token: str, account: str) -> bool:
+        return may_have_group(groups, token, account) and groups.remove(token)
 
     async def look_at_all(request: Request) -> Response:
         try:
@@ -49,38 +59,46 @@ def build_history_routes(jobs: Jobs, groups: Groups, bundler: Bench) -> list[Bas
             return JSONResponse({"error": sentence}, 400, headers=_NO_STORE)
         known = [token for token in tokens if isinstance(token, str) and _TOKEN.fullmatch(token)]
         try:
-            states = await asyncio.to_thread(lambda: {token: look(token) for token in known})
+            account = account_of(request.scope)
+            states = await asyncio.to_thread(lambda: {token: look(token, account) for token in known})
         except OrfeasError as error:  # not "there is none": a page would believe that
             return JSONResponse({"error": str(error)}, 503, headers=_NO_STORE)
         return JSONResponse(states, headers=_NO_STORE)
 
     async def stop_group(request: Request) -> Response:
-        stopped = await asyncio.to_thread(groups.stop, request.path_params["token"])
+        try:
+            stopped = await asyncio.to_thread(stop, request.path_params["token"], account_of(request.scope))
+        except OrfeasError as error:
+            return JSONResponse({"error": str(error)}, 503, headers=_NO_STORE)
         return JSONResponse({"stopped": stopped}, 200 if stopped else 404, headers=_NO_STORE)
 
     async def remove_group(request: Request) -> Response:
         try:
-            removed = await asyncio.to_thread(groups.remove, request.path_params["token"])
+            removed = await asyncio.to_thread(remove, request.path_params["token"], account_of(request.scope))
         except OrfeasError as error:
             return JSONResponse({"error": str(error)}, 503, headers=_NO_STORE)
         return JSONResponse({"removed": removed}, 200 if removed else 404, headers=_NO_STORE)
 
     async def group_zip(request: Request) -> Response:
         follow(request.headers)
+        token, account = request.path_params["token"], account_of(request.scope)
         if request.method == "HEAD":  # how long it is only its making would tell
             try:
-                there = await asyncio.to_thread(groups.look, request.path_params["token"])
+                there = await asyncio.to_thread(look_at_group, token, account)
             except OrfeasError:
                 return Response(status_code=503, headers=_NO_STORE)
             return Response(status_code=200 if there else 404, media_type="application/zip", headers=_NO_STORE)
-        bundle = groups.bundle(request.path_params["token"])
+        no_group = JSONResponse({"error": "There is no such group of models here."}, 404, headers=_NO_STORE)
+        bundle = groups.bundle(token)
         try:
+            if not await asyncio.to_thread(may_have_group, groups, token, account):
+                return no_group
             written = await bundler.run(bundle.__enter__)
         except OrfeasError as error:
             return JSONResponse({"error": str(error)}, 503, headers=_NO_STORE)
         if written is None:
             bundle.__exit__(None, None, None)
-            return JSONResponse({"error": "There is no such group of models here."}, 404, headers=_NO_STORE)
+            return no_group
         return _FileOnce(written[0], bundle)
 
     return [

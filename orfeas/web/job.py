@@ -50,6 +50,10 @@ class Job:
     future: Future = field(default_factory=Future)  # done when the job is; its value is the job
 
     @property
+    def account(self) -> str:
+        return self.caller.account
+
+    @property
     def is_over(self) -> bool:
         return self.ended is not None
 

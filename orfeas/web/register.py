@@ -40,7 +40,7 @@ class Register:
             library.index.put_job(
                 StoredJob(
                     job.token, library.instance.name, job.state, job.name, job.created, job.options, seconds,
-                    result_id, job.error, job.code, job.picture, job.request_hash,
+                    result_id, job.error, job.code, job.picture, job.request_hash, job.account,
                 )
             )  # fmt: skip
 

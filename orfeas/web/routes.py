@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -14,6 +14,7 @@ from orfeas.errors import EngineUnavailable, OrfeasError
 from orfeas.formats import find_file, make_file
 from orfeas.telemetry import report_bug
 from orfeas.web.access import follow
+from orfeas.web.owners import account_of, may_have_job
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -62,25 +63,31 @@ def build_routes(jobs: Jobs, converter: Bench, readiness: Readiness) -> list[Bas
         body = {"ready": False, "reason": problem.code, "detail": str(problem)}
         return JSONResponse(body, 503, headers={"Retry-After": "30", **_NO_STORE})
 
+    def look(token: str, account: str) -> dict[str, Any] | None:
+        return jobs.look(token) if may_have_job(jobs, token, account) else None
+
     async def job_state(request: Request) -> Response:
         # unknown is no error: a page asks for its job before the job has arrived, and browsers log every 404
-        token = request.path_params["token"]
+        token, account = request.path_params["token"], account_of(request.scope)
         try:  # the index is asked in a thread: a disk may be slow
-            state = jobs.look(token) if jobs.get(token) else await asyncio.to_thread(jobs.look, token)
+            state = look(token, account) if jobs.get(token) else await asyncio.to_thread(look, token, account)
         except OrfeasError as error:
             return JSONResponse({"error": str(error)}, 503, headers=_NO_STORE)
         return JSONResponse(state or {"state": "unknown"}, headers=_NO_STORE)
 
+    def remove(token: str, account: str) -> bool:
+        return may_have_job(jobs, token, account) and jobs.remove(token)
+
     async def remove_job(request: Request) -> Response:
         try:
-            removed = await asyncio.to_thread(jobs.remove, request.path_params["token"])
+            removed = await asyncio.to_thread(remove, request.path_params["token"], account_of(request.scope))
         except OrfeasError as error:
             return JSONResponse({"error": str(error)}, 503, headers=_NO_STORE)
         return JSONResponse({"removed": removed}, 200 if removed else 404, headers=_NO_STORE)
 
     async def stop_job(request: Request) -> Response:
         job = jobs.get(request.path_params["token"])
-        if job:
+        if job and may_have_job(jobs, job.token, account_of(request.scope)):
             await asyncio.to_thread(jobs.stop, job)
         return await job_state(request)
 

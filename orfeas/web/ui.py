@@ -171,7 +171,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
             **quiet,
         )
         found.then(None, js="() => window.orfeas.settleResumed()", **quiet)
-        collect_button.click(
+        collected = collect_button.click(
             page.resume,
             [token, draws],
             shown,
@@ -179,6 +179,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
             concurrency_limit=None,
             **quiet,
         )
+        collected.then(None, js="() => window.orfeas.settleResumed()", **quiet)
         clear_button.click(lambda: (None, panels.empty_result()), None, shown, **light)
         demo.unload(page.leave)
 

@@ -1,4 +1,4 @@
-"""The page of the login, in ORFEAS' look, and the way out again."""
+"""The page of the login, in ORFEAS' look, the way out again, and what the next account finds."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import pytest
 from orfeas.accounts import hash_password
 from orfeas.library import Library
 from orfeas.settings import Settings
-from orfeas.studio import Studio
 from orfeas.web.serve import start
 from tests.browser.test_accessibility import COUNT, axe  # noqa: F401 (a fixture)
 from tests.browser.test_page import PHONE
-from tests.conftest import PacedEngine
+from tests.conftest import PacedEngine, open_studio
 from tests.web.conftest import free_port
 
 PASSWORD = "correct horse"
@@ -19,15 +18,26 @@ PASSWORD = "correct horse"
 
 @pytest.fixture
 def guarded(tmp_path):
-    settings = Settings(
-        _env_file=None, engine="sketch", data_dir=tmp_path, port=free_port(), auth=f"ada:{hash_password(PASSWORD)}"
-    )
-    server = start(Studio(settings, PacedEngine(), Library(tmp_path)), settings)
+    auth = ",".join(f"{name}:{hash_password(PASSWORD)}" for name in ("ada", "max"))
+    settings = Settings(_env_file=None, engine="sketch", data_dir=tmp_path, port=free_port(), auth=auth)
+    server = start(open_studio(settings, PacedEngine(), Library(tmp_path)), settings)
     yield server.url
     server.close()
 
 
-def test_one_logs_in_and_out_again(visit, guarded, axe):  # noqa: F811
+def log_in(page, name: str, password: str = PASSWORD) -> None:
+    page.get_by_label("username").fill(name)
+    page.get_by_label("password").fill(password)
+    page.keyboard.press("Enter")
+
+
+def log_out(visit) -> None:
+    visit.page.get_by_role("link", name="Log out").click()
+    visit.page.wait_for_selector("input[type=password]")
+    visit.errors.clear()  # Gradio's client complains of the streams that the old page left
+
+
+def test_one_logs_in_and_out_again(visit, guarded, photo, axe):  # noqa: F811
     visit = visit(guarded, ready="input[type=password]", **PHONE)
     page = visit.page
     panel = page.locator(".panel").bounding_box()
@@ -38,18 +48,44 @@ def test_one_logs_in_and_out_again(visit, guarded, axe):  # noqa: F811
     page.evaluate(axe)
     assert page.evaluate(COUNT) == []
 
-    def log_in(password: str) -> None:
-        page.get_by_label("username").fill("ada")
-        page.get_by_label("password").fill(password)
-        page.keyboard.press("Enter")
-
-    log_in("wrong horse")
+    log_in(page, "ada", "wrong horse")
     page.wait_for_selector(".creds")
     visit.errors[:] = [error for error in visit.errors if "status of 400" not in error]
-    log_in(PASSWORD)
+    log_in(page, "ada")
     page.wait_for_selector("#generate")
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    page.get_by_role("link", name="Log out").click()
-    page.wait_for_selector("input[type=password]")
-    visit.errors.clear()  # Gradio's client complains of the streams that the old page left
+    visit.choose(photo)
+    visit.generate()
+    visit.wait_for_state("done")
+    page.select_option("#best-of-count", "2")
+    page.get_by_role("button", name="Best of 2").click()
+    page.wait_for_selector(".history-group[data-state=over]", timeout=60_000)
+    result = page.wait_for_selector(".result[data-result]").get_attribute("data-result")
+    group, token = page.evaluate("JSON.parse(localStorage.getItem('orfeas-history:ada'))")
+    log_out(visit)
     assert page.request.get(f"{guarded}config").status == 401
+
+    # the next account on this browser sees nothing of it, and has nothing of it, though it knows the tokens
+    log_in(page, "max")
+    page.wait_for_selector("#history-empty")
+    assert page.evaluate("localStorage.getItem('orfeas-history:max')") is None
+    page.evaluate("tokens => localStorage.setItem('orfeas-history:max', JSON.stringify(tokens))", [group, token])
+    page.evaluate("token => sessionStorage.setItem('orfeas-job:max', token)", token)
+    visit.reload()
+    page.wait_for_selector("#generate")
+    looked = page.request.post(f"{guarded}jobs/look", data={"tokens": [group, token]}).json()
+    assert looked == {group: None, token: None}
+    assert page.request.get(f"{guarded}jobs/{token}").json() == {"state": "unknown"}
+    for method, path in (("delete", f"jobs/{token}"), ("delete", f"groups/{group}"), ("post", f"groups/{group}/stop")):
+        assert getattr(page.request, method)(guarded + path).status == 404, path
+    assert page.request.get(f"{guarded}groups/{group}/models.zip").status == 404
+    page.evaluate("token => window.orfeas.history.restore(token, 'open')", token)
+    page.get_by_text("This job is no longer known here").first.wait_for()
+    page.evaluate("result => window.orfeas.actions.again({dataset: {result}})", result)
+    page.get_by_text("This result is no longer there").first.wait_for()
+    assert page.locator(".history-card, .result[data-result], #picture .image-frame img").count() == 0
+
+    log_out(visit)
+    log_in(page, "ada")
+    page.wait_for_selector("#history-list > .history-card img")
+    assert page.locator(".history-card").count() == 3
