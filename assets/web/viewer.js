@@ -156,12 +156,16 @@
     const lines = mesh.clone(`${mesh.name} lines`);
     const material = plainOf(mesh, "lines");
     material.wireframe = true;
-    material.albedoColor.set(...(document.body.classList.contains("dark") ? [0.55, 0.8, 0.77] : [0.04, 0.15, 0.14]));
+    colourLines(material);
     material.transparencyMode = 2; // blended
     material.alpha = Math.min(0.9, Math.max(0.12, Math.sqrt(2500 / (mesh.getTotalIndices() / 3))));
     lines.useVertexColors = false;
     lines.material = material;
     return lines;
+  }
+
+  function colourLines(material) { // so that they stand out from the ground
+    material.albedoColor.set(...(document.body.classList.contains("dark") ? [0.55, 0.8, 0.77] : [0.04, 0.15, 0.14]));
   }
 
   function asGround(mesh) { // drawn into the depth only, a little behind: it hides the lines at the back
@@ -252,6 +256,10 @@
       $("turntable").hidden = true;
     }
   }).observe(root, { childList: true, subtree: true });
+  document.addEventListener("orfeas-theme", () => {
+    wires.forEach((mesh) => colourLines(mesh.material));
+    if (wires.length) paint(findScene());
+  });
   Object.assign(window.orfeas.actions, {
     view: (button) => draw(button.dataset.value),
     "reset-view": resetView,

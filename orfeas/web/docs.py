@@ -117,7 +117,7 @@ def _qualities(qualities: Mapping[str, Quality]) -> str:
         del columns["steps"]  # this engine makes none
     rows = [(f"<code>{name}</code>", *(show(one) for show in columns.values())) for name, one in qualities.items()]
     machines = dict.fromkeys(quality.measured_on for quality in qualities.values() if quality.measured_on)
-    note = f"<p>Measured on {escape(', '.join(machines))}.</p>" if machines else ""
+    note = f"<p>Times and memory were measured on {escape(', '.join(machines))}.</p>" if machines else ""
     return _table(("quality", *columns), rows) + note
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import cv2
@@ -13,6 +14,7 @@ from orfeas.library import Library
 from orfeas.picture import MAX_BYTES
 from orfeas.settings import Settings
 from orfeas.studio import Studio
+from orfeas.web import handlers
 from orfeas.web.serve import start
 from orfeas.web.ui import example_pictures
 from tests.web.conftest import free_port, wait_until
@@ -191,6 +193,65 @@ def test_stop_frees_the_lane(visit, server, engine, photo, pace):
     assert visit.page.locator(".verdict >> visible=true").inner_text() != "Earlier result"
 
 
+def test_a_press_that_comes_too_soon_waits_and_the_second_of_two_does_not_stop(
+    visit, server, engine, photo, pace, monkeypatch, tmp_path
+):
+    finish = handlers.finish
+
+    async def finish_late(job, progress=None):
+        result = await finish(job, progress)
+        await asyncio.sleep(1.5)  # as over a slow network: the page has heard meanwhile that the job is done
+        return result
+
+    monkeypatch.setattr(handlers, "finish", finish_late)
+    visit = visit()
+    page = visit.page
+    large = tmp_path / "noise.png"
+    noise = np.random.default_rng(0).integers(0, 255, (700, 900, 3), np.uint8)
+    cv2.imwrite(str(large), cv2.ellipse(noise, (450, 350), (300, 250), 0, 0, 360, (60, 70, 200), -1))
+    network = page.context.new_cdp_session(page)
+    network.send("Network.enable")
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 1_000_000}
+    network.send("Network.emulateNetworkConditions", slow)
+    page.set_input_files("#picture input[type=file]", str(large))
+    page.wait_for_selector("#picture .uploading")
+    visit.generate()  # while the picture is on its way
+    visit.wait_for_state("told")
+    assert page.inner_text("#told-title") == "The picture is on its way"
+    network.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
+    wait_until(lambda: engine.running, "the job runs", 60)
+    visit.wait_for_state("running")
+    page.evaluate(
+        """() => new MutationObserver((changes, watch) => {
+          if (document.documentElement.dataset.job !== "done") return;
+          watch.disconnect();
+          document.querySelector("#generate").click();  // before Gradio has heard that the job is over
+        }).observe(document.documentElement, {attributes: true, attributeFilter: ["data-job"]})"""
+    )
+    pace.release(4)
+    wait_until(lambda: engine.running, "a second one runs")
+    visit.wait_for_state("running")
+    pace.release(50)
+    visit.wait_for_state("done")
+    page.wait_for_function("document.querySelectorAll('.history-card[data-state=done]').length === 2")
+
+    cancelled = engine.cancelled
+    page.evaluate(
+        """() => {
+          new MutationObserver((changes, watch) => {
+            if (document.documentElement.dataset.job !== "waiting") return;
+            watch.disconnect();
+            document.querySelector("#stop").dispatchEvent(new MouseEvent("click", {bubbles: true, detail: 2}));
+          }).observe(document.documentElement, {attributes: true, attributeFilter: ["data-job"]});
+          document.querySelector("#generate").click();
+        }"""
+    )
+    visit.wait_for_state("running", "stopping", "cancelled")
+    visit.wait_for_state("done")
+    page.wait_for_function("document.querySelectorAll('.history-card[data-state=done]').length === 3")
+    assert engine.cancelled == cancelled
+
+
 def test_a_waiting_job_says_how_many_are_before_it(visit, engine, photo, pace):
     first, second = visit(), visit()
     for user in (first, second):
@@ -231,6 +292,7 @@ def test_a_reload_finds_the_running_job_again_with_its_picture_and_options(visit
 
     while pace.acquire(blocking=False):
         pass
+    made = page.get_attribute(".result[data-result]", "data-result")
     visit.generate()  # and once more, to be stopped after a reload
     wait_until(lambda: engine.running, "the job runs")
     visit.wait_for_state("running")
@@ -241,8 +303,14 @@ def test_a_reload_finds_the_running_job_again_with_its_picture_and_options(visit
     page.click("#stop")
     wait_until(lambda: any(job.stop.is_set() for job in server.jobs.active()), "the server was asked to stop")
     pace.release(2)
-    visit.wait_for_state("cancelled")
-    assert page.inner_text(".when-cancelled p").endswith("Press Generate to start again.")
+    visit.wait_for_state("done")
+    assert page.inner_text("#stage-note") == "Stopped. This is the model from before."
+    visit.wait_for_canvas()
+    for _ in range(2):  # at once, and after one more reload
+        page.wait_for_selector(f".result[data-result='{made}']")
+        page.wait_for_function("document.documentElement.dataset.show === 'model'")
+        visit.reload()
+    page.wait_for_selector("#picture .image-frame img")
     assert page.inner_text("#quality .selected").startswith("Draft")
     assert page.inner_text("#format .selected") == "3MF"
     assert page.input_value("#size input") == "42"

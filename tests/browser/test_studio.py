@@ -34,6 +34,12 @@ PIXELS = """view => new Promise(resolve => {
   const turn = () => { scene.render(); if (!scene.isReady()) requestAnimationFrame(turn); };
   setTimeout(turn, 300);
 })"""
+DRAWN_NEXT = """new Promise(resolve => {
+  const canvas = document.querySelector("#viewer canvas");
+  const scene = window.orfeas.sceneOf(canvas);
+  scene.onAfterRenderObservable.addOnce(() => resolve(canvas.toDataURL()));
+  scene.render();
+})"""
 JOB = re.compile("/jobs/[0-9a-f]{32}$")
 CAMERA = """() => {
   const camera = window.orfeas.sceneOf(document.querySelector("#viewer canvas")).activeCamera;
@@ -49,6 +55,17 @@ def view(visit, name: str) -> np.ndarray:
     """The canvas as it is drawn in that view: (h, w, 4) uint8."""
     png = base64.b64decode(visit.page.evaluate(PIXELS, name).split(",")[1])
     return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def again_drawn(visit) -> np.ndarray:
+    """The canvas once it has been drawn anew, in the view that it is in: (h, w, 4) uint8."""
+    png = base64.b64decode(visit.page.evaluate(DRAWN_NEXT).split(",")[1])
+    return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def visible(image: np.ndarray) -> np.ndarray:
+    """The colours of the pixels that are drawn: (n, 3)."""
+    return image[image[..., 3] > 100][:, :3]
 
 
 def test_nothing_jumps_while_a_job_runs_and_the_views_are_real(visit, engine, photo, pace):
@@ -112,11 +129,14 @@ def test_nothing_jumps_while_a_job_runs_and_the_views_are_real(visit, engine, ph
     page.get_by_role("button", name="Full screen").click()
     page.wait_for_function("!document.fullscreenElement")
 
-    # light and dark: the ground changes, the model stays
+    # light and dark: the ground changes, the model stays, and lines stand out from either ground
     light = visit.see("#stage")
+    view(visit, "wireframe")
     page.get_by_role("button", name="Dark colours").click()
     page.wait_for_function("document.body.classList.contains('dark')")
-    page.wait_for_timeout(200)
+    lines = np.median(visible(wireframe), axis=0), np.median(visible(again_drawn(visit)), axis=0)
+    assert lines[1].mean() > lines[0].mean() + 60, "dark on light, light on dark"
+    view(visit, "solid")
     dark = visit.see("#stage")
     assert light[-40:, 40:80].mean() > 200
     assert dark[-40:, 40:80].mean() < 80
