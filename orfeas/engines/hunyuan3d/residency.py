@@ -193,7 +193,8 @@ def load_int8_experts(
 ) -> nn.Module:
     """Fill the transformer (built on ``meta``) as `load_part` does, with every expert's linear layers in 8 bit.
 
-    One expert matrix at a time is on the device in full precision, so the peak is that of the result.
+    One expert matrix at a time is on the device in full precision, so the peak is that of the result; none is copied in
+    the host's memory.
     """
     plan = recipes(module, "model")
     for name, layer in list(module.named_modules()):
@@ -203,10 +204,10 @@ def load_int8_experts(
         for owner, child in owners:
             prefix = f"{name}.{'experts.' if owner is layer.experts else ''}{child}."
             bias = assemble(plan.pop(prefix + "bias"), tensors, device, dtype)
-            source = assemble(plan.pop(prefix + "weight"), tensors, torch.device("cpu"), dtype)
-            stacked = isinstance(getattr(owner, child), StackedLinear)
-            matrices = [quantize_rows(matrix.to(device)) for matrix in (source if stacked else source[None])]
+            sources = plan.pop(prefix + "weight").sources  # of each expert, or of the shared one
+            matrices = [quantize_rows(tensors[key].to(device).to(dtype)) for key in sources]
             weight, scale = (torch.stack(parts) for parts in zip(*matrices, strict=True))
+            stacked = isinstance(getattr(owner, child), StackedLinear)
             kind = Int8StackedLinear if stacked else Int8Linear
             setattr(owner, child, kind(*((weight, scale) if stacked else (weight[0], scale[0])), bias))
     state = {ours: assemble(recipe, tensors, device, dtype) for ours, recipe in plan.items()}
