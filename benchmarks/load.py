@@ -3,21 +3,27 @@
     python benchmarks/load.py [--clients 50] [--jobs 1] [--quality draft]
 
 Each client uploads a picture of its own, asks for a model, reads the events to the end and downloads the file; at once
-it does so again, ``--jobs`` times. Meanwhile the page and ``/health`` are asked for five times a second. "light" are
-calls that start no job (``/config``), by which the cost of a request is told from the cost of a model. Wall times mean
-little on a busy machine; seconds of CPU mean more. The last line is the result as JSON.
+it does so again, ``--jobs`` times. Meanwhile the page and ``/health`` are asked for five times a second, each from a
+process of its own: in the clients' it would wait for them, not for the server. "light" are calls that start no job
+(``/config``), by which the cost of a request is told from the cost of a model. Wall times mean little on a busy
+machine; seconds of CPU mean more. The last line is the result as JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import httpx
@@ -43,17 +49,43 @@ async def make(http: httpx.AsyncClient, number: int, quality: str) -> float:
     return made.seconds
 
 
-async def probe(http: httpx.AsyncClient, path: str, seconds: list[float], over: asyncio.Event) -> None:
-    while not over.is_set():
-        began = time.perf_counter()
-        (await http.get(path)).raise_for_status()
-        seconds.append(time.perf_counter() - began)
-        await asyncio.sleep(PROBE_SECONDS)
+def probe(url: str, over: Event, pipe: Connection) -> None:
+    """Ask for ``url`` until it is ``over``; sends True once it was answered, and at the end each answer's seconds."""
+    seconds = []
+    with httpx.Client(timeout=600) as http:
+        http.get(url).raise_for_status()
+        pipe.send(True)
+        while not over.wait(PROBE_SECONDS):
+            began = time.perf_counter()
+            http.get(url).raise_for_status()
+            seconds.append(time.perf_counter() - began)
+    pipe.send(seconds)
+
+
+@contextlib.contextmanager
+def probing(url: str, paths: Sequence[str]) -> Iterator[dict[str, list[float]]]:
+    """Probes of ``paths``, each in a process; once left, the seconds of their answers. `EOFError` if one failed."""
+    spawn = multiprocessing.get_context("spawn")
+    over, seconds = spawn.Event(), {}
+    pipes = {path: spawn.Pipe(duplex=False) for path in paths}
+    probes = [spawn.Process(target=probe, args=(url + path, over, end)) for path, (_, end) in pipes.items()]
+    try:
+        for process, (_, end) in zip(probes, pipes.values(), strict=True):
+            process.start()
+            end.close()  # the process has its own: if it dies, that is heard of
+        for here, _ in pipes.values():
+            here.recv()
+        yield seconds
+        over.set()
+        seconds |= {path: here.recv() for path, (here, _) in pipes.items()}
+    finally:
+        over.set()
+        for process in probes:
+            process.join()
 
 
 async def load(url: str, clients: int, jobs: int, quality: str) -> dict:
-    seconds, errors, over = [], [], asyncio.Event()
-    probed = {"/health": [], "/": []}
+    seconds, errors = [], []
 
     async def client(number: int) -> None:
         for job in range(jobs):
@@ -62,11 +94,9 @@ async def load(url: str, clients: int, jobs: int, quality: str) -> dict:
             except (httpx.HTTPError, RuntimeError) as error:
                 errors.append(repr(error)[:200])
 
-    async with open_clients(url) as http:
-        probes = [asyncio.create_task(probe(http, path, times, over)) for path, times in probed.items()]
-        await asyncio.gather(*(client(number) for number in range(clients)))
-        over.set()
-        await asyncio.gather(*probes)
+    with probing(url, ["/health", "/"]) as probed:
+        async with open_clients(url) as http:
+            await asyncio.gather(*(client(number) for number in range(clients)))
     return {
         "done": len(seconds),
         "errors": errors,
