@@ -103,7 +103,7 @@ class Plain:
         for number in range(dit.depth):
             key, name = f"model.blocks.{number}", f"dit.block{number}"
             if number > dit.depth // 2:
-                pair = torch.cat([states[dit.depth - 1 - number], x], dim=-1)
+                pair = torch.cat([states[2 * (dit.depth // 2) - number], x], dim=-1)
                 x = self.layer_norm(self.linear(pair, f"{key}.skip_linear"), f"{key}.skip_norm")
             attn1 = self.self_attention(self.layer_norm(x, f"{key}.norm1"), f"{key}.attn1")
             x = x + attn1

@@ -92,16 +92,17 @@ OTHER_DINO |= {"mlp_ratio": 3, "layer_norm_eps": 1e-6}
 OTHER["conditioner"] = {"main_image_encoder": {"kwargs": {"config": OTHER_DINO, "image_size": 42}}}
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_other_sizes_against_a_plain_float64_implementation(tmp_path, seed):
-    config = parse_config(OTHER)
+@pytest.mark.parametrize(("seed", "depth", "moe_layers"), [(0, 5, 1), (1, 4, 3)])
+def test_other_sizes_against_a_plain_float64_implementation(tmp_path, seed, depth, moe_layers):
+    document = {**OTHER, "dit": {**OTHER["dit"], "depth": depth, "num_moe_layers": moe_layers}}
+    config = parse_config(document)
     rgba = torch.zeros(33, 57, 4, dtype=torch.uint8)
     rgba[5:30, 9:40] = torch.randint(0, 256, (25, 31, 4), generator=torch.Generator().manual_seed(seed)).byte()
-    write_fixture(tmp_path / "other", OTHER, config, rgba, seed, cells=9)
+    write_fixture(tmp_path / "other", document, config, rgba, seed, cells=9)
     fixture = parity.open_fixture(tmp_path / "other")
     stages = list(parity.compare_all(fixture))
     assert [stage for stage in stages if not stage.ok] == []
-    assert len(stages) == 2 + 3 + 2 + 4 * 5 + 1 + 5 + 7 + 1  # and no mesh
+    assert len(stages) == 2 + 3 + 2 + 4 * depth + 1 + 5 + 7 + 1  # and no mesh
     assert parity.main([str(tmp_path / "other")]) == 0
 
 
