@@ -5,8 +5,9 @@ went in and came out of each stage, float32, made on a CPU). Sizes and seeds are
 fast formulations that the engine runs, in float32 on the CPU, each stage on the fixture's own input. The public
 project's hierarchical volumes (``vol.flash*``) are not compared: that approximation is not built here.
 
-One JSON line a stage; a stage whose numbers the fixture lacks has failed, but for the mesh, which not every fixture
-has. Exit status 0 if all agree, 1 if one does not, 2 if the folder is no fixture.
+One JSON line a stage: stage, max_abs_error, tolerance, ok, and which tensor is missing if one is. A stage whose numbers
+the fixture lacks has failed, but for the mesh, which not every fixture has. Exit status 0 if all agree, 1 if one does
+not, 2 if the folder is no fixture.
 """
 
 from __future__ import annotations
@@ -324,7 +325,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for stage in compare_all(open_fixture(folder)):
             all_ok = all_ok and stage.ok
-            print(json.dumps(asdict(stage)), flush=True)
+            line = {name: value for name, value in asdict(stage).items() if name != "missing" or value}
+            print(json.dumps(line), flush=True)
     except OrfeasError as error:
         print(error, file=sys.stderr)
         return 2

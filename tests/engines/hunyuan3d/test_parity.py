@@ -399,6 +399,8 @@ def _rounded_composite(original):
 _GELU = _wrap(F, "gelu", lambda original: lambda x: original(x, approximate="tanh"))
 
 # (trap number, what is wrong, the patch, the group that is run, the stage that has to fail)
+# Not here: 20, 25, 27 and 28 are the public code's own slips; 22 is the cutout's to avoid; 23 and 24 are about names,
+# which `test_weights` tests.
 MUTATIONS = [
     (1, "self-attention rows as stored", _mangle_heads(3), "dit", "dit.block0.attn1"),
     (1, "cross-attention rows as stored", _mangle_heads(2), "dit", "dit.block0.attn2"),
@@ -510,9 +512,7 @@ def test_command_prints_a_line_a_stage():
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, done.stderr
     assert len(lines) > 40
-    assert all(
-        set(line) == {"stage", "max_abs_error", "tolerance", "ok", "missing"} and line["ok"] is True for line in lines
-    )
+    assert all(set(line) == {"stage", "max_abs_error", "tolerance", "ok"} and line["ok"] is True for line in lines)
 
 
 def test_command_fails_on_a_wrong_number(tmp_path, capsys):
@@ -540,7 +540,7 @@ def test_fixture_without_a_stage_is_not_passed_over(tmp_path, capsys):
     save_file(values, tmp_path / "less" / "tiny_io.safetensors")
     assert parity.main([str(tmp_path / "less")]) == 1
     stages = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    failures = [(line["stage"], line["missing"]) for line in stages if not line["ok"]]
+    failures = [(line["stage"], line.get("missing")) for line in stages if not line["ok"]]
     lost = [("vae.decoded", "vae.decoded"), ("vae", "vae.decoded"), ("volume", "vae.decoded")]
     assert failures == [("dit.block0", "dit.block0"), *lost]
     names = [line["stage"] for line in stages]
