@@ -42,7 +42,7 @@ class Quality:
     measured_on: str = ""
 
 
-_SKETCH_MACHINE = "a computer with 2 x86-64 cores; benchmarks/sketch.py"
+_SKETCH_MACHINE = "a 2-core server; x86-64, benchmarks/sketch.py"
 
 # A binary STL has 84 + 50 bytes a face: 60,000 faces are 3.0 MB.
 QUALITIES: Mapping[str, Mapping[str, Quality]] = {

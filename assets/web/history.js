@@ -209,7 +209,7 @@
 
   const resultsOf = (state) => (state?.members ?? [state]).filter((one) => one?.result && !one.expired).map((one) => one.result);
   const ranked = (group) => [...group.members].sort((a, b) => (a.rank ?? 99) - (b.rank ?? 99));
-  const rankOf = (one) => `${one.isOnly ? "Its" : one.rank === 1 ? "Best · its" : `No. ${one.rank} · its`} outline agrees ${Math.round(100 * one.agreement)} %`;
+  const rankOf = (one) => `${one.isOnly ? "Its" : one.rank === 1 ? "Best · its" : `No. ${one.rank} · its`} outline agrees ${Math.round(100 * one.agreement)}\u00a0%`;
 
   function countOf(group) {
     const counts = new Map();
@@ -223,7 +223,7 @@
 
   function detailsOf({ options = {} }) {
     if (!options.quality) return "";
-    return `${options.size_mm} mm · ${options.quality} · ${options.format.toUpperCase()} · seed ${options.seed}`;
+    return `${options.size_mm} mm · ${options.quality} · ${options.format.toUpperCase()} · seed\u00a0${options.seed}`;
   }
 
   function age() {

@@ -211,7 +211,7 @@ def test_the_best_of_several_seeds_is_shown_and_two_are_compared(
     visit.wait_for_state("done")
     best = page.locator(f"{GROUP} .history-card").first
     assert "Best" in best.inner_text()
-    seed = best.inner_text().split("seed ")[1].split()[0]
+    seed = best.inner_text().split("seed\u00a0")[1].split()[0]
     page.wait_for_function(f"document.querySelector('.result dl code')?.innerText === '{seed}'")
     page.wait_for_function("document.documentElement.dataset.show === 'model'")
     assert page.get_by_role("button", name="Model", exact=True).get_attribute("aria-pressed") == "true"

@@ -42,14 +42,14 @@ def test_the_middle_of_the_last_jobs_less_what_has_passed():
 
 def test_the_page_shows_what_jobs_took_here_and_says_so():
     history = History()
-    assert measured_on("sketch", history) == "These times were measured on a computer with 2 x86-64 cores."
+    assert measured_on("sketch", history) == "These times are from a 2-core server."
     for name, seconds in (("draft", 2.26), ("high", 21.4)):
         history.add(name, facts(0, seconds, 0))
     shown = [label.splitlines()[-1] for label, _ in quality_choices("sketch", history)]
     assert shown == ["2.3 s here", f"{QUALITIES['sketch']['standard'].seconds:.3g} s", "21 s here"]
-    assert measured_on("sketch", history) == "The other times were measured on a computer with 2 x86-64 cores."
+    assert measured_on("sketch", history) == "The others are from a 2-core server."
     history.add("standard", facts(1, 1, 1))
-    assert measured_on("sketch", history) == "These times are those of the last jobs here."
+    assert measured_on("sketch", history) == "These times are from the last jobs here."
 
 
 def test_a_job_that_skipped_its_diffusion_says_nothing_of_others():
