@@ -215,7 +215,7 @@ def _clean_name(name: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = "empty" if value is None else repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
 

@@ -94,6 +94,7 @@ class PacedEngine:
     ):
         self.slots = slots
         self.steps, self.pace, self.error = steps, pace, error
+        self.rings = 24  # of the mesh: four times their square are its faces
         self.loads = self.closed = self.cancelled = self.running = self.most_running = 0
 
     def load(self):
@@ -118,7 +119,7 @@ class PacedEngine:
                 if self.error:
                     raise self.error
                 yield Step((step + 1) / self.steps, f"step {step + 1} of {self.steps}")
-            vertices, faces = sphere(24 + seed % 5)
+            vertices, faces = sphere(self.rings + seed % 5)
             yield Mesh(vertices * (0.8, 0.6, 0.5), faces)
         except GeneratorExit:
             self.cancelled += 1

@@ -10,7 +10,7 @@
   const FRESH_MS = 20000; // for so long a job that was just asked for may be unknown to the server
   const UNUSABLE = ["unsupported_type", "corrupt", "too_large", "too_many_pixels", "too_small", "bad_aspect"]; // files
   const OVER = ["done", "failed", "cancelled", "lost"];
-  const born = new Map(); // token -> when this page made it
+  const born = new Map(); // token -> when this page made it, or heard of it from another tab
   const states = new Map(); // token -> what the server said
   const unknown = new Set(); // tokens of which it knows nothing; they are kept, and asked for when the page is loaded anew
   let tokens = [];
@@ -519,7 +519,12 @@
   setInterval(age, AGE_MS);
   document.addEventListener("visibilitychange", age);
   window.addEventListener("storage", (event) => {
-    if (event.key === KEY) { tokens = recall(); ask(); checkShown(); }
+    if (event.key !== KEY) return;
+    const before = tokens;
+    tokens = recall();
+    tokens.filter((token) => !before.includes(token)).forEach((token) => born.set(token, performance.now())); // another tab's
+    ask();
+    checkShown();
   });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) checkShown(); });
   document.addEventListener("click", (event) => { if (event.target.closest?.("#result a[download], #stage-download")) checkShown(); });

@@ -18,6 +18,7 @@
   let resumed = ""; // the token of the job that was found again after a reload
   let returning = ""; // that token while its picture and options are still to come back
   let keepsSide = false; // the next picture comes with its result, which stays in sight
+  let behind = ""; // the token of this page's own job, while another result is looked at
   let isHeld = false; // Generate was pressed, and waits for the picture
   let wanted = {}; // the result that is to be made again, and in which quality
 
@@ -82,6 +83,8 @@
   }
 
   function open(value) { // a job of the list is to be shown: it is found as after a reload
+    if (delivering && isBusy() && !behind) behind = token;
+    if (behind === value) behind = "";
     token = resumed = value;
     note("");
     remember(value);
@@ -184,13 +187,21 @@
   }
 
   function settleResumed() {
-    return resumed && resumed === token ? settle() : null;
+    return resumed && resumed === token ? askLast() : null;
   }
 
-  async function settle() { // Gradio's event is over: whatever the last poll said, ask once more
+  async function settle() { // Gradio's event of this page's own job is over: what it made is on the stage now
+    const wasBehind = behind !== "";
+    if (wasBehind) token = behind;
+    behind = "";
+    await askLast();
+    delivering = false;
+    if (wasBehind && done) note("Your new model is here.");
+  }
+
+  async function askLast() { // whatever the last poll said
     clearTimeout(timer);
     await ask(true);
-    delivering = false;
     collect();
   }
 
@@ -330,12 +341,23 @@
     event.preventDefault();
     event.stopImmediatePropagation();
     if (button.id === "stop") return;
-    window.orfeas.whenThere(() => !delivering, 3).then(() => {
-      delivering = false;
-      if (button.id) button.click();
-      else window.orfeas.actions.again(button); // its card may have gone meanwhile
-    });
+    if (behind) pressBehind(button);
+    else window.orfeas.whenThere(() => !delivering, 3).then(() => press(button));
   }, true);
+
+  function press(button) {
+    delivering = false;
+    if (button.id) button.click();
+    else window.orfeas.actions.again(button); // its card may have gone meanwhile
+  }
+
+  async function pressBehind(button) { // another result is looked at: does this page's own job still run?
+    const job = await fetch(`jobs/${behind}`, { cache: "no-store" }).then((answer) => answer.json()).catch(() => ({}));
+    if (["done", "failed", "cancelled", "lost", "unknown"].includes(job.state)) {
+      behind = "";
+      press(button);
+    } else tell("Your job is still running", "It is in the list below: wait until it is done, or stop it there.");
+  }
 
   const hasPicture = () => document.querySelector("#picture .image-frame img") !== null;
   const isSending = () => document.querySelector("#picture .uploading") !== null;

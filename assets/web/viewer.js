@@ -96,11 +96,18 @@
     const scene = findScene();
     const camera = scene?.activeCamera;
     middle = camera ? camera.target.clone() : null;
+    fit();
     plain = new Map();
     wires = [];
     press("view", "solid");
     for (const button of document.querySelectorAll('#switch-view button, [data-do="reset-view"]')) button.disabled = !scene;
     root.dataset.canvas = "yes";
+  }
+
+  function fit() { // the field of view is that of the shorter side, so that nothing is cut off where the stage is tall
+    const camera = findScene()?.activeCamera;
+    const canvas = canvasOf();
+    if (camera && canvas) camera.fovMode = Number(canvas.clientWidth < canvas.clientHeight); // 1: horizontal
   }
 
   // --- how it is drawn -----------------------------------------------------------------------------------------------
@@ -256,6 +263,7 @@
       $("turntable").hidden = true;
     }
   }).observe(root, { childList: true, subtree: true });
+  window.addEventListener("resize", fit);
   document.addEventListener("orfeas-theme", () => {
     wires.forEach((mesh) => colourLines(mesh.material));
     if (wires.length) paint(findScene());

@@ -194,7 +194,7 @@ def test_stop_frees_the_lane(visit, server, engine, photo, pace):
 
 
 def test_a_press_that_comes_too_soon_waits_and_the_second_of_two_does_not_stop(
-    visit, server, engine, photo, pace, monkeypatch, tmp_path
+    visit, url, server, engine, pace, monkeypatch, tmp_path
 ):
     finish = handlers.finish
 
@@ -250,6 +250,29 @@ def test_a_press_that_comes_too_soon_waits_and_the_second_of_two_does_not_stop(
     visit.wait_for_state("done")
     page.wait_for_function("document.querySelectorAll('.history-card[data-state=done]').length === 3")
     assert engine.cancelled == cancelled
+
+    # while the next one runs an earlier one is looked at: the job is neither lost nor begun twice
+    while pace.acquire(blocking=False):
+        pass
+    other = visit.context.new_page()
+    other.goto(url)
+    other.wait_for_selector(".history-card[data-state=done]")
+    visit.generate()
+    wait_until(lambda: engine.running, "the job runs")
+    visit.wait_for_state("running")
+    other.wait_for_selector(".history-card progress")
+    other.close()
+    page.locator(".history-card[data-state=done]").last.get_by_role("button", name="Open").last.click()
+    visit.wait_for_state("done")
+    visit.generate()
+    visit.wait_for_state("told")
+    assert page.inner_text("#told-title") == "Your job is still running"
+    shown = page.get_attribute(".result", "data-result")
+    pace.release(50)
+    page.wait_for_function("shown => document.querySelector('.result')?.dataset.result !== shown", arg=shown)
+    visit.wait_for_state("done")
+    page.get_by_text("Your new model is here.").wait_for()
+    assert not engine.running
 
 
 def test_a_waiting_job_says_how_many_are_before_it(visit, engine, photo, pace):

@@ -141,6 +141,11 @@ def test_nothing_jumps_while_a_job_runs_and_the_views_are_real(visit, engine, ph
     assert light[-40:, 40:80].mean() > 200
     assert dark[-40:, 40:80].mean() < 80
     assert share_drawn(dark) > 0.05
+    page.set_viewport_size({"width": 768, "height": 1024})
+    page.wait_for_function("(canvas => canvas.clientWidth < 420)(document.querySelector('#viewer canvas'))")
+    tall = view(visit, "solid")[..., 3] > 100
+    assert tall.mean() > 0.05
+    assert not tall[:, [0, -1]].any(), "nothing is cut off where the stage is taller than wide"
     page.reload()
     visit.errors.clear()  # Gradio's client complains of the streams that the old page left
     page.wait_for_selector("#generate")
@@ -257,6 +262,19 @@ def test_a_slow_network_shows_the_model_all_the_same(visit, photo):
     visit.wait_for_canvas()
     assert share_drawn(visit.see("#stage")) > 0.05
     network.detach()
+
+
+def test_the_wireframe_of_a_fine_mesh_is_no_flat_patch(visit, engine, photo, monkeypatch):
+    monkeypatch.setattr(engine, "rings", 110)
+    visit = visit()
+    visit.choose(photo)
+    visit.generate()
+    visit.wait_for_state("done")
+    visit.wait_for_canvas()
+    solid, lines = (view(visit, name)[..., 3] for name in ("solid", "wireframe"))
+    inside = solid > 200
+    assert (lines[inside] > 25).mean() > 0.5, "it has more lines than there are pixels"
+    assert (lines[inside] > 230).mean() < 0.3, "and they are drawn so lightly that one sees them"
 
 
 def test_a_picture_is_replaced_and_pasted(visit, photo, tmp_path):
