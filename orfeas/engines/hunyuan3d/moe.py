@@ -7,11 +7,12 @@ learns in a step (a test runs the steps with tensors without values). On every G
 layers; by count, the shared expert's 0.55 TFLOP give it 9 ms at 60 TFLOP/s and 0.9 ms at 600 to answer before the
 device would idle, and launching an expert takes tens of microseconds.
 
-What would not wait costs more. torch's grouped product reads the ends on the device for bfloat16 only (compute
-capability 9.0, later 10.0; as of torch 2.13), and would round the published float16 weights; for float16 it copies the
-ends to the host itself and waits without work in between. On the CPU it gives the same bits and is no faster. Blocks of
-rows of one size, each with a copy of its expert's weights, add half to the experts' time (by count, RTX 3090); windows
-of a guessed size add their margin and a second try.
+What would not wait costs more. torch's grouped product reads the ends on the device for bfloat16 only (from 2.8 on with
+compute capability 9.0, later also above) and would round the published float16 weights; for float16 it copies the ends
+to the host itself, up to 2.13, and waits without work in between. On the CPU it gives the same bits and is no faster.
+(Its source has float16 on the device with CUDA 13.3 and compute capability 9 to 11: to be tried with a torch that has
+it.) Blocks of rows of one size, each with a copy of its expert's weights, add half to the experts' time (by count, RTX
+3090); windows of a guessed size add their margin and a second try.
 
 The sum over a token's experts is gathered, not scattered, so the same input gives the same bits.
 """
