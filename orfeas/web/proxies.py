@@ -45,7 +45,9 @@ class Proxies:
         self._behind = ProxyHeadersMiddleware(app, "*" if self._all else [str(network) for network in self._networks])
 
     async def __call__(self, scope, receive, send):
-        if scope["type"] != "http" or self._is_trusted(scope.get("client")):
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        if self._is_trusted(scope.get("client")):
             return await self._behind(_with_one_client(scope) if self._all else scope, receive, send)
         headers = [field for field in scope["headers"] if not _FORWARDED.fullmatch(field[0])]
         came_by_proxy = len(headers) < len(scope["headers"])

@@ -37,6 +37,21 @@ def seen(trusted: str, client: str, headers=SPOOFED) -> dict:
     return asyncio.run(ask())
 
 
+@pytest.mark.parametrize("trusted", ["127.0.0.1", "*"])
+def test_the_start_of_the_app_is_passed_on(trusted):
+    """It has no headers. uvicorn goes on without it if it fails, and what Gradio starts with it (MCP) is dead then."""
+    events = []
+
+    async def app(scope, receive, send):
+        events.append((scope["type"], await receive()))
+
+    async def receive():
+        return {"type": "lifespan.startup"}
+
+    asyncio.run(Proxies(app, trusted)({"type": "lifespan"}, receive, None))
+    assert events == [("lifespan", {"type": "lifespan.startup"})]
+
+
 @pytest.mark.parametrize(
     ("trusted", "client"),
     [
