@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from huggingface_hub import SpaceCard
 
 from orfeas import generate_cli, request
 from orfeas.arguments import COMMANDS, Parser, add_command
@@ -104,10 +105,11 @@ def test_every_setting_is_in_the_example_file():
 
 def test_the_front_matter_matches_what_is_pinned():
     pinned = re.search(r"^gradio==(\S+)", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE).group(1)
-    front = README.split("---")[1]
-    assert f"sdk_version: {pinned}" in front
-    assert "app_file: app.py" in front
-    assert len(re.search(r"short_description: (.*)", front).group(1)) <= 60  # Hugging Face's limit
+    card = SpaceCard(README).data
+    assert (card.sdk, card.sdk_version, card.app_file, card.license) == ("gradio", pinned, "app.py", "apache-2.0")
+    assert card.python_version == "3.12"  # a string: of a number, 3.10 is 3.1. ZeroGPU has this one
+    assert len(card.short_description) <= 60  # Hugging Face's limit
+    assert {card.colorFrom, card.colorTo} <= {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 
 
 def test_every_picture_and_link_of_the_readme_is_here():
