@@ -15,6 +15,7 @@
   let delivering = false; // Gradio's event of it is not over: it takes no other press, and would take the next job for its own
   let wasCutOff = false; // the connection was lost while the job ran
   let done = ""; // the result of the job
+  let ended = ""; // the token of the job whose end was drawn: what is on the stage since then stays
   let resumed = ""; // the token of the job that was found again after a reload
   let returning = ""; // that token while its picture and options are still to come back
   let keepsSide = false; // the next picture comes with its result, which stays in sight
@@ -56,7 +57,7 @@
     stopping = wasCutOff = false;
     delivering = true;
     begun = performance.now();
-    done = "";
+    done = ended = "";
     note("");
     show("model");
     draw({ state: "waiting", message: "Sending", fraction: 0, seconds: 0 });
@@ -86,6 +87,7 @@
     if (delivering && isBusy() && !behind) behind = token;
     if (behind === value) behind = "";
     token = resumed = value;
+    ended = "";
     note("");
     remember(value);
     failures = 0;
@@ -120,7 +122,7 @@
       watch();
       return;
     }
-    if (asked !== token) return;
+    if (asked !== token || asked === ended) return;
     if (job.state === "lost") job.state = "failed"; // its server ended; the sentence says so
     if (job.state === "unknown") { // not started yet, or forgotten by a restarted server
       if (!last && root.dataset.job !== "empty") { watch(); return; }
@@ -146,6 +148,7 @@
   }
 
   function end(job) {
+    ended = token;
     done = job.state === "done" ? job.result : "";
     if (done) remember(recall(), SHOWN);
     else remember(recall(SHOWN)); // what a reload then finds is the model from before
@@ -157,6 +160,7 @@
     const before = (recall(SHOWN) ?? "").split(" ")[0];
     if (!before) return false;
     token = resumed = before;
+    ended = "";
     $("collect").click();
     return true;
   }
@@ -331,6 +335,27 @@
 
   // --- presses that come too soon ----------------------------------------------------------------------------------
 
+  const hasPicture = () => document.querySelector("#picture .image-frame img") !== null;
+  const isSending = () => document.querySelector("#picture .uploading") !== null;
+
+  document.addEventListener("click", (event) => { // a script presses it once the picture is on its way
+    if (!event.isTrusted || !event.target.closest?.("#generate") || hasPicture()) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    if (isSending()) pressLater();
+    else tell("Choose a picture first", "Drop one on the page, or take one of the examples.");
+  }, true);
+
+  async function pressLater() { // the picture is still on its way
+    if (isHeld) return;
+    isHeld = true;
+    tell("The picture is on its way", "Your model is begun as soon as it is here.");
+    await window.orfeas.whenThere(() => hasPicture() || !isSending(), 600);
+    isHeld = false;
+    if (hasPicture()) $("generate").click();
+    else tell("The picture did not arrive", "Choose it again.");
+  }
+
   // The second press of two is none at Stop, which stands where Generate stood. One that comes between the end of a job
   // and that of Gradio's event waits for it; where that end was lost with the connection, not for long.
   document.addEventListener("click", (event) => {
@@ -357,27 +382,6 @@
       behind = "";
       press(button);
     } else tell("Your job is still running", "It is in the list below: wait until it is done, or stop it there.");
-  }
-
-  const hasPicture = () => document.querySelector("#picture .image-frame img") !== null;
-  const isSending = () => document.querySelector("#picture .uploading") !== null;
-
-  document.addEventListener("click", (event) => { // a script presses it once the picture is on its way
-    if (!event.isTrusted || !event.target.closest?.("#generate") || hasPicture()) return;
-    event.preventDefault();
-    event.stopImmediatePropagation();
-    if (isSending()) pressLater();
-    else tell("Choose a picture first", "Drop one on the page, or take one of the examples.");
-  }, true);
-
-  async function pressLater() { // the picture is still on its way
-    if (isHeld) return;
-    isHeld = true;
-    tell("The picture is on its way", "Your model is begun as soon as it is here.");
-    await window.orfeas.whenThere(() => hasPicture() || !isSending(), 600);
-    isHeld = false;
-    if (hasPicture()) $("generate").click();
-    else tell("The picture did not arrive", "Choose it again.");
   }
 
   // --- start -------------------------------------------------------------------------------------------------------

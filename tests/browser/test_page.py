@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from orfeas.errors import OrfeasError
 from orfeas.library import Library
 from orfeas.picture import MAX_BYTES
 from orfeas.settings import Settings
@@ -199,9 +200,10 @@ def test_a_press_that_comes_too_soon_waits_and_the_second_of_two_does_not_stop(
     finish = handlers.finish
 
     async def finish_late(job, progress=None):
-        result = await finish(job, progress)
-        await asyncio.sleep(1.5)  # as over a slow network: the page has heard meanwhile that the job is done
-        return result
+        try:
+            return await finish(job, progress)
+        finally:
+            await asyncio.sleep(1.5)  # as over a slow network: the page has heard meanwhile that the job is over
 
     monkeypatch.setattr(handlers, "finish", finish_late)
     visit = visit()
@@ -215,6 +217,9 @@ def test_a_press_that_comes_too_soon_waits_and_the_second_of_two_does_not_stop(
     network.send("Network.emulateNetworkConditions", slow)
     page.set_input_files("#picture input[type=file]", str(large))
     page.wait_for_selector("#picture .uploading")
+    sending, frame = (page.locator(part).bounding_box() for part in ("#picture .wrap.progress", "#picture"))
+    assert sending["y"] >= frame["y"] - 1, "what is said meanwhile stays in its frame"
+    assert sending["y"] + sending["height"] <= frame["y"] + frame["height"] + 1
     visit.generate()  # while the picture is on its way
     visit.wait_for_state("told")
     assert page.inner_text("#told-title") == "The picture is on its way"
@@ -273,6 +278,17 @@ def test_a_press_that_comes_too_soon_waits_and_the_second_of_two_does_not_stop(
     visit.wait_for_state("done")
     page.get_by_text("Your new model is here.").wait_for()
     assert not engine.running
+
+    # what is said after the end of a job stays, also when Gradio hears of that end
+    monkeypatch.setattr(engine, "error", OrfeasError("The engine had no more memory: choose a lower quality."))
+    visit.generate()
+    visit.wait_for_state("failed")
+    page.get_by_role("button", name="Remove Image").click()
+    page.wait_for_function("document.documentElement.dataset.cutout === 'no'")
+    visit.generate()
+    visit.wait_for_state("told")
+    page.wait_for_timeout(2000)
+    assert visit.state == "told"
 
 
 def test_a_waiting_job_says_how_many_are_before_it(visit, engine, photo, pace):
