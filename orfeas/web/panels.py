@@ -60,7 +60,7 @@ def measured_on(engine: str, history: History) -> str:
     others = [one for name, one in QUALITIES[engine].items() if not history.estimate(name)]
     machines = dict.fromkeys(one.measured_on.split(";")[0] for one in others if one.measured_on)
     if not others:
-        return "These times are from the last jobs here."
+        return "These times are from jobs here."
     if machines:
         those = "These times" if len(others) == len(QUALITIES[engine]) else "The others"
         return f"{those} are from {', '.join(machines)}."

@@ -49,7 +49,7 @@ def test_the_page_shows_what_jobs_took_here_and_says_so():
     assert shown == ["2.3 s here", f"{QUALITIES['sketch']['standard'].seconds:.3g} s", "21 s here"]
     assert measured_on("sketch", history) == "The others are from a 2-core server."
     history.add("standard", facts(1, 1, 1))
-    assert measured_on("sketch", history) == "These times are from the last jobs here."
+    assert measured_on("sketch", history) == "These times are from jobs here."
 
 
 def test_a_job_that_skipped_its_diffusion_says_nothing_of_others():
