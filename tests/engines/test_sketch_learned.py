@@ -268,7 +268,7 @@ def test_thin_parts_that_lean_towards_the_viewer_hold_together(thick):
 def test_setting_chooses_the_shipped_network():
     assert choose_engine(load_settings(engine="sketch", sketch_shape="inflation")).version == "sketch-1"
     engine = choose_engine(load_settings(engine="sketch", sketch_shape="learned"))
-    assert engine.version == "sketch-1+learned-3"
+    assert engine.version == "sketch-1+learned-4"
     assert learned.MODEL.stat().st_size < 16e6
     *_, mesh = engine.shape(as_cutout(chair()), DRAFT, 1)
     assert unmatched_edges(mesh.faces) == 0

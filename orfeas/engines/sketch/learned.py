@@ -63,7 +63,7 @@ class LearnedShape:
     Raises `BadWeights` where the model's file is missing.
     """
 
-    version = "learned-3"
+    version = "learned-4"
 
     def __init__(self, model: Path = MODEL):
         if not model.is_file():
