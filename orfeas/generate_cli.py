@@ -119,7 +119,7 @@ def run_generate(arguments: argparse.Namespace, open_studio: Callable[[Settings]
                 for seeds, target in zip(several, targets, strict=True):
                     with bound_contextvars(job=seeds[0].name):  # the log's lines say which picture they are about
                         made = [_make_one(studio, one, latent, arguments, show) for one in seeds]
-                        entries += _deliver_all(made, None if is_zip else target, arguments)
+                        entries += _deliver_all(made, None if is_zip else target, arguments, studio.engine.caveat)
             if is_zip and any(entry.result for entry in entries):
                 _write_zip(arguments.output, entries)
         finally:
@@ -144,7 +144,7 @@ def _make_one(studio, one: GenerationRequest, latent, arguments, show) -> Entry:
         return Entry(source, error=report_bug(error), code="bug")
 
 
-def _deliver_all(made: list[Entry], target: Path | None, arguments) -> list[Entry]:
+def _deliver_all(made: list[Entry], target: Path | None, arguments, caveat: str) -> list[Entry]:
     """Write the models of one picture, the best first, and say what came of each. target: None for a ZIP to come."""
     ranked = [entry for entry in made if entry.result]
     if arguments.best_of is not None and ranked:
@@ -164,7 +164,7 @@ def _deliver_all(made: list[Entry], target: Path | None, arguments) -> list[Entr
         try:
             if path:
                 _deliver(entry.result, path, keep=arguments.keep)
-            _say_made(entry, path, arguments)
+            _say_made(entry, path, arguments, caveat)
             delivered.append(entry)
         except OrfeasError as error:
             delivered.append(replace(entry, result=None, error=str(error), code=error.code))
@@ -189,8 +189,8 @@ def _write_zip(output: Path, entries: list[Entry]) -> None:
     print(f"{output}: {len(manifest['made'])} models, {len(manifest['failed'])} failed", file=sys.stderr)
 
 
-def _say_made(entry: Entry, path: Path | None, arguments: argparse.Namespace) -> None:
-    """Say what was made of a picture. path: None where it goes into the ZIP."""
+def _say_made(entry: Entry, path: Path | None, arguments: argparse.Namespace, caveat: str) -> None:
+    """Say what was made of a picture. path: None where it goes into the ZIP. caveat: a note that is left out."""
     result = entry.result
     report, facts = result.report, result.facts
     if arguments.json:
@@ -214,11 +214,14 @@ def _say_made(entry: Entry, path: Path | None, arguments: argparse.Namespace) ->
         print(json.dumps(line), flush=True)
     else:
         width, height, depth = report["extents_mm"]
+        source = path or entry.picture
+        if path and (len(arguments.pictures) > 1 or any(one.is_dir() for one in arguments.pictures)):
+            source = f"{entry.picture} -> {path}"
         print(
-            f"{path or entry.picture}: {width:.1f} wide × {height:.1f} high × {depth:.1f} deep mm, "
+            f"{source}: {width:.1f} wide × {height:.1f} high × {depth:.1f} deep mm, "
             f"{report['faces']:,} faces, seed {facts['seed']}, {facts['engine']} engine, "
             f"{facts['seconds']['total']:.1f} s. {report['sentence']}",
-            *(f"  {note}" for note in report["notes"]),
+            *(f"  {note}" for note in (*report["notes"], *result.notes) if note != caveat),
             sep="\n",
             flush=True,
         )
@@ -299,9 +302,9 @@ def _plan_targets(arguments: argparse.Namespace, requests: list[GenerationReques
         return folder, [output]
     targets: list[Path] = []
     for one in requests:
-        number, unique = 2, one
-        while (target := folder / file_name(unique.name, unique.size_mm, unique.format)) in targets:
-            unique, number = replace(one, name=f"{one.name}-{number}"), number + 1
+        number, name = 2, one.name
+        while (target := folder / file_name(name, one.size_mm, one.format)) in targets:
+            name, number = request.number_name(one.name, number), number + 1
         targets.append(target)
     return folder, targets
 

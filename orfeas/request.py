@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,9 @@ SEED = (0, 2**32 - 1)
 MAX_FACES = (100, 2_000_000)
 MAX_TAPS = 64
 BEST_OF = (2, 8)  # how many seeds may be tried at once
+MAX_NAME = 60  # characters
+MAX_NAME_BYTES = 180  # in UTF-8; file systems take 255 with size, seed and ending
+_UNSEEN_LETTERS = "\u115f\u1160\u3164\uffa0"  # Hangul fillers: letters to Unicode, and nothing to the eye
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class GenerationRequest:
     """One job, checked on construction. Raises `BadRequest` with the allowed range.
 
     picture: the file's path, or its bytes (JPEG, PNG or WebP; judged in `orfeas.picture`).
-    name: what the result is called; taken from the path where there is one.
+    name: what the result is called; taken from the path where there is one. Only letters, digits and dashes are kept.
     quality: "draft", "standard" or "high". format: "stl", "glb", "obj", "ply" or "3mf".
     size_mm: longest side of the result, 1 to 1000.
     seed: 0 to 2**32-1; None draws one, which the result names.
@@ -208,10 +212,26 @@ def _taps(value: Any) -> tuple[Tap, ...]:
     return tuple(taps)
 
 
+def number_name(name: str, number: int) -> str:
+    """``name`` with ``-number`` behind it, the name shortened where both would be too long."""
+    ending = f"-{number}"
+    return _shorten(name, MAX_NAME - len(ending), MAX_NAME_BYTES - len(ending)) + ending
+
+
 def _clean_name(name: Any) -> str:
-    """Letters, digits, dash and underscore of ``name``, at most 60 of them: safe in a path, a header and a URL."""
-    kept = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in str(name))
-    return "-".join(part for part in kept.split("-") if part)[:60].strip("-") or "model"
+    """Letters and digits of any script, with what is written above and below them, all else a dash: safe in a path and
+    a header; no longer than `MAX_NAME`."""
+    kept = ""
+    for letter in unicodedata.normalize("NFC", str(name)):
+        belongs = letter.isalnum() and letter not in _UNSEEN_LETTERS
+        # a vowel sign is part of the letter before it; alone it would change whatever stands before the name
+        marks = unicodedata.category(letter) in ("Mn", "Mc") and kept[-1:] not in ("", "-")
+        kept += letter if belongs or marks else "-"
+    return _shorten("-".join(part for part in kept.split("-") if part), MAX_NAME, MAX_NAME_BYTES) or "model"
+
+
+def _shorten(name: str, characters: int, size: int) -> str:
+    return name[:characters].encode()[:size].decode(errors="ignore").strip("-")
 
 
 def _shown(value: Any) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trimesh
+from PIL import Image
 
 from orfeas import arguments, cli, generate_cli
 from orfeas.errors import BadRequest
@@ -223,6 +224,19 @@ def test_notes_are_told_as_well(here, photos, tmp_path):
     told = here(photos / "blob.png", "-o", "a.stl", "--quality", "draft", "--seed", 7, "--json")
     assert notes == [f"  {note}" for note in json_lines(told.stdout)[0]["report"]["notes"]]
     assert any("fall over" in note for note in notes)
+
+
+def test_of_several_pictures_each_line_says_whose_it_is_and_what_was_left_out(here, photos, tmp_path):
+    with Image.open(photos / "blob.png") as blob:
+        blob.save(photos / "猫 ü.png", save_all=True, append_images=[Image.new(blob.mode, blob.size)] * 2)
+    (photos / "blob.png").unlink()
+    (photos / "star.webp").unlink()
+    done = here(photos, "-o", "models", "--quality", "draft", "--size-mm", 30)
+    assert done.returncode == 0, done.stderr
+    line, *notes = done.stdout.splitlines()
+    assert line.startswith(f"{photos / '猫 ü.png'} -> models/猫-ü_30mm.stl: ")
+    assert "  Only the first of 3 frames was used: the picture is an animation." in notes
+    assert (tmp_path / "models" / "猫-ü_30mm.stl").read_bytes()[:80].isascii()
 
 
 def test_a_reader_that_goes_away_is_no_bug(photos, tmp_path):

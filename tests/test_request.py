@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orfeas.errors import BadRequest
-from orfeas.request import FORMATS, QUALITIES, QUALITY_NAMES, GenerationRequest, Tap
+from orfeas.request import FORMATS, QUALITIES, QUALITY_NAMES, GenerationRequest, Tap, number_name
 
 PICTURE = b"not judged here"
 
@@ -113,10 +113,24 @@ def test_a_request_is_frozen_and_hides_its_picture():
         ("---", "model"),
         ("", "model"),
         ("x" * 500, "x" * 60),
+        ("猫", "猫"),
+        ("Mu\u0308ller", "Müller"),  # as macOS writes it, in two characters
+        ("my fish ü", "my-fish-ü"),
+        ("हिन्दी प्याला", "हिन्दी-प्याला"),
+        ("\u0301..\u0301/\u2067a\u200bb\u3164", "a-b"),
+        ("猫\udcff\x7f", "猫"),
+        ("𠮷" * 60, "𠮷" * 45),  # of four bytes each
     ],
 )
 def test_names_are_safe_in_paths_and_headers(given, name):
     assert GenerationRequest(PICTURE, name=given).name == name
+
+
+def test_a_numbered_name_differs_however_long_it_is():
+    for name in ("cup", "x" * 60, "𠮷" * 45):
+        names = {GenerationRequest(PICTURE, name=number_name(name, number)).name for number in range(2, 12)}
+        assert len(names) == 10
+        assert max(len(one.encode()) for one in names) <= 180
 
 
 def test_the_name_comes_from_the_path():

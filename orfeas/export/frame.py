@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import zipfile
 
 import numpy as np
@@ -43,6 +44,12 @@ def linear_light(colors: np.ndarray) -> np.ndarray:
 def one_line(title: str) -> str:
     """A title for a line of text or an XML attribute: printable characters only, single spaces."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in title).split())
+
+
+def ascii_line(title: str) -> str:
+    """`one_line` where only ASCII may stand: letters lose their accents, and those of other scripts are left out."""
+    parted = unicodedata.normalize("NFKD", one_line(title)).encode("ascii", "ignore").decode()
+    return one_line(parted.strip("-_ ")) or "model"
 
 
 def zip_entry(name: str, *, compressed: bool = True) -> zipfile.ZipInfo:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orfeas.export.frame import one_line, unit_normals
+from orfeas.export.frame import ascii_line, unit_normals
 from orfeas.mesh import Mesh
 from orfeas.mesh.transfer import vertex_colors
 
@@ -23,7 +23,7 @@ def write_ply(mesh: Mesh, path: Path, *, title: str = "model") -> None:
         names += ["uchar red", "uchar green", "uchar blue"]
     faces = np.zeros(len(mesh.faces), [("count", "u1"), ("corners", "<i4", 3)])
     faces["count"], faces["corners"] = 3, mesh.faces
-    comment = one_line(title).replace("end_header", "end header")  # readers look for that word
+    comment = ascii_line(title).replace("end_header", "end header")  # readers look for that word
     header = [
         "ply",
         "format binary_little_endian 1.0",
@@ -35,6 +35,6 @@ def write_ply(mesh: Mesh, path: Path, *, title: str = "model") -> None:
         "end_header",
     ]
     with open(path, "wb") as file:
-        file.write(("\n".join(header) + "\n").encode("ascii", "replace"))
+        file.write(("\n".join(header) + "\n").encode("ascii"))
         rows.tofile(file)
         faces.tofile(file)

@@ -20,7 +20,7 @@ from orfeas.bundle import Entry, write_bundle
 from orfeas.errors import BadRequest, OrfeasError
 from orfeas.index import StoredGroup
 from orfeas.rank import explain_ranking, rank
-from orfeas.request import GenerationRequest
+from orfeas.request import GenerationRequest, number_name
 from orfeas.result import load_result
 from orfeas.telemetry import log, report_bug
 from orfeas.telemetry.logs import carrying_ids, short
@@ -312,7 +312,7 @@ def ask_batch(pictures: Sequence[str] | None, options: Mapping[str, Any]) -> lis
         one = GenerationRequest.from_options(file, dict(options))
         number, name = 2, one.name
         while name in taken:
-            name, number = f"{one.name}-{number}", number + 1
+            name, number = number_name(one.name, number), number + 1
         taken.add(name)
         requests.append(replace(one, name=name))
     return requests

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -131,4 +132,4 @@ def _with_files(state: dict[str, Any]) -> dict[str, Any]:
     formats = [key for key in writable_formats() if key != "obj_zip" or options.get("texture") != "none"]
     formats.sort(key=lambda key: key != options.get("format"))
     names = [(FORMAT_TITLES[key], file_name(state["name"], options["size_mm"], key)) for key in formats]
-    return {**state, "files": [[title, f"r/{state['result']}/{name}"] for title, name in names]}
+    return {**state, "files": [[title, f"r/{state['result']}/{quote(name)}"] for title, name in names]}

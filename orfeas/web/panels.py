@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from orfeas.export import EXPORTERS, file_name
 from orfeas.formats import writable_formats
@@ -162,7 +163,7 @@ def result_card(result: Result, public_url: str = "") -> str:
     model = result.files["model"]
     address = f"r/{result.id}"
     links = [
-        f'<a class="download first" href="{address}/{escape(model.name)}" download>'
+        f'<a class="download first" href="{address}/{quote(model.name)}" download>'
         f"<span>Download {FORMAT_TITLES[request.format]}</span><small>{file_size(model)}</small></a>"
     ]
     others = {"poster": "Still", "cutout": "Cutout", "recipe": "Recipe"}
@@ -200,7 +201,7 @@ def _also_as(result: Result) -> str:
     if request.texture == "none":
         formats.remove("obj_zip")  # without a texture it is the OBJ
     pills = "".join(
-        f'<a class="pill" href="r/{result.id}/{escape(file_name(result.name, request.size_mm, key))}" download'
+        f'<a class="pill" href="r/{result.id}/{quote(file_name(result.name, request.size_mm, key))}" download'
         f' title="{escape(EXPORTERS[key].title)}">{FORMAT_TITLES[key]}</a>'
         for key in formats
     )

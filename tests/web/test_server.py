@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import sys
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -184,8 +186,10 @@ def test_results_are_served_by_their_id_only(client, http, server, photo):
         assert http.get(wrong).status_code in (404, 400), wrong
 
 
-def test_other_formats_of_a_result_are_made_when_asked_for(client, http, server, photo):
-    _, answer = client.predict(handle_file(photo), format="stl", size_mm=20, api_name="/generate")
+def test_other_formats_of_a_result_are_made_when_asked_for(client, http, server, photo, tmp_path):
+    photo = shutil.copy(photo, tmp_path / "猫 ü.jpg")
+    file, answer = client.predict(handle_file(photo), format="stl", size_mm=20, api_name="/generate")
+    assert (answer["name"], Path(file).name) == ("猫-ü", "猫-ü_20mm.stl")
     base = f"/r/{answer['id']}/{answer['name']}_20mm"
     folder = server.jobs.studio.library.find(answer["id"])
 
@@ -201,7 +205,7 @@ def test_other_formats_of_a_result_are_made_when_asked_for(client, http, server,
         got = http.get(f"{base}.{suffix}")
         assert got.status_code == 200, suffix
         assert got.headers["content-type"] == kind
-        assert got.headers["content-disposition"].startswith("attachment")
+        assert got.headers["content-disposition"] == f"attachment; filename*=utf-8''{quote(f'猫-ü_20mm.{suffix}')}"
         assert (folder / f"{answer['name']}_20mm.{suffix}").read_bytes() == got.content
     assert head.headers["content-length"] == str(len(http.get(f"{base}.ply").content))
     for wrong in (f"{base}.fbx", f"{base.replace('20mm', '21mm')}.ply", f"/r/{'0' * 32}/{answer['name']}_20mm.ply"):
