@@ -21,7 +21,7 @@
   let keepsSide = false; // the next picture comes with its result, which stays in sight
   let behind = ""; // the token of this page's own job, while another result is looked at
   let isHeld = false; // Generate was pressed, and waits for the picture
-  let wanted = {}; // the result that is to be made again, and in which quality
+  let wanted = {}; // the result that is to be made again, and what is to change
 
   const $ = (id) => document.getElementById(id);
   const setState = (state) => {
@@ -397,8 +397,8 @@
   };
   window.orfeas.actions.again = (button) => {
     if (isBusy()) return;
-    wanted = { result: button.dataset.result, quality: button.dataset.quality ?? "" };
+    wanted = { result: button.dataset.result, change: button.dataset.change ?? "" };
     $("again").click();
   };
-  Object.assign(window.orfeas, { begin, again: () => [wanted.result, wanted.quality], resume, open, settle, settleResumed, stop, show, tell, keepSide, clear, token: () => token ?? "" });
+  Object.assign(window.orfeas, { begin, again: () => [wanted.result, wanted.change], resume, open, settle, settleResumed, stop, show, tell, keepSide, clear, token: () => token ?? "" });
 })();

@@ -228,8 +228,8 @@ class Handlers:
             raise refusal(error) from None
         return await self._deliver(await start(self.jobs, asked, request, token), draws, progress)
 
-    async def again(self, token, draws, result_id, quality, request: gr.Request, progress=gr.Progress()):  # noqa: B008
-        """A result made again: in another ``quality`` with its own seed or, where that is empty, with another seed."""
+    async def again(self, token, draws, result_id, change, request: gr.Request, progress=gr.Progress()):  # noqa: B008
+        """A result made again with its own seed and one other option, such as "base:cut"; "": with another seed."""
         token = str(token or "")
         try:
             folder = self.jobs.studio.library.find(str(result_id))
@@ -237,8 +237,10 @@ class Handlers:
             if folder is None or not may_have:
                 raise BadRequest("This result is no longer there: choose its picture again.", "no_result")
             recipe = read_recipe(folder / "recipe.json")
-            change = {"quality": quality} if quality else {"seed": None}
-            asked = ask(str(recipe.picture), {**recipe.options, **change})
+            option, _, value = str(change or "").partition(":")
+            if option not in ("", "quality", "base"):
+                raise BadRequest("The page sent something else than was expected: reload it and try again.")
+            asked = ask(str(recipe.picture), {**recipe.options, **({option: value} if option else {"seed": None})})
         except OrfeasError as error:
             await asyncio.to_thread(self.jobs.refuse, token, error)
             raise refusal(error) from None

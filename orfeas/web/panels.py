@@ -28,6 +28,7 @@ STAGE_TITLES = {
     "report": "Measure",
     "files": "Write the files",
 }
+BASE_TITLES = {"none": "As it is", "cut": "Cut flat", "plinth": "On a plate"}
 FORMAT_TITLES = {
     "stl": "STL", "glb": "GLB", "obj": "OBJ", "ply": "PLY", "3mf": "3MF", "obj_zip": "OBJ zip", "usdz": "USDZ",
 }  # fmt: skip
@@ -188,7 +189,7 @@ def result_card(result: Result, public_url: str = "") -> str:
     return (
         f'<section class="card result" data-result="{result.id}" data-files="{address}"><h2>{escape(result.name)}</h2>'
         f'{_verdict(report)}<div class="downloads">{links[0]}{_also_as(result)}{"".join(links[1:])}</div>'
-        f"{_again(result)}{_online_viewer(result, public_url)}<dl>{table}</dl>"
+        f"{_stand(result)}{_again(result)}{_online_viewer(result, public_url)}<dl>{table}</dl>"
         f"{_details(result.report)}{_timings(facts)}"
         f"{f'<h3>Good to know</h3><ul class=notes>{notes}</ul>' if notes else ''}</section>"
     )
@@ -210,11 +211,27 @@ def _also_as(result: Result) -> str:
 
 def _again(result: Result) -> str:
     """The same picture and options once more, with one thing changed."""
-    button = '<button type="button" class="pill" data-do="again" data-result="{}" data-quality="{}">{}</button>'
     others = [name for name in QUALITY_NAMES if name != result.request.quality]
-    buttons = [button.format(result.id, "", "Another seed")]
-    buttons += [button.format(result.id, name, f"{name.capitalize()} quality") for name in others]
-    return f'<p class="again"><span class="quiet">Make it again</span>{"".join(buttons)}</p>'
+    changes = [("", "Another seed"), *((f"quality:{name}", f"{name.capitalize()} quality") for name in others)]
+    return _remakes(result, "Make it again", changes)
+
+
+def _stand(result: Result) -> str:
+    """What makes a model stand that falls over; "" for one that stands."""
+    bases = {"none": ("cut", "plinth"), "cut": ("plinth",), "plinth": ()}[result.request.base]
+    if result.report["stands"] is not False or not bases:
+        return ""
+    return _remakes(result, "Make it stand", [(f"base:{base}", BASE_TITLES[base]) for base in bases])
+
+
+def _remakes(result: Result, title: str, changes: list[tuple[str, str]]) -> str:
+    """A row of buttons; assets/web/studio.js hands their change to `Handlers.again`."""
+    buttons = "".join(
+        f'<button type="button" class="pill" data-do="again" data-result="{result.id}" data-change="{change}">{says}'
+        "</button>"
+        for change, says in changes
+    )
+    return f'<p class="again"><span class="quiet">{title}</span>{buttons}</p>'
 
 
 def _online_viewer(result: Result, public_url: str) -> str:

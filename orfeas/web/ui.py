@@ -38,7 +38,6 @@ STYLES = ("frame.css", "studio.css", "history.css")
 SCRIPTS = ("frame.js", "viewer.js", "studio.js", "history.js", "compare.js")
 PICTURE_TYPES = (".jpg", ".jpeg", ".png", ".webp")
 _BACKGROUND_TITLES = {"auto": "Automatic", "keep": "Use as is", "remove": "Remove it"}
-_BASE_TITLES = {"none": "As it is", "cut": "Cut flat", "plinth": "On a plate"}
 _TEXTURE_TITLES = {"photo": "From the photo", "none": "None"}
 
 
@@ -74,7 +73,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
         gr.HTML(frame.hero(studio.engine), elem_id="header")
         token = gr.Textbox(visible=False)  # filled in by studio.js: the page names its job
         draws = gr.Textbox(visible=False)  # "no" where the browser has no WebGL
-        again_of = gr.Textbox(visible=False), gr.Textbox(visible=False)  # a result's id, and another quality or ""
+        again_of = gr.Textbox(visible=False), gr.Textbox(visible=False)  # a result's id, and what is to change
         again_button = gr.Button("Make it again", visible="hidden", elem_id="again")  # pressed by the result's buttons
         collect_button = gr.Button("Fetch the result", visible="hidden", elem_id="collect")  # pressed by studio.js
         clear_button = gr.Button("Clear the result", visible="hidden", elem_id="clear")  # pressed by history.js
@@ -259,7 +258,7 @@ def _options(page: handlers.Handlers) -> tuple[gr.components.Component, ...]:
             elem_classes="segments",
         )
         base = Choice(
-            [(_BASE_TITLES[name], name) for name in BASES],
+            [(panels.BASE_TITLES[name], name) for name in BASES],
             value=default_of("base"),
             label="Base",
             elem_id="base",
@@ -268,7 +267,7 @@ def _options(page: handlers.Handlers) -> tuple[gr.components.Component, ...]:
         # text fields: Gradio's number field turns into 0 when a closed accordion around it is opened
         seed = gr.Textbox(
             label=LABELS["seed"],
-            info=f"{SEED[0]} to {SEED[1]}. Empty: drawn at random and shown with the result",
+            info=f"{SEED[0]} to {SEED[1]:,}. Empty: drawn at random and shown with the result",
             placeholder="random",
             max_lines=1,
             elem_id="seed",

@@ -184,17 +184,28 @@ def test_a_result_is_made_again_with_one_thing_changed(page, photo):
     result = page.jobs.get(TOKEN).result
     request = SimpleNamespace(session_hash="someone")
 
-    def again(token, quality):
-        asyncio.run(page.again(token, "no", result.id, quality, request=request, progress=None))
+    def again(token, change):
+        asyncio.run(page.again(token, "no", result.id, change, request=request, progress=None))
         return page.jobs.get(token).result.request.options()
 
-    other_seed, other_quality = again("1" * 32, ""), again("2" * 32, "high")
+    other_seed, other_quality = again("1" * 32, ""), again("2" * 32, "quality:high")
+    with_base = again("3" * 32, "base:plinth")
+    assert with_base.pop("base") == "plinth"
+    assert with_base == {key: value for key, value in first.options().items() if key != "base"}
     assert other_seed.pop("seed") != first.seed
     assert other_quality.pop("quality") == "high"
     expected = first.options()
     assert other_quality == {key: value for key, value in expected.items() if key != "quality"}
     assert other_seed == {key: value for key, value in expected.items() if key != "seed"}
     assert len(expected["taps"]) == 1
+
+
+@pytest.mark.parametrize("change", ["size_mm:3", "base", "base:../cut", "nothing"])
+def test_only_quality_seed_and_base_are_changed_by_a_button(page, photo, change):
+    make(page, str(photo), take(page, str(photo)))
+    request = SimpleNamespace(session_hash="someone")
+    with pytest.raises(gr.Error, match=r"reload it and try again|use none, cut or plinth"):
+        asyncio.run(page.again("4" * 32, "no", page.jobs.get(TOKEN).result.id, change, request=request, progress=None))
 
 
 def test_a_result_that_is_gone_cannot_be_made_again_and_the_page_is_told(page):

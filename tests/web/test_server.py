@@ -246,6 +246,15 @@ def test_what_is_noted_of_a_printable_model_does_not_contradict_its_verdict(make
     bad = {**plain.report, "verdict": "Not printable", "printable": False, "reasons": ("Flat.",), "notes": (fall,)}
     assert "Printable. Note" not in result_card(replace(plain, report=bad))
 
+    # what falls over can be made to stand by a button: it is offered what it has not got
+    def offered(base, stands):
+        request = replace(plain.request, base=base)
+        return re.findall(r'data-change="base:(\w+)"', result_card(replace(plain, request=request, report={
+            **plain.report, "stands": stands})))  # fmt: skip
+
+    assert [offered(base, stands=False) for base in ("none", "cut", "plinth")] == [["cut", "plinth"], ["plinth"], []]
+    assert [offered("none", stands) for stands in (True, None)] == [[], []]
+
 
 @pytest.mark.parametrize("usd", [True, False])
 @pytest.mark.parametrize("texture", ["photo", "none"])
