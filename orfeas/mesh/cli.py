@@ -47,7 +47,8 @@ def add_repair_parser(commands) -> argparse.ArgumentParser:
     parser.add_argument(
         "--base-mm",
         type=float,
-        help="height of the cut, or thickness of the plate (default: 2 %% of the size; the plate 1.2 at least)",
+        help="height of the cut, or thickness of the plate (default: 2 %% of the size; up to 6 %% are cut until it"
+        " stands, and a plate has 1.2 at least)",
     )
     parser.add_argument("--hollow", type=float, metavar="MM", help="hollow to walls of so many millimetres")
     parser.add_argument("--drain-mm", type=float, default=5.0, help="width of the drain hole (default 5)")

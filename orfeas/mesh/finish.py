@@ -30,7 +30,7 @@ from orfeas.mesh.decimate import decimate
 from orfeas.mesh.field import remesh
 from orfeas.mesh.holes import close_holes
 from orfeas.mesh.intersect import crossing_pairs
-from orfeas.mesh.report import FDM_WALL_MM
+from orfeas.mesh.report import FDM_WALL_MM, stands
 from orfeas.mesh.solid import (
     drop_floaters,
     face_outwards,
@@ -51,6 +51,7 @@ FLAT_BASES = ("cut", "plinth")
 ORIENTATIONS = ("upright", "flattest")
 BASE_SHARE = 0.02  # what is cut off for a flat base, and a plate's thickness; share of size_mm
 PLATE_MM = FDM_WALL_MM  # a plate is no thinner than that, or it would itself be a wall too thin to print
+DEEPER = (1, 2, 3)  # times the usual cut: the first after which it stands
 MOST_BASE = 1 / 3  # of size_mm: what is asked for may be no more
 
 
@@ -123,7 +124,7 @@ def place(
 
     orientation: "upright" (as it is) or "flattest" (turned to lie on the largest flat side of its hull).
     flat_base: "cut" (the lowest ``base_mm`` are cut off, a quarter of the height at most) or "plinth" (set on a plate
-    ``base_mm`` thick). base_mm: None is `usual_base`.
+    ``base_mm`` thick). base_mm: None is `usual_base`, and up to three times that is cut where it would fall over else.
     wall_mm: hollow out to walls this thick, with a hole of ``drain_mm`` across in the bottom; None: stays solid.
     max_faces: at most so many faces, if base and hollow add too many (then a texture becomes colours of the vertices).
 
@@ -131,18 +132,20 @@ def place(
     hollowing needs it.
     """
     _check_options(size_mm, orientation, flat_base, base_mm, wall_mm, drain_mm)
+    cuts = [base_mm] if base_mm is not None else [times * usual_base(size_mm, "cut") for times in DEEPER]
     if base_mm is None:
         base_mm = usual_base(size_mm, flat_base)
     changes: list[Change] = []
     if orientation == "flattest":
         mesh, done = lay_flat(mesh)
         changes += done
-    mesh, done = scale_to(mesh, size_mm, flat_base=flat_base, base_mm=base_mm)
-    changes += done
     if flat_base == "cut":
-        mesh, done = cut_base(mesh, base_mm)
+        mesh, done = _cut_until_it_stands(mesh, size_mm, cuts)
         changes += done
-    elif flat_base == "plinth":
+    else:
+        mesh, done = scale_to(mesh, size_mm, flat_base=flat_base, base_mm=base_mm)
+        changes += done
+    if flat_base == "plinth":
         mesh, done = add_plinth(mesh, base_mm)
         changes += done
     if wall_mm is not None:
@@ -158,6 +161,18 @@ def place(
             mesh, done = step(mesh)
             changes += done
     return _exact(mesh, size_mm), changes
+
+
+def _cut_until_it_stands(mesh: Mesh, size_mm: float, cuts: list[float]) -> tuple[Mesh, list[Change]]:
+    """Scaled and cut flat, by the first of ``cuts`` (millimetres) after which it stands; by the first if by none."""
+    tried = []
+    for base_mm in cuts:
+        scaled, done = scale_to(mesh, size_mm, flat_base="cut", base_mm=base_mm)
+        cut, more = cut_base(scaled, base_mm)
+        tried.append((cut, done + more))
+        if stands(cut):
+            return tried[-1]
+    return tried[0]
 
 
 def usual_base(size_mm: float, flat_base: str | None) -> float:

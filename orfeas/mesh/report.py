@@ -5,6 +5,7 @@ Lengths are in millimetres in the mesh's own frame: right-handed, Y up, the grou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -26,6 +27,7 @@ TILT_STEP = 0.25  # degrees
 THIN_SHARE = 0.01  # the thinnest wall is the one that this share of the surface undercuts: one sharp rim is no wall
 TOO_THIN_SHARE = 0.10  # with more of the surface thinner than resin allows, the model is not printable
 WALL_SAMPLES = 1500
+LEAST_HELD = 1 / 20  # of its plate's area: a model that touches less of it may break off
 MOST_CROSSINGS = 10_000  # are counted: with more, how many more changes nothing
 
 READY, REPAIRED, NOT_PRINTABLE = "Ready", "Ready after repair", "Not printable"
@@ -150,12 +152,18 @@ def inspect(mesh: Mesh, *, changes: tuple | list = (), self_intersections: bool 
     reasons, notes = _judge(found, broken, inside_out, twins, edges, faces)
     if closed:
         notes += _judge_stance(points, centre_there, stands, {change.step for change in changes})
+        notes += [note for change in changes if change.step == "add_plinth" for note in _judge_hold(change.numbers)]
     repairs = tuple(change.sentence for change in changes if change.step in REPAIRS)
     if reasons:
         verdict = NOT_PRINTABLE
     else:
         verdict, reasons = (REPAIRED, repairs) if repairs else (READY, ())
     return Report(verdict=verdict, reasons=tuple(reasons), notes=tuple(notes), **found)
+
+
+def stands(mesh: Mesh) -> bool:
+    """Whether a closed mesh stands by itself: its centre of mass is over the hull of what touches the ground."""
+    return _stands(mesh.vertices, _mass(mesh, face_cross(mesh.vertices, mesh.faces))[1])
 
 
 # The steps of finishing that mended something wrong; the others only did what was asked for (size, base, fewer faces).
@@ -243,7 +251,7 @@ def _judge_stance(points: np.ndarray, centre: np.ndarray, stands: bool, done: se
         if "add_plinth" in done:
             return ["It would fall over as it stands, even on its plate."]
         if "cut_base" in done:
-            return ["It would fall over as it stands, though it is cut flat: put it on a plate."]
+            return ["It would fall over as it stands, the flat side that was cut is too small: put it on a plate."]
         return ["It would fall over as it stands: cut it flat at the bottom, or put it on a plate."]
     degrees = _tips_at(points, centre)
     if degrees is None:
@@ -253,6 +261,14 @@ def _judge_stance(points: np.ndarray, centre: np.ndarray, stands: bool, done: se
     if "add_plinth" not in done and _tips_at(shadow, centre) is None:
         return [f"{found}: put it on a plate."]
     return [f"{found}, its foot is so small for its height: print it lying down, or with a brim."]
+
+
+def _judge_hold(plinth: Mapping[str, Any]) -> list[str]:
+    """A note where a plate holds little of what stands on it; plinth: the numbers of that step of finishing."""
+    if plinth["held_mm2"] >= LEAST_HELD * plinth["plate_mm2"]:
+        return []
+    held = f"{plinth['held_mm2'] / 100:.2g} cm²" if plinth["held_mm2"] >= 10 else f"{plinth['held_mm2']:.2g} mm²"
+    return [f"The model touches its plate on {held} only and may break off: print it larger, or without the plate."]
 
 
 def _have(number: int) -> str:

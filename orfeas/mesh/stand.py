@@ -15,7 +15,9 @@ from orfeas.mesh.field import inner_solid
 from orfeas.mesh.solid import from_manifold, to_manifold
 from orfeas.mesh.transfer import paint_new_faces
 
-SINK_SHARE = 0.5  # how deep a model stands in its plate, of the plate's thickness
+SINK_SHARE = 0.5  # how deep a model stands in its plate at least, of the plate's thickness
+HELD_SHARE = 1 / 6  # of the plate's area: a model sinks until it is held by so much
+SINK_STEPS = np.array([0.002, 0.01, 0.02, 0.03, 0.04, 0.05])  # of the height: how deep it may sink for that
 MOST_CUT = 0.25  # of the height: a deeper cut would leave little of a flat model
 LEAST_CHAMBER = 0.01  # of the largest chamber: smaller ones stay filled, they would each need a drain hole
 
@@ -31,9 +33,12 @@ def scale_to(
     if not extents.max() > 0:
         raise BadMesh("The mesh has no size: all its points are one.", "no_volume")
 
+    sink_share = _sink_share(mesh) if flat_base == "plinth" else 0.0
+
     def longest(scale: float) -> float:
         if flat_base == "plinth":
-            return float(max(scale * extents[0], scale * extents[2], scale * extents[1] + base_mm * (1 - SINK_SHARE)))
+            high = scale * extents[1] - max(base_mm * SINK_SHARE, scale * extents[1] * sink_share) + base_mm
+            return float(max(scale * extents[0], scale * extents[2], high))
         if flat_base == "cut":
             cut = min(base_mm / scale, MOST_CUT * extents[1])
             return float((_extents_above(mesh, low[1] + cut) * scale).max())
@@ -99,10 +104,16 @@ def cut_base(mesh: Mesh, base_mm: float) -> tuple[Mesh, list[Change]]:
 
 
 def add_plinth(mesh: Mesh, base_mm: float) -> tuple[Mesh, list[Change]]:
-    """Set the solid into a plate ``base_mm`` thick with the outline of the convex hull of its shadow."""
+    """Set the solid into a plate ``base_mm`` thick with the outline of the convex hull of its shadow.
+
+    As deep as half the plate, or deeper until it is held by `HELD_SHARE` of the plate's area, if the lowest 5 % of its
+    height are enough for that; what would come out below the plate is cut off.
+    """
     solid = _checked(mesh)
-    lift = base_mm * (1 - SINK_SHARE)
+    sink = max(base_mm * SINK_SHARE, _sink_share(mesh) * float(mesh.extents[1]))
+    lift = base_mm - sink
     low = float(mesh.vertices[:, 1].min())
+    held = _area_at(solid, low + sink)
     shadow = mesh.vertices[:, [0, 2]]
     outline = shadow[ConvexHull(shadow).vertices]
     plate = manifold3d.CrossSection([np.ascontiguousarray(outline)]).extrude(base_mm)
@@ -112,11 +123,36 @@ def add_plinth(mesh: Mesh, base_mm: float) -> tuple[Mesh, list[Change]]:
     corners = np.asarray(raw.tri_verts).astype(np.int32)
     stand = Mesh(np.asarray(raw.vert_properties)[:, :3].copy(), corners)
     plate = to_manifold(_like(stand, mesh)).as_original()  # only originals have an id to know their faces by
-    made, origin = from_manifold(solid.translate((0.0, lift - low, 0.0)) + plate, mesh)
+    model = solid.translate((0.0, lift - low, 0.0))
+    if lift < 0:
+        model = model.trim_by_plane((0.0, 1.0, 0.0), 0.0)
+    made, origin = from_manifold(model + plate, mesh)
     lifted = replace(mesh, vertices=mesh.vertices + np.array([0.0, lift - low, 0.0]))
     made = paint_new_faces(made, origin == plate.original_id(), lifted)
-    sentence = f"Set on a plate {base_mm:.3g} mm thick."
-    return made, [Change("add_plinth", sentence, {"base_mm": float(base_mm)})]
+    lost = f"; its lowest {-lift:.2g} mm were cut off, so that the plate holds it" if lift < 0 else ""
+    sentence = f"Set on a plate {base_mm:.3g} mm thick{lost}."
+    numbers = {
+        "base_mm": float(base_mm),
+        "sink_mm": round(sink, 3),
+        "held_mm2": round(held, 2),
+        "plate_mm2": round(float(ConvexHull(shadow).volume), 2),
+    }
+    return made, [Change("add_plinth", sentence, numbers)]
+
+
+def _sink_share(mesh: Mesh) -> float:
+    """How deep to set the solid into a plate, as a share of its height: least for `HELD_SHARE`, or where sinking
+    deeper would hardly hold it better."""
+    solid, low, high = _checked(mesh), *mesh.bounds[:, 1]
+    held = np.array([_area_at(solid, low + share * (high - low)) for share in SINK_STEPS])
+    wanted = HELD_SHARE * float(ConvexHull(mesh.vertices[:, [0, 2]]).volume)  # in the plane the volume is the area
+    return float(SINK_STEPS[np.argmax(held >= min(wanted, 0.9 * held.max()))])
+
+
+def _area_at(solid: manifold3d.Manifold, height: float) -> float:
+    """The area of the solid's section at y = ``height``."""
+    stood = solid.transform(np.array([[1.0, 0, 0, 0], [0, 0, -1.0, 0], [0, 1.0, 0, 0]]))
+    return float(stood.slice(height).area())
 
 
 def hollow_out(mesh: Mesh, wall_mm: float, drain_mm: float) -> tuple[Mesh, list[Change]]:

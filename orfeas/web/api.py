@@ -48,8 +48,8 @@ MEANINGS: Mapping[str, str] = {
     "background": "auto: use transparency if there is any, else find the subject. keep: use the transparency as it is."
     " remove: find the subject in any case.",
     "texture": "photo: colours from the picture. none: no colours.",
-    "base": "How it stands. none: as it is. cut: cut flat at the bottom, by 2 % of size_mm. plinth: on a plate, 2 % of"
-    " size_mm thick, 1.2 mm at least.",
+    "base": "How it stands. none: as it is. cut: cut flat at the bottom, by 2 % of size_mm, or up to 6 % until"
+    " it stands. plinth: on a plate, 2 % of size_mm thick, 1.2 mm at least.",
     "max_faces": f"At most so many triangles, {MAX_FACES[0]} to {MAX_FACES[1]:,}. Without it, what the quality allows.",
 }
 

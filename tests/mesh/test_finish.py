@@ -318,10 +318,28 @@ def test_a_plate_is_never_too_thin_to_print(size_mm, thick):
         assert not any("walls under" in note for note in inspect(placed, changes=changes).notes)
 
 
+def test_what_falls_over_is_cut_deeper():
+    # a ball with a weight to one side: 2 mm off its bottom leave a flat side that is not below its middle
+    ball = shapes.ball(cells=32)
+    leaning = Mesh(ball.vertices + np.outer(ball.vertices[:, 1] + 1, [0.4, 0, 0]), ball.faces)
+    placed, changes = place(leaning, size_mm=100, flat_base="cut")
+    assert inspect(placed).stands is True
+    assert next(change.numbers["base_mm"] for change in changes if change.step == "cut_base") in (4, 6)
+    asked, _ = place(leaning, size_mm=100, flat_base="cut", base_mm=2.0)
+    assert inspect(asked).stands is False
+
+
 def test_plinth_makes_it_stand():
-    placed, _ = place(shapes.ball(cells=48), size_mm=100, flat_base="plinth", base_mm=4)
+    placed, changes = place(shapes.ball(cells=48), size_mm=100, flat_base="plinth", base_mm=4)
     assert_solid(placed)
-    assert placed.extents == pytest.approx([98, 100, 98], abs=0.1)
+    assert placed.extents == pytest.approx([100, 99, 100], abs=0.1)
+    # half the plate deep, 2 mm, it would be held by 8 % of it; 5 mm deep by 19 %
+    held = next(change.numbers for change in changes if change.step == "add_plinth")
+    assert held["sink_mm"] == pytest.approx(5, abs=0.01)
+    assert "its lowest 1 mm were cut off, so that the plate holds it" in " ".join(c.sentence for c in changes)
+    assert held["held_mm2"] == pytest.approx(0.19 * np.pi * 50**2, rel=0.02)
+    assert not any("break off" in note for note in inspect(placed, changes=changes).notes)
+    assert place(shapes.cube(), size_mm=60, flat_base="plinth", base_mm=1)[1][1].numbers["sink_mm"] == 0.5
     assert find_bodies(placed.faces, len(placed.vertices))[0] == 1
 
 

@@ -204,7 +204,7 @@ def test_leaning_box_falls():
     # what was done already is not advised again
     _, cut, _ = repair(leaning, flat_base="cut")
     assert cut.stands is False
-    assert f"{falls}, though it is cut flat: put it on a plate." in cut.notes
+    assert f"{falls}, the flat side that was cut is too small: put it on a plate." in cut.notes
     _, plate, changes = repair(leaning, flat_base="plinth")
     assert plate.stands is True
     assert not any("fall" in note for note in plate.notes)
@@ -246,6 +246,9 @@ def test_a_plate_is_advised_where_it_makes_steadier():
     assert any(re.fullmatch(advice, note) for note in report.notes)
     steady = repair(table, flat_base="plinth")[1]
     assert steady.stands is True
+    # its foot has 16 mm², and no depth gives it more; a plate of 1,600 mm² breaks off
+    breaks = "The model touches its plate on 0.16 cm² only and may break off: print it larger, or without the plate."
+    assert breaks in steady.notes
     assert not any("tips over" in note for note in steady.notes)
 
 
