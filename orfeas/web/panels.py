@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -44,31 +45,46 @@ _FULL = (
 )
 
 
-def quality_label(name: str, quality: Quality, here: Estimate | None) -> str:
-    """Three lines: the name, and what it costs. Seconds are those of the last jobs here, of the table, or not known."""
+def quality_label(name: str, quality: Quality, here: Estimate | None, pace: float | None) -> str:
+    """Three lines: the name, and what it costs. Seconds are those of the last jobs here, of the table, or not known.
+
+    pace: by how much the other qualities took longer here than the table says, if any was made.
+    """
     if here:
-        seconds = f"{here.seconds:.2g} s here" if here.seconds < 10 else f"{here.seconds:.0f} s here"
+        seconds = f"{_seconds(here.seconds)} here"
+    elif quality.seconds is None:
+        seconds = "not measured"
     else:
-        seconds = "not measured" if quality.seconds is None else f"{quality.seconds:.3g} s"
+        seconds = f"about {_seconds(quality.seconds * pace)}" if pace else f"{quality.seconds:.3g} s"
     return f"{name.capitalize()}\n{quality.faces:,} faces\n{seconds}"
 
 
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
 def quality_choices(engine: str, history: History) -> list[tuple[str, str]]:
-    return [(quality_label(name, one, history.estimate(name)), name) for name, one in QUALITIES[engine].items()]
+    """Label and value of each quality. Times of two machines are never side by side: one would mislead the other."""
+    known = {name: history.estimate(name) for name in QUALITIES[engine]}
+    paces = [
+        known[name].seconds / one.seconds for name, one in QUALITIES[engine].items() if known[name] and one.seconds
+    ]
+    pace = median(paces) if paces else None
+    return [(quality_label(name, one, known[name], pace), name) for name, one in QUALITIES[engine].items()]
 
 
 def measured_on(engine: str, history: History) -> str:
     """Where the seconds of `quality_choices` come from."""
-    others = [one for name, one in QUALITIES[engine].items() if not history.estimate(name)]
-    machines = dict.fromkeys(one.measured_on.split(";")[0] for one in others if one.measured_on)
+    qualities = QUALITIES[engine]
+    others = [one for name, one in qualities.items() if not history.estimate(name)]
     if not others:
         return "These times are from jobs here."
-    if machines:
-        those = "These times" if len(others) == len(QUALITIES[engine]) else "The others"
-        return f"{those} are from {', '.join(machines)}."
-    return (
-        "No model was made here yet." if len(others) == len(QUALITIES[engine]) else "Not every one was made here yet."
-    )
+    if len(others) == len(qualities):
+        machines = dict.fromkeys(one.measured_on.split(";")[0] for one in others if one.measured_on)
+        return f"These times are from {', '.join(machines)}." if machines else "No model was made here yet."
+    if any(one.seconds for one in others):
+        return "“About” is worked out from jobs here."
+    return "Not every one was made here yet."
 
 
 def cutout_note(cutout: Cutout) -> str:

@@ -160,7 +160,8 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
         )
         again.then(None, js=settle, **quiet)
         stop.click(None, js="() => window.orfeas.stop()", **light)
-        demo.load(lambda: gr.update(**page.qualities()), None, [quality], **light)
+        for told in (demo.load, run.then, again.then):  # the times of the jobs here, the last one's with them
+            told(lambda: gr.update(**page.qualities()), None, [quality], **light)
         found = demo.load(
             page.resume,
             [token, draws],
