@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from orfeas.errors import BadMesh, BadRequest, OrfeasError
-from orfeas.mesh.report import Report
+from orfeas.mesh.report import Report, say_mass
 
 PRINTABLE, NOT_PRINTABLE = 0, 1
 OPTIONS_OF_REPAIR = {  # by the names of `orfeas.mesh.repair.repair`
@@ -141,9 +141,9 @@ def describe(report: Report) -> str:
     lines = [
         f"  {report.sentence}",
         *(f"  Note: {note}" for note in report.notes),
-        f"  size      {width:.2f} wide × {height:.2f} high × {depth:.2f} deep mm",
-        f"  volume    {known(report.volume_cm3, '{:.2f} cm³')}, PLA {known(report.mass_g, '{:.1f} g')}",
-        f"  surface   {report.area_cm2:.2f} cm², {report.faces:,} faces, {report.vertices:,} vertices",
+        f"  size      {width:,.2f} wide × {height:,.2f} high × {depth:,.2f} deep mm",
+        f"  volume    {known(report.volume_cm3, '{:,.2f} cm³')}, PLA printed solid {say_mass(report.mass_g)}",
+        f"  surface   {report.area_cm2:,.2f} cm², {report.faces:,} faces, {report.vertices:,} vertices",
         f"  walls     {known(report.thinnest_wall_mm, 'thinnest {:.2f} mm')}",
         f"  topology  {report.bodies} {'body' if report.bodies == 1 else 'bodies'}, "
         f"genus {known(report.genus, '{}')}, {report.boundary_edges} open edges, "

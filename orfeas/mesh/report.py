@@ -27,6 +27,7 @@ TILT_STEP = 0.25  # degrees
 THIN_SHARE = 0.01  # the thinnest wall is the one that this share of the surface undercuts: one sharp rim is no wall
 TOO_THIN_SHARE = 0.10  # with more of the surface thinner than resin allows, the model is not printable
 WALL_SAMPLES = 1500
+LIKELY_MM = (1.0, 1000.0)  # the longest side of what is printed; outside of that it is rather the unit that is wrong
 LEAST_HELD = 1 / 20  # of its plate's area: a model that touches less of it may break off
 MOST_CROSSINGS = 10_000  # are counted: with more, how many more changes nothing
 
@@ -43,7 +44,7 @@ class Report:
     boundary_edges: edges of one face. nonmanifold_edges: edges of more than two faces or of two that disagree.
     self_intersections: pairs of faces that cross; 10,001 stands for more than 10,000.
     inner_shells: pieces turned inwards (cavities) or inside another.
-    volume_cm3, mass_g, centre_of_mass_mm, stands: None unless closed and consistently wound.
+    volume_cm3, mass_g (of PLA, printed solid), centre_of_mass_mm, stands: None unless closed and wound the right way.
     stands: the centre of mass is over the hull of what touches the ground.
     thinnest_wall_mm: 1 % of the surface has less material behind it. thin_share_resin, thin_share_fdm: share of the
     surface with walls under 0.8 mm and under 1.2 mm. None unless closed.
@@ -119,7 +120,7 @@ def inspect(mesh: Mesh, *, changes: tuple | list = (), self_intersections: bool 
     pairs = crossing_pairs(mesh, enough=MOST_CROSSINGS) if self_intersections else ()
     crossings = min(len(pairs), MOST_CROSSINGS + 1)
     volume = centre = stands = genus = thinnest = thin_resin = thin_fdm = None
-    if closed:
+    if closed and not inside_out:
         volume, centre = _mass(mesh, cross)
         points = mesh.vertices[used]
         stands = _stands(points, centre)
@@ -150,7 +151,7 @@ def inspect(mesh: Mesh, *, changes: tuple | list = (), self_intersections: bool 
         "vertices": len(mesh.vertices),
     }
     reasons, notes = _judge(found, broken, inside_out, twins, edges, faces)
-    if closed:
+    if stands is not None:
         notes += _judge_stance(points, centre_there, stands, {change.step for change in changes})
         notes += [note for change in changes if change.step == "add_plinth" for note in _judge_hold(change.numbers)]
     repairs = tuple(change.sentence for change in changes if change.step in REPAIRS)
@@ -159,6 +160,13 @@ def inspect(mesh: Mesh, *, changes: tuple | list = (), self_intersections: bool 
     else:
         verdict, reasons = (REPAIRED, repairs) if repairs else (READY, ())
     return Report(verdict=verdict, reasons=tuple(reasons), notes=tuple(notes), **found)
+
+
+def say_mass(grams: float | None) -> str:
+    """For people: "12.3 g", "5,194.80 kg" from 1000 g on, or "unknown"."""
+    if grams is None:
+        return "unknown"
+    return f"{grams:.1f} g" if grams < 1000 else f"{grams / 1000:,.2f} kg"
 
 
 def stands(mesh: Mesh) -> bool:
@@ -240,6 +248,13 @@ def _judge(
         )
     if found["bodies"] - found["inner_shells"] - twins > 1:
         notes.append(f"It is {counted(found['bodies'], 'separate body', 'separate bodies')}.")
+    longest = max(found["extents_mm"])
+    if not LIKELY_MM[0] <= round(longest, 3) <= LIKELY_MM[1]:
+        shown = f"{longest:,.0f}" if longest > 1 else f"{longest:.3g}"
+        notes.append(
+            f"Its longest side is {shown} mm: if the file was not made in millimetres, say how long that side is to be "
+            "(size_mm)."
+        )
     if found["overhang_share"] > 0.15:
         notes.append(f"{100 * found['overhang_share']:.0f} % of the surface overhangs and needs support.")
     return reasons, notes

@@ -54,7 +54,12 @@ def scale_to(
     middle = (mesh.vertices.max(axis=0) + low) / 2
     ground = np.array([middle[0], low[1], middle[2]])
     placed = replace(mesh, vertices=(mesh.vertices - ground) * scale)
-    sentence = f"Scaled to {size_mm:g} mm along the longest side and set on the ground."
+    if abs(scale - 1) > 1e-6:
+        sentence = f"Scaled to {size_mm:g} mm along the longest side and set on the ground."
+    elif np.abs(ground).max() > 1e-6 * size_mm:
+        sentence = "Set on the ground, in the middle; its size was kept."
+    else:
+        return mesh, []
     return placed, [Change("scale", sentence, {"factor": float(scale), "size_mm": float(size_mm)})]
 
 

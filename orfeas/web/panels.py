@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from orfeas.export import EXPORTERS, file_name
 from orfeas.formats import writable_formats
+from orfeas.mesh.report import say_mass
 from orfeas.request import QUALITIES, QUALITY_NAMES
 from orfeas.web.frame import MARK
 
@@ -307,7 +308,7 @@ def _details(report: Mapping[str, Any]) -> str:
         ("Edges of three faces or more", f"{report['nonmanifold_edges']:,}"),
         ("Places where it crosses itself", f"{report['self_intersections']:,}"),
         ("Surface", f"{report['area_cm2']:.1f} cm²"),
-        ("Weight in PLA", _number(report["mass_g"], "g")),
+        ("Weight in PLA, printed solid", say_mass(report["mass_g"])),
         ("Centre of mass, mm", "not measured" if centre is None else ", ".join(f"{at:.1f}" for at in centre)),
         ("Stands by itself", {True: "yes", False: "no", None: "not measured"}[report["stands"]]),
         ("Overhangs over 45°", f"{report['overhang_share']:.0%} of the surface"),

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from orfeas import export
 from orfeas.errors import EngineUnavailable, OrfeasError
-from orfeas.formats import find_file, make_file
+from orfeas.formats import find_file, make_file, writable_formats
 from orfeas.telemetry import report_bug
 from orfeas.web.access import follow
 from orfeas.web.owners import account_of, may_have_job
@@ -31,6 +31,14 @@ MEDIA_TYPES = {
     ".webp": "image/webp",
 }
 _NO_STORE = {"Cache-Control": "no-store"}
+
+
+def _explain_no_file(name: str) -> str:
+    """Judged by the name alone: nobody learns from it which results there are."""
+    if Path(name).suffix in MEDIA_TYPES:
+        return "There is no such result, or no such file of it: it may have expired."
+    endings = [f".{export.EXPORTERS[key].suffix}" for key in writable_formats()]
+    return f"No result has a file of that name: a model's file ends in {', '.join(endings[:-1])} or {endings[-1]}."
 
 
 def build_routes(jobs: Jobs, converter: Bench, readiness: Readiness) -> list[BaseRoute]:
@@ -105,7 +113,7 @@ def build_routes(jobs: Jobs, converter: Bench, readiness: Readiness) -> list[Bas
         except Exception as bug:
             return JSONResponse({"error": report_bug(bug)}, 500)
         if file is None:
-            return JSONResponse({"error": "There is no such result: it may have expired."}, 404)
+            return JSONResponse({"error": _explain_no_file(wanted[1])}, 404)
         kind = MEDIA_TYPES.get(file.suffix, "application/octet-stream")
         shown = kind.startswith("image/")
         return FileResponse(

@@ -82,7 +82,7 @@ def test_from_an_example_to_a_file(visit, sketch_url):
     assert "Ready" in page.inner_text(".verdict")
     assert page.inner_text("#result").count("mm") >= 1
     page.get_by_text("Full report").click()
-    grams = re.search(r"Weight in PLA\s+([\d,.]+) g", page.inner_text("#result"))
+    grams = re.search(r"Weight in PLA, printed solid\s+([\d,.]+) g", page.inner_text("#result"))
     assert float(grams[1].replace(",", "")) == pytest.approx(model.volume / 1000 * 1.24, abs=0.06)
 
 

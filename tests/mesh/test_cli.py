@@ -58,10 +58,18 @@ def test_inspect_json_and_size(good, tmp_path, capsys):
     assert "damaged.glb cannot be used" in json.loads(capsys.readouterr().out)["error"]
 
 
-@pytest.mark.parametrize("name", ["text.png", "missing.stl"])
-def test_nothing_is_inspected_if_one_is_no_mesh_file(good, tmp_path, capsys, name):
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("text.png", r"text\.png cannot be read: give a file that ends in \.stl"),
+        ("missing.stl", r"There is no mesh file .*missing\.stl: check its name and its folder\."),
+        ("folder.stl", r"folder\.stl cannot be read \(Is a directory\): give a file"),
+    ],
+)
+def test_nothing_is_inspected_if_one_is_no_mesh_file(good, tmp_path, capsys, name, sentence):
     (tmp_path / "text.png").write_text("text")
-    with pytest.raises(BadMesh, match=f"{name} cannot be read"):
+    (tmp_path / "folder.stl").mkdir()
+    with pytest.raises(BadMesh, match=sentence):
         call("inspect", good, tmp_path / name)
     assert capsys.readouterr().out == ""
 
@@ -73,6 +81,7 @@ def test_repair_writes_a_solid(open_cube, tmp_path, capsys, ending):
     said = json.loads(capsys.readouterr().out)
     assert said["verdict"] == "Ready after repair"
     assert "close_holes" in [change["step"] for change in said["changes"]]
+    assert any("Scaled to 40 mm" in change["sentence"] for change in said["changes"])
     assert said["volume_cm3"] == pytest.approx(64, rel=1e-6)
     if ending != "obj.zip":
         report = inspect(load_mesh(output))
@@ -92,6 +101,16 @@ def test_repair_takes_every_option(tmp_path, capsys):
     solid = load_mesh(output)
     assert len(solid.faces) <= 4000
     assert np.isclose(solid.extents.max(), load_mesh(path).extents.max(), atol=0.01)
+
+
+def test_repair_says_no_more_than_it_did(good, tmp_path, capsys):
+    for path in (good, tmp_path / "again.stl"):  # a file of ours stands on z = 0, which is the ground
+        aloft = shapes.cube(20.0, (30, 0, 0)) if path == good else load_mesh(good)
+        export(aloft, path, "stl")
+        assert call("repair", path, "-o", good) == 0
+        said = capsys.readouterr().out
+        assert "Scaled" not in said
+        assert ("Set on the ground, in the middle; its size was kept." in said) == (path == good)
 
 
 def test_repair_puts_a_small_model_on_a_plate_that_prints(tmp_path, capsys):
@@ -128,5 +147,5 @@ def test_wrong_use_is_an_error(good, tmp_path):
         call("repair", huge, "-o", tmp_path / "out.stl")
     with pytest.raises(BadRequest, match="--size-mm"):
         call("inspect", good, "--size-mm", "-4")
-    with pytest.raises(BadMesh, match="cannot be read"):
+    with pytest.raises(BadMesh, match="There is no mesh file"):
         call("repair", tmp_path / "missing.stl", "-o", tmp_path / "out.stl")

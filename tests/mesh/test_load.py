@@ -450,5 +450,5 @@ def test_limits_and_kinds_are_named(tmp_path):
         load_mesh(path, max_bytes=1000)
     with pytest.raises(BadMesh, match=r"\.stl, \.3mf, \.glb, \.obj or \.ply"):
         load_mesh(tmp_path / "model.blend")
-    with pytest.raises(BadMesh, match="cannot be read"):
+    with pytest.raises(BadMesh, match="There is no mesh file"):
         load_mesh(tmp_path / "missing.stl")

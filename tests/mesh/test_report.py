@@ -10,6 +10,7 @@ import pytest
 
 from orfeas.mesh import Mesh, grid, intersect
 from orfeas.mesh.change import Change
+from orfeas.mesh.cli import describe
 from orfeas.mesh.finish import make_solid
 from orfeas.mesh.grid import near_pair_batches
 from orfeas.mesh.intersect import crossing_pairs
@@ -52,6 +53,20 @@ def test_inverted_cube():
     report = inspect(shapes.inverted(shapes.cube(10.0)))
     assert report.verdict == NOT_PRINTABLE
     assert "inside out" in report.sentence
+    assert (report.volume_cm3, report.mass_g, report.centre_of_mass_mm, report.stands) == (None,) * 4
+    assert "unknown, PLA printed solid unknown" in describe(report)
+
+
+def test_a_size_that_nobody_prints_is_noted_and_told_in_kilograms():
+    large, small = inspect(shapes.cube(2000.0)), inspect(shapes.cube(0.5))
+    assert large.notes == (
+        "Its longest side is 2,000 mm: if the file was not made in millimetres, say how long that side is to be "
+        "(size_mm).",
+    )
+    assert "PLA printed solid 9,920.00 kg" in describe(large)
+    assert any("longest side is 0.5 mm" in note for note in small.notes)
+    for size in (1, 1000):
+        assert not any("longest side" in note for note in inspect(shapes.cube(float(size))).notes)
 
 
 def test_two_bodies_are_ready_with_a_note():

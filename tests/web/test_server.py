@@ -208,8 +208,13 @@ def test_other_formats_of_a_result_are_made_when_asked_for(client, http, server,
         assert got.headers["content-disposition"] == f"attachment; filename*=utf-8''{quote(f'猫-ü_20mm.{suffix}')}"
         assert (folder / f"{answer['name']}_20mm.{suffix}").read_bytes() == got.content
     assert head.headers["content-length"] == str(len(http.get(f"{base}.ply").content))
-    for wrong in (f"{base}.fbx", f"{base.replace('20mm', '21mm')}.ply", f"/r/{'0' * 32}/{answer['name']}_20mm.ply"):
-        assert http.get(wrong).status_code == 404, wrong
+    wrongs = [f"{base}.fbx", f"{base.replace('20mm', '21mm')}.ply", f"/r/{'0' * 32}/{answer['name']}_20mm.ply"]
+    said = [http.get(wrong) for wrong in (*wrongs, f"/r/{'0' * 32}/x.fbx")]
+    assert {got.status_code for got in said} == {404}
+    # the same of a result that is there and of one that is not
+    assert said[0].json() == said[3].json()
+    assert "a model's file ends in .stl, .3mf, .glb, .obj, .obj.zip" in said[0].json()["error"]
+    assert said[1].json() == said[2].json()
 
 
 def test_many_at_once_get_the_same_new_file(client, http, url, photo):

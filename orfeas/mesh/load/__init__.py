@@ -68,7 +68,7 @@ def load_mesh(path: Path | str, *, max_bytes: int = MAX_BYTES, max_faces: int = 
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise BadMesh(f"{path} cannot be read: {error.strerror or error}.", "unreadable") from error
+        raise _unreadable(path, error) from error
     return parse_mesh(data, kind, max_faces=max_faces, name=path.name)
 
 
@@ -84,11 +84,18 @@ def check_file(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
+    except FileNotFoundError:
+        raise BadMesh(f"There is no mesh file {path}: check its name and its folder.", "unreadable") from None
     except OSError as error:
-        raise BadMesh(f"{path} cannot be read: {error.strerror or error}.", "unreadable") from error
+        raise _unreadable(path, error) from error
     if size > max_bytes:
         raise BadMesh(f"{path.name} has {size / 1e6:,.0f} MB: at most {max_bytes / 1e6:,.0f} MB are read.", "too_large")
     return kind
+
+
+def _unreadable(path: Path, error: OSError) -> BadMesh:
+    why = error.strerror or error
+    return BadMesh(f"{path} cannot be read ({why}): give a file, and see that you may read it.", "unreadable")
 
 
 def parse_mesh(data: bytes, kind: str, *, max_faces: int = MAX_FACES, name: str = "The file") -> Mesh:
