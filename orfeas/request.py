@@ -129,7 +129,7 @@ class GenerationRequest:
         else:
             put("max_faces", _integer("max_faces", self.max_faces, MAX_FACES))
         put("taps", _taps(self.taps))
-        put("name", _clean_name(self.name or (self.picture.stem if isinstance(self.picture, Path) else "")))
+        put("name", clean_name(self.name or (self.picture.stem if isinstance(self.picture, Path) else "")))
 
     def options(self) -> dict[str, Any]:
         """Everything but the picture, as JSON values: what a recipe records and `from_options` takes."""
@@ -155,6 +155,24 @@ def with_seeds(request: GenerationRequest, count: Any) -> list[GenerationRequest
     while len(seeds) < count:
         seeds[draw_seed()] = None
     return [replace(request, seed=seed) for seed in seeds]
+
+
+def number_name(name: str, number: int) -> str:
+    """``name`` with ``-number`` behind it, the name shortened where both would be too long."""
+    ending = f"-{number}"
+    return _shorten(name, MAX_NAME - len(ending), MAX_NAME_BYTES - len(ending)) + ending
+
+
+def clean_name(name: Any) -> str:
+    """Letters and digits of any script, with what is written above and below them, all else a dash: safe in a path and
+    a header; no longer than `MAX_NAME`."""
+    kept = ""
+    for letter in unicodedata.normalize("NFC", str(name)):
+        belongs = letter.isalnum() and letter not in _UNSEEN_LETTERS
+        # a vowel sign is part of the letter before it; alone it would change whatever stands before the name
+        marks = unicodedata.category(letter) in ("Mn", "Mc") and kept[-1:] not in ("", "-")
+        kept += letter if belongs or marks else "-"
+    return _shorten("-".join(part for part in kept.split("-") if part), MAX_NAME, MAX_NAME_BYTES) or "model"
 
 
 def _choice(name: str, value: Any, allowed: Sequence[str]) -> None:
@@ -210,24 +228,6 @@ def _taps(value: Any) -> tuple[Tap, ...]:
         x, y = (_number("a tap's x or y", number, (0.0, 1.0)) for number in item[:2])
         taps.append(Tap(x, y, item[2] == "include"))
     return tuple(taps)
-
-
-def number_name(name: str, number: int) -> str:
-    """``name`` with ``-number`` behind it, the name shortened where both would be too long."""
-    ending = f"-{number}"
-    return _shorten(name, MAX_NAME - len(ending), MAX_NAME_BYTES - len(ending)) + ending
-
-
-def _clean_name(name: Any) -> str:
-    """Letters and digits of any script, with what is written above and below them, all else a dash: safe in a path and
-    a header; no longer than `MAX_NAME`."""
-    kept = ""
-    for letter in unicodedata.normalize("NFC", str(name)):
-        belongs = letter.isalnum() and letter not in _UNSEEN_LETTERS
-        # a vowel sign is part of the letter before it; alone it would change whatever stands before the name
-        marks = unicodedata.category(letter) in ("Mn", "Mc") and kept[-1:] not in ("", "-")
-        kept += letter if belongs or marks else "-"
-    return _shorten("-".join(part for part in kept.split("-") if part), MAX_NAME, MAX_NAME_BYTES) or "model"
 
 
 def _shorten(name: str, characters: int, size: int) -> str:

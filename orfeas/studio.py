@@ -231,7 +231,8 @@ def build_studio(settings: Settings) -> Studio:
 def generate(picture: Path | str | bytes, *, folder: Path | str | None = None, **options) -> Result:
     """Make one model and wait for it: the Python door.
 
-    picture: path or bytes. folder: where the result's folder is made; the installation's data folder by default.
+    picture: path or bytes. folder: the library that takes the result, with whatever is in it already; the
+    installation's data folder by default. The model is at ``result.files["model"]``: results/<id>/<name> in there.
     options: those of `GenerationRequest` (quality, format, size_mm, seed, background, texture, max_faces, ...).
     Raises `OrfeasError`.
     """

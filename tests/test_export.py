@@ -137,11 +137,13 @@ def test_texture_survives_in_glb_and_obj_zip(textured, tmp_path):
     export(textured, path, "glb")
     made = trimesh.load(path).to_geometry()
     check(made, made.vertices * 1000)
-    export(textured, tmp_path / "model.obj.zip", "obj_zip")
+    export(textured, tmp_path / "model.obj.zip", "obj_zip", title="../my 猫")
     with zipfile.ZipFile(tmp_path / "model.obj.zip") as archive:
         archive.extractall(tmp_path / "unpacked")
-        assert sorted(archive.namelist()) == ["model.mtl", "model.obj", "texture.png"]
-    made = trimesh.load(tmp_path / "unpacked" / "model.obj", process=False)
+        names = sorted(archive.namelist())
+        assert names == [f"my-猫_{textured.extents.max():g}mm.{ending}" for ending in ("mtl", "obj", "png")]
+        assert all(entry.flag_bits & 0x800 for entry in archive.infolist())  # the names are in UTF-8
+    made = trimesh.load(tmp_path / "unpacked" / names[1], process=False)
     check(made, made.vertices)
 
 
@@ -298,7 +300,8 @@ def test_what_cannot_be_written_is_named(plain, tmp_path):
 def test_titles_do_not_break_text_formats(plain, tmp_path):
     for format in ("ply", "obj", "stl"):
         path = tmp_path / f"model.{format}"
-        export(plain, path, format, title="a b\nend_header\nf 1 2 3\x00 ü")
+        export(plain, path, format, title="a b\nend_header\nf 1 2 3\x00 Müller 猫")
         assert len(read(path).faces) == len(plain.faces)
+        assert ("Müller_猫" if format == "obj" else "Muller").encode() in path.read_bytes()
     buffer = io.BytesIO((tmp_path / "model.obj").read_bytes())
     assert sum(line.startswith(b"f ") for line in buffer) == len(plain.faces)

@@ -128,10 +128,12 @@ def test_normals_are_those_of_the_shape(results):
 
 
 def test_the_zip_holds_the_texture(results, tmp_path):
-    with zipfile.ZipFile(make(results, "obj_zip")) as archive:
-        assert sorted(archive.namelist()) == ["model.mtl", "model.obj", "texture.png"]
+    file = make(results, "obj_zip")
+    name = file.name.removesuffix(".obj.zip")
+    with zipfile.ZipFile(file) as archive:
+        assert sorted(archive.namelist()) == [f"{name}.mtl", f"{name}.obj", f"{name}.png"]
         archive.extractall(tmp_path)
-    made = trimesh.load(tmp_path / "model.obj", process=False)
+    made = trimesh.load(tmp_path / f"{name}.obj", process=False)
     assert made.extents == pytest.approx(results("stl").report["extents_mm"], abs=0.01)
     picture = np.asarray(made.visual.material.image)[..., :3].astype(int)
     in_glb = load_mesh(results("stl").files["glb"]).texture.image

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orfeas.errors import BadMesh, BadRequest
+from orfeas.export.frame import sized_name
 from orfeas.export.glb import write_glb
 from orfeas.export.obj import write_obj, write_obj_zip
 from orfeas.export.ply import write_ply
@@ -77,4 +78,4 @@ def find_exporter(format: str) -> Exporter:
 
 def file_name(name: str, size_mm: float, format: str) -> str:
     """A file name that says what it is: ``mug_100mm.stl``, ``mug_62.5mm.3mf``."""
-    return f"{name}_{size_mm:.2f}".rstrip("0").rstrip(".") + f"mm.{find_exporter(format).suffix}"
+    return f"{sized_name(name, size_mm)}.{find_exporter(format).suffix}"

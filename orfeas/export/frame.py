@@ -52,6 +52,11 @@ def ascii_line(title: str) -> str:
     return one_line(parted.strip("-_ ")) or "model"
 
 
+def sized_name(name: str, size_mm: float) -> str:
+    """``mug_100mm``, ``mug_62.5mm``: what a model's files are called."""
+    return f"{name}_{size_mm:.2f}".rstrip("0").rstrip(".") + "mm"
+
+
 def zip_entry(name: str, *, compressed: bool = True) -> zipfile.ZipInfo:
     """A zip entry without a time of its own, so that the same mesh gives the same bytes."""
     entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from orfeas.export.frame import one_line, split_at_seams, unit_normals, zip_entry
+from orfeas.export.frame import one_line, sized_name, split_at_seams, unit_normals, zip_entry
 from orfeas.mesh import Mesh
 from orfeas.mesh.transfer import vertex_colors
+from orfeas.request import clean_name
 
-MATERIAL = "newmtl model\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nd 1\nillum 1\nmap_Kd texture.png\n"
+MATERIAL = "newmtl model\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nd 1\nillum 1\nmap_Kd {picture}\n"
 
 
 def write_obj(mesh: Mesh, path: Path, *, title: str = "model") -> None:
@@ -21,10 +22,15 @@ def write_obj(mesh: Mesh, path: Path, *, title: str = "model") -> None:
 
 
 def write_obj_zip(mesh: Mesh, path: Path, *, title: str = "model") -> None:
-    """model.obj, model.mtl and texture.png in a zip; without a texture only the OBJ, with colours of the vertices."""
+    """OBJ, MTL and PNG in a zip; without a texture only the OBJ, with colours of the vertices.
+
+    They are called by title and size, so that several models can be unpacked into one folder.
+    """
+    # readers end a file's name at the first space
+    name = sized_name(clean_name(title), float(mesh.extents.max()))
     with zipfile.ZipFile(path, "w") as archive:
         if mesh.texture is None:
-            archive.writestr(zip_entry("model.obj"), _plain(mesh, title))
+            archive.writestr(zip_entry(f"{name}.obj"), _plain(mesh, title))
             return
         from PIL import Image
 
@@ -32,17 +38,17 @@ def write_obj_zip(mesh: Mesh, path: Path, *, title: str = "model") -> None:
         corners = np.stack([mesh.faces + 1, rows + 1, mesh.faces + 1], axis=2).reshape(-1, 9)
         parts = [
             _heading(title),
-            "mtllib model.mtl\nusemtl model\n",
+            f"mtllib {name}.mtl\nusemtl model\n",
             _vertex_lines(mesh, None),
             _lines("vt %.6f %.6f\n", np.stack([uv[:, 0], 1.0 - uv[:, 1]], axis=1)),  # OBJ counts from the bottom
             _lines("vn %.4f %.4f %.4f\n", unit_normals(mesh)),
             _lines("f %d/%d/%d %d/%d/%d %d/%d/%d\n", corners),
         ]
-        archive.writestr(zip_entry("model.obj"), "".join(parts).encode())
-        archive.writestr(zip_entry("model.mtl"), MATERIAL)
+        archive.writestr(zip_entry(f"{name}.obj"), "".join(parts).encode())
+        archive.writestr(zip_entry(f"{name}.mtl"), MATERIAL.format(picture=f"{name}.png"))
         picture = io.BytesIO()
         Image.fromarray(mesh.texture.image).save(picture, "PNG", compress_level=4)
-        archive.writestr(zip_entry("texture.png", compressed=False), picture.getvalue())
+        archive.writestr(zip_entry(f"{name}.png", compressed=False), picture.getvalue())
 
 
 def _plain(mesh: Mesh, title: str) -> bytes:
