@@ -265,3 +265,8 @@ def test_a_batch_is_bounded(pictures, monkeypatch):
         ask_batch(pictures, {})
     with pytest.raises(BadRequest, match="size_mm cannot be 5000"):
         ask_batch(pictures[1:2], {"size_mm": 5000})
+
+
+def test_pictures_of_one_long_name_are_named_apart():
+    asked = ask_batch([f"{folder}/{'x' * 70}.png" for folder in "abc"], {})
+    assert len({one.name for one in asked}) == 3

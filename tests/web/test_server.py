@@ -242,6 +242,7 @@ def test_what_is_noted_of_a_printable_model_does_not_contradict_its_verdict(make
     *_, result = make_studio(PacedEngine()).run(GenerationRequest(photo, size_mm=20))
     plain = replace(result, report={**result.report, "verdict": "Ready", "printable": True, "reasons": (), "notes": ()})
     assert "Printable" not in result_card(plain)
+    assert f"r/{result.id}/{quote('猫')}_20mm.3mf" in result_card(replace(plain, name="猫"))
     fall = "It would fall over as it stands: cut it flat at the bottom, or put it on a plate."
     card = result_card(replace(plain, report={**plain.report, "notes": (fall,)}))
     words = re.sub(r"<[^>]+>|\s+", " ", card)
