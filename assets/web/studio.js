@@ -271,6 +271,19 @@
 
   // --- picture and cutout ------------------------------------------------------------------------------------------
 
+  document.addEventListener("click", (event) => { // a tap is seen at once; what it changes comes from the server
+    const image = event.target.closest?.("#cutout-view img");
+    if (!image) return;
+    const place = $("cutout-view").getBoundingClientRect();
+    const dot = window.orfeas.element("span", { className: "tapped", title: "Finding the subject" });
+    dot.style.left = `${event.clientX - place.x}px`;
+    dot.style.top = `${event.clientY - place.y}px`;
+    $("cutout-view").append(dot);
+    const old = image.src;
+    const isAnswered = () => document.querySelector("#cutout-view img")?.src !== old;
+    window.orfeas.whenThere(isAnswered, 60).then(() => dot.remove());
+  }, true);
+
   let picture = ""; // the one that is chosen, by its address
   let letGo = ""; // the one that is taken away again, as it cannot be used
 

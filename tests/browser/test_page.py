@@ -101,8 +101,14 @@ def test_the_cutout_is_shown_and_can_be_corrected(visit, photo):
     first = page.get_attribute("#cutout-view img", "src")
     page.get_by_text("+ include").click()
     box = page.locator("#cutout-view img").bounding_box()
+    page.evaluate("""window.dots = 0; new MutationObserver(changes => {
+        const added = changes.flatMap(change => [...change.addedNodes]);
+        window.dots += added.filter(one => one.className === "tapped").length;
+    }).observe(document.querySelector("#cutout-view"), {childList: true})""")
     page.mouse.click(box["x"] + box["width"] * 0.08, box["y"] + box["height"] * 0.5)
     page.wait_for_function("first => document.querySelector('#cutout-view img').src !== first", arg=first)
+    page.wait_for_function("!document.querySelector('.tapped')")
+    assert page.evaluate("window.dots") == 1, "the tap was seen before its answer was there"
     page.wait_for_function("document.querySelector('#explanation')?.innerText.includes('1 correction')")
     page.click("#reset-taps")
     page.wait_for_function("!document.querySelector('#explanation').innerText.includes('correction')")
