@@ -108,7 +108,7 @@ class Studio:
                 jobs = "one job" if ahead == 1 else f"{ahead} jobs"
                 yield Progress("waiting", 0.0, f"Waiting for {jobs} before this one", ahead)
             with _explain_memory_errors():
-                yield from self._begin(request, latent, draw, owner).run()
+                yield from self._make(request, latent, draw, owner)
             self._count("finished")
         except GeneratorExit:
             log.info("cancelled")
@@ -120,11 +120,14 @@ class Studio:
             self._lane.leave(ticket)
             self._tickets.pop(owner, None)
 
-    def _begin(self, request: GenerationRequest, latent: KeptLatent | None, draw: bool, owner: str) -> Making:
+    def _make(
+        self, request: GenerationRequest, latent: KeptLatent | None, draw: bool, owner: str
+    ) -> Iterator[Progress | Result]:
         quality = self.qualities[request.quality]
-        return Making(
+        making = Making(
             request, self.engine, quality, self.library, self.load, self._loaded, latent, draw, owner, self._draw_views
         )
+        return making.run()
 
     def _find_same(self, request: GenerationRequest, owner: str) -> Result | None:
         try:
