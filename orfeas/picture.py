@@ -76,7 +76,7 @@ def load_picture(source: Path | bytes) -> Picture:
     size = (header.width, header.height) if header.orientation < 5 else (header.height, header.width)
     notes = []
     if header.frames > 1:
-        notes.append(f"Only the first of {header.frames} frames was used: the picture is an animation.")
+        notes.append(f"The picture is an animation: only the first frame of {header.frames} was used.")
     if (image.width, image.height) != size:
         notes.append(f"The picture was reduced from {size[0]} × {size[1]} to {image.width} × {image.height} pixels.")
     has_alpha = bool((rgba[..., 3] < 255).any())

@@ -235,7 +235,7 @@ def test_of_several_pictures_each_line_says_whose_it_is_and_what_was_left_out(he
     assert done.returncode == 0, done.stderr
     line, *notes = done.stdout.splitlines()
     assert line.startswith(f"{photos / '猫 ü.png'} -> models/猫-ü_30mm.stl: ")
-    assert "  Only the first of 3 frames was used: the picture is an animation." in notes
+    assert "  The picture is an animation: only the first frame of 3 was used." in notes
     assert (tmp_path / "models" / "猫-ü_30mm.stl").read_bytes()[:80].isascii()
 
 

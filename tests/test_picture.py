@@ -340,7 +340,7 @@ def test_animation_gives_its_first_frame():
     for kind in ("PNG", "WEBP"):
         picture = load_picture(save(frames[0], kind, save_all=True, append_images=frames[1:], duration=50))
         assert picture.rgba[9, 9, 0] > 200 > picture.rgba[9, 9, 2] + 100
-        assert picture.notes[0].startswith("Only the first of 3 frames was used")
+        assert picture.notes[0].startswith("The picture is an animation: only the first frame of 3 was used.")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
