@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 START = time.perf_counter()
 
-STAGES = ("picture", "cutout", "shape", "solid", "texture", "report", "poster", "turntable", "glb", "stl")
+STAGES = ("picture", "cutout", "shape", "solid", "texture", "report", "stills", "glb", "stl")
 TOTALS = ("total_seconds", "total_cpu_seconds", "longest_step_seconds")
 
 
@@ -89,13 +89,12 @@ def run_once(picture_path: Path, quality_name: str, folder: Path) -> dict:
     done("report")
 
     from orfeas.render.encode import encode_png, encode_webp, turntable_strip
-    from orfeas.render.still import render_poster, render_turntable
+    from orfeas.render.still import render_poster_and_turn
 
-    poster = render_poster(solid)
+    poster, turn = render_poster_and_turn(solid)
     (folder / "poster.webp").write_bytes(encode_webp(poster))
-    done("poster")
-    (folder / "turntable.webp").write_bytes(encode_webp(turntable_strip(render_turntable(solid))))
-    done("turntable")
+    (folder / "turntable.webp").write_bytes(encode_webp(turntable_strip(turn)))
+    done("stills")
 
     from orfeas.export import export
 
