@@ -42,7 +42,7 @@ def test_python_client(folder, url):
 def test_python_without_a_server(folder):
     said = run([sys.executable, "-c", snippet("python", "import orfeas")], folder, PYTHONPATH=str(ROOT))
     assert "mug_80mm.3mf Ready" in said
-    assert list((folder / "results" / "results").glob("*/mug_80mm.3mf"))
+    assert list((folder / "library" / "results").glob("*/mug_80mm.3mf"))
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed: its snippet is not tested")
