@@ -15,7 +15,7 @@ from orfeas import __version__
 from orfeas.errors import OutOfMemory
 from orfeas.lane import Lane, Ticket
 from orfeas.library import Library, Retention
-from orfeas.making import Making
+from orfeas.pipeline import Pipeline
 from orfeas.progress import Progress
 from orfeas.recipe import KeptLatent, fingerprint, hash_picture
 from orfeas.request import QUALITIES, GenerationRequest, Quality
@@ -124,10 +124,10 @@ class Studio:
         self, request: GenerationRequest, latent: KeptLatent | None, draw: bool, owner: str
     ) -> Iterator[Progress | Result]:
         quality = self.qualities[request.quality]
-        making = Making(
+        pipeline = Pipeline(
             request, self.engine, quality, self.library, self.load, self._loaded, latent, draw, owner, self._draw_views
         )
-        return making.run()
+        return pipeline.run()
 
     def _find_same(self, request: GenerationRequest, owner: str) -> Result | None:
         try:

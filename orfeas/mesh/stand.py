@@ -225,9 +225,11 @@ def _like(tool: Mesh, mesh: Mesh) -> Mesh:
 
 def _extents_above(mesh: Mesh, floor: float) -> np.ndarray:
     """(3,) extents of the part of the mesh above y = ``floor``."""
-    points = mesh.vertices[mesh.vertices[:, 1] >= floor]
-    a, b = mesh.vertices[mesh.faces], np.roll(mesh.vertices[mesh.faces], -1, axis=1)
-    a, b = a.reshape(-1, 3), b.reshape(-1, 3)
+    above = mesh.vertices[:, 1] >= floor
+    points = mesh.vertices[above]
+    first, second, third = above[mesh.faces].T
+    crossing = mesh.vertices[mesh.faces[(first != second) | (second != third)]]  # a bisection asks often: no others
+    a, b = crossing.reshape(-1, 3), np.roll(crossing, -1, axis=1).reshape(-1, 3)
     crosses = (a[:, 1] < floor) & (b[:, 1] > floor)
     share = ((floor - a[crosses, 1]) / (b[crosses, 1] - a[crosses, 1]))[:, None]
     points = np.concatenate([points, a[crosses] + share * (b[crosses] - a[crosses])])

@@ -21,7 +21,7 @@ from orfeas.telemetry.logs import carrying_ids, short
 from orfeas.web.callers import Allowance, Caller
 from orfeas.web.eta import History, last_end
 from orfeas.web.job import Job, describe
-from orfeas.web.register import TOKEN, Register
+from orfeas.web.job_store import TOKEN, JobStore
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -61,7 +61,7 @@ class Jobs:
         self.room = room
         self.draining = False
         self.history = History()
-        self._register = Register(studio.library)
+        self._store = JobStore(studio.library)
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._groups: set[Future] = set()
@@ -90,7 +90,7 @@ class Jobs:
         with self._ending([job]):
             self._describe(job, request)
             self._admit(job)
-            self._register.enter(job)
+            self._store.enter(job)
             self._thread(job, request, latent)
         return job
 
@@ -114,7 +114,7 @@ class Jobs:
                 if job is jobs[0]:  # before there are others: they would be refused as well
                     self._admit(job)
             for job in jobs:
-                self._register.enter(job)
+                self._store.enter(job)
         return jobs
 
     def wait_also_for(self, group: Future) -> None:
@@ -152,14 +152,14 @@ class Jobs:
 
         None if there is none. Here and below, `OrfeasError` is raised if the index cannot be asked now.
         """
-        return self.get(token) or self._register.find(token)
+        return self.get(token) or self._store.find(token)
 
     def look(self, token: str) -> dict[str, Any] | None:
         """What a page needs to draw the job of that token, JSON values; None if there is none."""
         if job := self.get(token):
             job.asked_for = time.monotonic()
             state = {**job.to_dict(), **self._wait_for(job)}
-        elif stored := self._register.find(token):
+        elif stored := self._store.find(token):
             state = {"state": stored.state, "seconds": round(stored.seconds, 1), **describe(stored)}
             if stored.error:
                 state |= {"error": stored.error, "code": stored.code}
@@ -174,7 +174,7 @@ class Jobs:
     def find_result(self, token: str) -> Result | None:
         """The result of a job that is done, whichever run of this server did it; None if it has expired."""
         job = self.get(token)
-        result_id = job.result.id if job and job.result else getattr(self._register.find(token), "result", "")
+        result_id = job.result.id if job and job.result else getattr(self._store.find(token), "result", "")
         folder = self.studio.library.find(result_id)
         return load_result(folder) if folder else None
 
@@ -197,7 +197,7 @@ class Jobs:
         if job and not job.is_over:
             self.stop(job)
             job.future.result()
-        stored = self._register.find(token)
+        stored = self._store.find(token)
         if job is None and stored is None:
             return False
         library = self.studio.library
@@ -207,7 +207,7 @@ class Jobs:
         with library.explain_index_errors():
             library.remove(result_id)
         if stored:
-            self._register.remove(token)
+            self._store.remove(token)
         with self._lock:
             self._jobs.pop(token, None)
         return True
@@ -215,11 +215,11 @@ class Jobs:
     def check_here(self, tokens: Iterable[str]) -> None:
         """Raise `OrfeasError` if another process, which this one replaces, still runs the job of one of ``tokens``."""
         for token in tokens:
-            if self.get(token) is None and (stored := self._register.find(token)):
+            if self.get(token) is None and (stored := self._store.find(token)):
                 self._check_here(stored)
 
     def _check_here(self, stored: StoredJob) -> None:
-        if self._register.runs_elsewhere(stored):
+        if self._store.runs_elsewhere(stored):
             raise OrfeasError(ELSEWHERE, "elsewhere")
 
     def stop(self, job: Job, sentence: str = STOPPED, code: str = "cancelled") -> None:
@@ -356,7 +356,7 @@ class Jobs:
         if not TOKEN.fullmatch(token):
             token, stored = secrets.token_hex(16), None
         else:
-            stored = self._register.find(token)  # not under the lock: a disk may be slow, and /health needs that
+            stored = self._store.find(token)  # not under the lock: a disk may be slow, and /health needs that
         with self._lock:
             if stored or token in self._jobs:
                 raise BadRequest("This job was started already: reload the page and try again.", "job_exists")
@@ -451,7 +451,7 @@ class Jobs:
             last.callback(self.observer.job_ended, job, error)
             try:
                 if job.stored:
-                    self._register.enter(job)
+                    self._store.enter(job)
             except OrfeasError as trouble:  # the result is there: nobody need hear of this
                 log.warning("job_not_entered", error=str(trouble))
 

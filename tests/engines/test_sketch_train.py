@@ -12,7 +12,7 @@ from orfeas.engines.sketch import learned
 from orfeas.engines.sketch.train import families, solids
 from orfeas.engines.sketch.train.__main__ import build_parser, main
 from orfeas.engines.sketch.train.assembly import MATERIALS, Assembly
-from orfeas.engines.sketch.train.dataset import SHARD, VALIDATION, Shards, make_batch, pack, shine, write_shard
+from orfeas.engines.sketch.train.dataset import SHARD, VALIDATION, Shards, make_batch, pack, relight, write_shard
 from orfeas.engines.sketch.train.export import to_onnx
 from orfeas.engines.sketch.train.fit import WEIGHTS, Trainer, _union, losses, tensors
 from orfeas.engines.sketch.train.optimize import orthogonalize
@@ -153,7 +153,7 @@ def test_lamps_and_reflections_follow_the_normal_and_stay_on_the_object():
     within, around = (cv2.circle(ring.copy(), (64, 64), radius, 1, -1) > 0 for radius in (46, 54))
     shone = 0
     for seed in range(40):
-        on_ball, on_wall = (shine(grey, normals, np.random.default_rng(seed)) for normals in (ball, wall))
+        on_ball, on_wall = (relight(grey, normals, np.random.default_rng(seed)) for normals in (ball, wall))
         assert (on_ball[~around] == 120).all()
         assert (on_wall[~around] == 120).all()
         assert np.ptp(on_wall[within].astype(int), axis=0).max() <= 1, "one normal, one light"

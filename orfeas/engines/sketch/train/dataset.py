@@ -85,7 +85,7 @@ def make_batch(rows: list[dict[str, np.ndarray]], random: np.random.Generator | 
         normal = row["normals"].astype(np.float32).transpose(2, 0, 1) / 127
         solid = np.unpackbits(row["solid"], axis=-1)
         if random is not None:
-            rgba[..., :3] = recolour(shine(row["rgba"][..., :3], row["normals"], random), random)
+            rgba[..., :3] = recolour(relight(row["rgba"][..., :3], row["normals"], random), random)
             if random.random() < 0.5:
                 alpha, rgba, prior, front, back = (values[:, ::-1] for values in (alpha, rgba, prior, front, back))
                 normal = normal[..., ::-1] * np.array([-1, 1, 1], np.float32)[:, None, None]
@@ -120,7 +120,7 @@ def recolour(colour: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return changed.clip(0, 1)
 
 
-def shine(colour: np.ndarray, normals: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def relight(colour: np.ndarray, normals: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """(h, w, 3) uint8 in another light: glaze, varnish and metal show lamps, windows and the room, which are no shape.
 
     normals: (GRID, GRID, 3) int8 unit normals times 127, x right, y up, z to the viewer, 0 outside the object.

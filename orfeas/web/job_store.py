@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
-class Register:
+class JobStore:
     """Everything here raises `OrfeasError` if the index, or the data folder, cannot be used now."""
 
     def __init__(self, library: Library):
