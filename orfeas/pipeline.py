@@ -112,7 +112,7 @@ class Pipeline:
         engine, kept, seed = self.engine, self.kept, self.request.seed
         misfit = kept.explain_misfit(engine, seed, self.cutout) if kept else ""
         latent = kept.load() if kept and not misfit else None
-        yield self.clock.enter("shape", "Pipeline the shape" if self.is_loaded else "Loading the engine")
+        yield self.clock.enter("shape", "Making the shape" if self.is_loaded else "Loading the engine")
         self.load()
         if latent is None:
             making, self.shape_note = engine.shape(self.cutout, self.quality, seed), misfit
@@ -136,7 +136,7 @@ class Pipeline:
     def _make_solid(self) -> Iterator[Progress]:
         from orfeas.mesh.finish import make_solid
 
-        yield self.clock.enter("solid", "Pipeline it solid")
+        yield self.clock.enter("solid", "Making it solid")
         self.shape, self.changes = make_solid(self.shape, max_faces=self._max_faces)
 
     def _colour(self) -> Iterator[Progress]:

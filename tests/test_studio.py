@@ -39,7 +39,9 @@ def test_shares_of_the_stages_make_a_whole():
 
 
 def test_progress_never_falls_and_the_result_comes_last(make_studio):
-    events = list(make_studio(PacedEngine()).run(GenerationRequest(draw("blob"), name="blob")))
+    studio, request = make_studio(PacedEngine()), GenerationRequest(draw("blob"), name="blob")
+    assert "Loading the engine" in [event.message for event in studio.run(request) if isinstance(event, Progress)]
+    events = list(studio.run(request))
     progress, result = events[:-1], events[-1]
     assert isinstance(result, Result)
     fractions = [event.fraction for event in progress]
@@ -48,7 +50,12 @@ def test_progress_never_falls_and_the_result_comes_last(make_studio):
     assert fractions[-1] == 1
     stages = list(dict.fromkeys(event.stage for event in progress))
     assert tuple(stages) == STAGES
-    assert "step 2 of 4" in [event.message for event in progress]
+    assert list(dict.fromkeys(event.message for event in progress)) == [
+        *("Reading the picture", "Finding the subject", "Making the shape"),
+        *("step 1 of 4", "step 2 of 4", "step 3 of 4", "step 4 of 4", "Making it solid"),
+        *("Putting the photo's colours on it", "Measuring", "Drawing it from all sides", "Writing the files"),
+        *("Writing the recipe", "Done"),
+    ]  # what users read
 
 
 def test_a_result_is_a_whole_folder(make_studio):
