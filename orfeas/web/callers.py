@@ -124,13 +124,20 @@ class Turnstile:
     Logins are limited in any case: whoever guesses passwords gets `LOGINS_PER_MINUTE`.
     """
 
-    def __init__(self, app: Any, per_minute: float, observer: Observer, at_once: int = 0):
+    def __init__(
+        self,
+        app: Any,
+        per_minute: float,
+        observer: Observer,
+        at_once: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self.app = app
         self.at_once = at_once
         self._open: Counter[str] = Counter()
         self.observer = observer
-        self._work = Rate(per_minute) if per_minute else None
-        self._logins = Rate(LOGINS_PER_MINUTE)
+        self._work = Rate(per_minute, clock) if per_minute else None
+        self._logins = Rate(LOGINS_PER_MINUTE, clock)
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":

@@ -22,6 +22,17 @@ from tests.web.conftest import QUEUE_SIZE, call, file_data, free_port, upload, w
 PLACES = CUTOUT_THREADS + QUEUE_SIZE
 
 
+class SlowWork:
+    """Work that waits for leave, and tells that it has begun."""
+
+    def __init__(self):
+        self.leave, self.begun = threading.Event(), threading.Event()
+
+    def __call__(self) -> bool:
+        self.begun.set()
+        return self.leave.wait(60)
+
+
 class SlowCut:
     """A studio's ``cut`` that waits for leave, and counts."""
 
@@ -48,7 +59,7 @@ def test_too_many_cutouts_are_refused_with_a_sentence(server, client, http, phot
     sentence = f"The queue is full, {QUEUE_SIZE} cutouts are waiting: try again in a few minutes."
     try:
         assert [ask_for_a_cutout(http, path) for _ in range(PLACES)] == [200] * PLACES
-        wait_until(lambda: cutter.is_full, "all places are taken")
+        wait_until(lambda: cutter.is_full and slow.begun == CUTOUT_THREADS, "all places are taken")
         refused = http.post("/gradio_api/call/v2/cutout", json={"picture": file_data(path)})
         assert (refused.status_code, refused.json()["detail"]) == (503, sentence)
         assert int(refused.headers["retry-after"]) > 0
@@ -78,7 +89,7 @@ def test_stopping_the_server_drops_the_cutouts_that_wait(photo, tmp_path):
         bodies = [{**body, "session_hash": f"page {k}"} for k in range(8)]
         with ThreadPoolExecutor(8) as pages:
             answers = [pages.submit(http.post, "/gradio_api/run/predict", json=body) for body in bodies]
-            wait_until(lambda: len(cutter._there) == 8, "all are begun or wait")
+            wait_until(lambda: len(cutter._there) == 8 and slow.begun == CUTOUT_THREADS, "all are begun or wait")
             closing = threading.Thread(target=server.close)
             closing.start()
             try:
@@ -93,12 +104,10 @@ def test_stopping_the_server_drops_the_cutouts_that_wait(photo, tmp_path):
 
 
 def test_who_waits_when_the_bench_closes_is_told_so():
-    gate = threading.Event()
-
     async def play():
-        bench = Bench("cutouts", 1, 2)
-        running, waiting, gone = (asyncio.create_task(bench.run(gate.wait, 30)) for _ in range(3))
-        await asyncio.sleep(0.05)
+        bench, work = Bench("cutouts", 1, 2), SlowWork()
+        running, waiting, gone = (asyncio.create_task(bench.run(work)) for _ in range(3))
+        assert await asyncio.to_thread(work.begun.wait, 60)
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gone
@@ -107,26 +116,24 @@ def test_who_waits_when_the_bench_closes_is_told_so():
         with pytest.raises(OrfeasError, match="about to restart"):
             await waiting
         with pytest.raises(OrfeasError, match="about to restart"):
-            await bench.run(gate.wait, 30)
-        gate.set()
+            await bench.run(work)
+        work.leave.set()
         assert await running
 
     asyncio.run(play())
 
 
 def test_a_place_is_taken_until_the_work_is_done_not_until_its_caller_goes():
-    gate = threading.Event()
-
     async def play():
-        bench = Bench("cutouts", 1, 1)
-        tasks = [asyncio.create_task(bench.run(gate.wait, 30)) for _ in range(2)]
-        await asyncio.sleep(0.05)
+        bench, work = Bench("cutouts", 1, 1), SlowWork()
+        tasks = [asyncio.create_task(bench.run(work)) for _ in range(2)]
+        assert await asyncio.to_thread(work.begun.wait, 60)
         tasks[0].cancel()
         await asyncio.sleep(0)
         assert bench.is_full
         with pytest.raises(OrfeasError, match="1 cutouts are waiting"):
-            await bench.run(gate.wait, 30)
-        gate.set()
+            await bench.run(work)
+        work.leave.set()
         assert await tasks[1]
 
     asyncio.run(play())

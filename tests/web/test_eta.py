@@ -88,7 +88,9 @@ def test_who_waits_is_told_the_time_of_those_before_too(make_studio, photo):
     jobs = Jobs(studio, 3)
     for _ in range(2):
         jobs.history.add("draft", facts(1, 2, 3))
-    first, second = (jobs.start(GenerationRequest(photo, quality="draft")) for _ in range(2))
+    first = jobs.start(GenerationRequest(photo, quality="draft"))
+    wait_until(lambda: studio.engine.running, "the first job runs")
+    second = jobs.start(GenerationRequest(photo, quality="draft"))
     try:
         wait_until(lambda: jobs.look(second.token).get("ahead") == 1, "the second job waits")
         look = jobs.look(second.token)

@@ -54,23 +54,32 @@ def test_an_engine_that_fails_fails_one_job(make_studio, photo):
 
 @contextlib.contextmanager
 def _watched(settings, remake):
-    """Jobs whose engine hangs, under a watchdog; what hangs is let go at the end, and whether all was lost is told."""
+    """Jobs whose engine hangs, and a function that starts the first of them and, once it hangs, the watchdog; it
+    returns both. What hangs is let go at the end, and whether all was lost is told.
+    """
     pace, lost = threading.Semaphore(0), threading.Event()
     studio = open_studio(settings, PacedEngine(pace=pace), Library(settings.data_dir), remake=remake)
-    jobs = Jobs(studio, 5)
-    watchdog = Watchdog(jobs, STALL_SECONDS, lost.set)
+    jobs, watchdogs = Jobs(studio, 5), []
+
+    def hang(photo, waits=0):
+        hanging = jobs.start(GenerationRequest(photo, quality="draft"))
+        wait_until(lambda: studio.engine.running, "it hangs")  # the cutout before may take longer on a busy machine
+        waiting = [jobs.start(GenerationRequest(photo, quality="draft")) for _ in range(waits)]
+        watchdogs.append(Watchdog(jobs, STALL_SECONDS, lost.set))
+        return hanging, *waiting, watchdogs[-1]
+
     try:
-        yield jobs, pace, watchdog, lost
+        yield jobs, pace, hang, lost
     finally:
-        watchdog.close()
+        for watchdog in watchdogs:
+            watchdog.close()
         pace.release(1000)
         studio.close()
 
 
 def test_a_job_that_hangs_is_given_up_and_the_lane_goes_on_with_a_new_engine(settings, photo):
-    with _watched(settings, PacedEngine) as (jobs, pace, watchdog, lost):
-        hanging = jobs.start(GenerationRequest(photo))
-        waiting = jobs.start(GenerationRequest(photo))
+    with _watched(settings, PacedEngine) as (jobs, pace, hang, lost):
+        hanging, waiting, watchdog = hang(photo, waits=1)
         assert end_of(hanging).code == "stalled"
         watchdog.close()  # a step of the others may take longer on a busy machine
         assert "made no progress for 1 s" in hanging.error
@@ -89,19 +98,21 @@ def test_engines_are_not_replaced_for_ever(settings, photo):
     def hangs():
         return PacedEngine(pace=threading.Semaphore(0))
 
-    with _watched(settings, hangs) as (jobs, _, _, lost):
-        for _ in range(MOST_GIVEN_UP):
+    with _watched(settings, hangs) as (jobs, _, hang, lost):
+        hanging, _ = hang(photo)
+        assert end_of(hanging).code == "stalled"
+        for _ in range(1, MOST_GIVEN_UP):
             assert end_of(jobs.start(GenerationRequest(photo))).code == "stalled"
             assert not lost.is_set()
         assert end_of(jobs.start(GenerationRequest(photo))).code == "stalled"
-        assert lost.wait(10)
+        assert lost.wait(60)
 
 
 def test_where_no_engine_can_be_replaced_the_jobs_that_wait_are_told(settings, photo):
-    with _watched(settings, None) as (jobs, _, _, lost):
-        hanging, waiting = jobs.start(GenerationRequest(photo)), jobs.start(GenerationRequest(photo))
+    with _watched(settings, None) as (jobs, _, hang, lost):
+        hanging, waiting, _ = hang(photo, waits=1)
         assert end_of(hanging).code == "stalled"
-        assert lost.wait(10)
+        assert lost.wait(60)
         assert end_of(waiting).code == "draining"
         assert jobs.draining
         assert not jobs.active()
@@ -111,24 +122,20 @@ def test_where_a_new_engine_cannot_be_made_all_is_lost_and_the_watchdog_goes_on(
     def fails():
         raise RuntimeError("no weights any more")
 
-    with _watched(settings, fails) as (jobs, _, watchdog, lost):
-        hanging = jobs.start(GenerationRequest(photo))
+    with _watched(settings, fails) as (jobs, _, hang, lost):
+        hanging, watchdog = hang(photo)
         assert end_of(hanging).code == "stalled"
-        assert lost.wait(10)
+        assert lost.wait(60)
         assert jobs.draining
         assert watchdog._thread.is_alive()
 
 
 def test_hunyuan3d_on_a_cpu_may_take_its_time_for_a_shape(settings, photo):
-    with _watched(settings, PacedEngine) as (jobs, pace, watchdog, lost):
-        watchdog.close()  # the cutout before the shape may take longer on a busy machine
-        engine = jobs.studio.engine
-        engine.name = "hunyuan3d"
-        job = jobs.start(GenerationRequest(photo, quality="draft"))
-        wait_until(lambda: engine.running, "it runs")
-        other = Watchdog(jobs, STALL_SECONDS, lost.set)
+    with _watched(settings, PacedEngine) as (jobs, pace, hang, lost):
+        jobs.studio.engine.name = "hunyuan3d"
+        job, watchdog = hang(photo)
         threading.Event().wait(2 * STALL_SECONDS)
-        other.close()
+        watchdog.close()
         assert not job.is_over
         jobs.stop(job)
         pace.release(1)
@@ -196,7 +203,8 @@ def test_a_program_that_was_killed_says_which_job_was_lost_and_cleans_up(tmp_pat
         with sqlite3.connect(tmp_path / "data" / "library.sqlite3") as index:
             ((token,),) = index.execute("SELECT token FROM jobs WHERE state = 'waiting'").fetchall()
         index.close()
-        assert program.http.get(f"/jobs/{token}").json()["state"] == "running"
+        running = f"/jobs/{token}"
+        wait_until(lambda: program.http.get(running).json()["state"] == "running", "its first step is told")
         program.process.send_signal(signal.SIGKILL)
     finally:
         program.end()

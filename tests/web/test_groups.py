@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import zipfile
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -83,6 +85,7 @@ def test_a_group_takes_one_place_in_the_queue_and_lets_others_in_between(make_gr
     group = groups.start("batch", batch([pictures[0], pictures[2], pictures[0]]))
     wait_until(lambda: engine.running, "the first of the group runs")
     other = jobs.start(batch(pictures)[0])
+    wait_until(lambda: jobs.studio.health()["queue"] == 1, "the other one has its place in the lane")
     assert len(jobs.active()) == 2
     with pytest.raises(OrfeasError, match="The queue is full"):
         groups.start("batch", batch(pictures))
@@ -117,17 +120,24 @@ def test_stop_stops_all_of_it(make_groups, pictures):
 
 
 def test_a_page_that_was_reloaded_keeps_its_group_and_one_that_is_gone_does_not(make_groups, pictures, monkeypatch):
-    monkeypatch.setattr("orfeas.web.jobs.RELOAD_GRACE_SECONDS", 0.3)
+    now, looks = [time.monotonic()], []  # time stands still between two questions, however slow the machine is
+    monkeypatch.setattr("orfeas.web.jobs.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("orfeas.web.jobs.RELOAD_GRACE_SECONDS", 0.1)
     pace = threading.Semaphore(0)
     engine = PacedEngine(pace=pace)
     groups = make_groups(engine)
+    watch = groups.jobs._watch_orphan
+    monkeypatch.setattr(groups.jobs, "_watch_orphan", lambda *orphan: (looks.append(orphan), watch(*orphan)))
     group = groups.start("batch", batch([pictures[0]] * 2), TOKEN, "first page")
     wait_until(lambda: engine.running, "it runs")
+    assert groups.look(TOKEN)
     groups.jobs.leave("first page")
-    for _ in range(8):  # whoever has the token asks, from whichever page
-        threading.Event().wait(0.1)
-        assert groups.look(TOKEN)
+    for times in (4, 8):
+        now[0] += 0.09
+        assert groups.look(TOKEN)  # whoever has the token asks, from whichever page
+        wait_until(lambda times=times: len(looks) >= times, "it was looked whether anybody asks")
     assert not any(job.stop.is_set() for job in group.jobs)
+    now[0] += 1
     wait_until(lambda: all(job.stop.is_set() for job in group.jobs), "nobody asks any more")
     pace.release(10)
     end_of(group)
@@ -144,10 +154,10 @@ def test_a_stopping_server_does_the_rest_of_a_group_and_what_there_is_no_time_fo
     assert group.is_over, "its ZIP can be fetched"
     assert [job.state for job in group.jobs] == ["done", "done"]
 
+    engine.pace = pace = threading.Semaphore(0)  # without what the first group left
     groups = make_groups(engine)
     group = groups.start("batch", batch([pictures[0]] * 2), "cd" * 16)
     wait_until(lambda: engine.running, "it runs")
-    pace.release(2)
     assert not groups.jobs.drain(0.1)
     pace.release(10)
     end_of(group)

@@ -185,13 +185,14 @@ def test_the_docs_name_every_option_with_its_default_and_meaning(http):
 
 def test_two_at_once_the_rest_waits_and_too_many_are_refused():
     bench, gate, lock = MeshBench(limit=1), threading.Event(), threading.Lock()
-    running, most = 0, 0
+    running, most, begun = 0, 0, threading.Semaphore(0)
 
     def work():
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
+        begun.release()
         assert gate.wait(30)
         with lock:
             running -= 1
@@ -202,7 +203,8 @@ def test_two_at_once_the_rest_waits_and_too_many_are_refused():
 
     async def play():
         tasks = [asyncio.create_task(bench.run(work)) for _ in range(MESH_THREADS + 1)]
-        await asyncio.sleep(0.05)  # the loop is free while they work
+        for _ in range(MESH_THREADS):
+            assert await asyncio.to_thread(begun.acquire, timeout=30)  # the loop is free while they work
         with pytest.raises(Exception, match="The queue is full, 1 meshes are waiting"):
             await bench.run(work)
         gate.set()
