@@ -46,6 +46,7 @@ def server(tmp_path_factory) -> Server:
         _env_file=None, engine="sketch", data_dir=folder, port=free_port(), queue_size=QUEUE_SIZE, host="127.0.0.1"
     )
     server = start(open_studio(settings, engine, Library(folder)), settings)
+    wait_until(lambda: server.jobs.studio.is_loaded, "the engine, which a thread loads, is ready")
     yield server
     server.close()
 
@@ -56,6 +57,8 @@ def _leave_it_idle(request):
     if "server" in request.fixturenames:
         server = request.getfixturevalue("server")
         wait_until(lambda: not server.jobs.active(), "a test left a job running")
+        for job in list(server.jobs._jobs.values()):  # what is over is entered and logged a moment later
+            job.future.result(timeout=30)
 
 
 @pytest.fixture

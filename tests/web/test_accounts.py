@@ -15,7 +15,7 @@ from orfeas.library import Library
 from orfeas.settings import Settings, load_settings
 from orfeas.web.serve import start
 from tests.conftest import PacedEngine, open_studio
-from tests.web.conftest import call, connect, file_data, free_port, upload
+from tests.web.conftest import call, connect, file_data, free_port, upload, wait_until
 
 PASSWORD = "correct horse"
 
@@ -30,6 +30,7 @@ def guarded(tmp_path_factory, entry):
     folder = tmp_path_factory.mktemp("guarded")
     settings = Settings(_env_file=None, engine="sketch", data_dir=folder, port=free_port(), auth=entry)
     server = start(open_studio(settings, PacedEngine(), Library(folder)), settings)
+    wait_until(lambda: server.jobs.studio.is_loaded, "the engine, which a thread loads, is ready")
     yield server.url.rstrip("/")
     server.close()
 

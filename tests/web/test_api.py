@@ -126,27 +126,33 @@ def test_no_other_endpoint_is_listed(client):
     assert set(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ENDPOINTS
 
 
-def test_every_progress_reaches_the_client_in_order(client, photo, pace):
+def test_every_progress_reaches_the_client_in_order(client, engine, photo, pace):
     job = client.submit(handle_file(photo), api_name="/generate")
+
+    def told():
+        return (job.status().progress_data or [None])[0]
+
     seen = []
-    while not job.done():
+    for step in range(1, engine.steps):  # after the last step the job goes on by itself
         pace.release()
-        data = job.status().progress_data
-        if data:
-            seen.append((data[0].progress, data[0].desc))
+        said = f"step {step} of {engine.steps}"
+        wait_until(lambda said=said: (one := told()) and one.desc == said, "the step is told")
+        seen.append(told())
+    pace.release()
     job.result(timeout=60)
 
-    fractions = [fraction for fraction, _ in seen]
-    assert fractions == sorted(fractions)
-    assert len(set(fractions)) >= 2
-    assert all(description for _, description in seen)
+    fractions = [one.progress for one in seen]
+    assert fractions == sorted(set(fractions))
+    assert [one.desc for one in seen] == ["step 1 of 4", "step 2 of 4", "step 3 of 4"]
 
 
 def test_cancel_frees_the_lane_and_the_next_job_starts_at_once(client, server, engine, photo, pace):
     cancelled = engine.cancelled
     first = client.submit(handle_file(photo), api_name="/generate")
     wait_until(lambda: engine.running, "the first job runs")
+    (job,) = server.jobs.active()
     first.cancel()
+    wait_until(job.stop.is_set, "the server was told")
     second = client.submit(handle_file(photo), format="ply", api_name="/generate")
     pace.release(50)
 
@@ -161,8 +167,10 @@ def test_cancel_by_http_frees_the_lane(http, server, engine, photo, pace):
     picture = file_data(upload(http, photo))
     event = http.post("/gradio_api/call/v2/generate", json={"picture": picture}).json()["event_id"]
     wait_until(lambda: engine.running, "the job runs")
+    (job,) = server.jobs.active()
     body = {"session_hash": event, "fn_index": endpoint_index(http), "event_id": event}
     assert http.post("/gradio_api/cancel", json=body).status_code == 200
+    wait_until(job.stop.is_set, "the job was told")
     pace.release(2)
 
     wait_until(lambda: not server.jobs.active(), "the lane is free")

@@ -89,12 +89,16 @@ def test_each_request_is_a_line(http, photo, lines):
     assert answer.headers["x-request-id"] == "mine-1234"
     spoiled = http.get("/gradio_api/file=/etc/passwd", headers={"X-Request-ID": 'bad"\t' + "x" * 80})
     assert len(spoiled.headers["x-request-id"]) == 16
-    assert http.get("/health").headers["x-request-id"] != http.get("/health").headers["x-request-id"]
-    http.get("/no/such/page?secret=1")
-    http.request("PROPFIND", "/health")
-    requests = wait_until(
-        lambda: (got := [line for line in lines() if line["event"] == "request"]) and len(got) == 6 and got, "all are"
-    )
+    healths = [http.get("/health") for _ in range(2)]
+    assert healths[0].headers["x-request-id"] != healths[1].headers["x-request-id"]
+    others = http.get("/no/such/page?secret=1"), http.request("PROPFIND", "/health")
+    ids = [one.headers["x-request-id"] for one in (answer, spoiled, *healths, *others)]
+
+    def logged():  # without the end of a stream that the test before left
+        found = [line for line in lines() if line["event"] == "request" and line["request"] in ids]
+        return sorted(found, key=lambda line: ids.index(line["request"]))
+
+    requests = wait_until(lambda: len(got := logged()) == 6 and got, "all are")
     first = requests[0]
     assert (first["request"], first["method"], first["status"]) == ("mine-1234", "GET", 404)
     assert first["path"] == "/r/{result_id}/{name}"
