@@ -111,8 +111,14 @@ class Visit:
         self.errors[before:] = [error for error in self.errors[before:] if "Connection errored out" not in error]
 
     def choose(self, path) -> None:
-        """Upload a picture and wait for its cutout."""
+        """Upload a picture, another than there is, and wait for its own cutout."""
+        chosen = "document.querySelector('#picture .image-frame img')?.src ?? ''"
+        before = self.page.evaluate(chosen)
         self.page.set_input_files("#picture input[type=file]", str(path))
+        self.page.wait_for_function(
+            f"before => ![before, ''].includes({chosen}) && document.documentElement.dataset.cutout === 'yes'",
+            arg=before,
+        )
         self.page.wait_for_selector("#cutout-view img", timeout=30_000)
 
     def generate(self) -> None:
@@ -139,6 +145,12 @@ class Visit:
 
         png = self.page.locator(selector).screenshot()
         return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch):
+    """A busy machine takes long to load a page: its job is not stopped meanwhile."""
+    monkeypatch.setattr("orfeas.web.jobs.RELOAD_GRACE_SECONDS", 300)
 
 
 @pytest.fixture

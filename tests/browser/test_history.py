@@ -66,7 +66,7 @@ def test_a_result_is_listed_opened_as_it_was_downloaded_and_deleted(visit, serve
     page.wait_for_function("document.querySelector('.history-thumb img')?.naturalWidth > 100")
     page.wait_for_selector(".result[data-result]")
     page.wait_for_selector("#picture img")  # the reload brought all of it back
-    assert page.input_value("#size input") == "42"
+    page.wait_for_function("document.querySelector('#size input')?.value === '42'")
     page.locator("#switch-show [data-value=cutout]").click()
     page.wait_for_function("document.querySelector('#explanation')?.textContent.includes('1 correction')")
     visit_.choose(write_photo(tmp_path / "other.jpg", (200, 80, 40)))
@@ -82,9 +82,9 @@ def test_a_result_is_listed_opened_as_it_was_downloaded_and_deleted(visit, serve
     visit_.wait_for_canvas()
     page.wait_for_function("document.documentElement.dataset.show === 'model'")
     visit_.generate()  # the same once more
-    visit_.wait_for_state("running", "waiting", "queued")
+    page.wait_for_selector(f"{CARD}[data-state=done]:nth-child(2)")
+    page.wait_for_selector(f"{CARD}[data-state=done]:nth-child(1)")
     visit_.wait_for_state("done")
-    page.wait_for_selector(f"{CARD}:nth-child(2)")
     again = server.jobs.get(remembered(page)[0])
     assert again.options == made.options
     assert again.result.files["model"].read_bytes() == made.result.files["model"].read_bytes()
@@ -117,10 +117,10 @@ def test_a_result_is_listed_opened_as_it_was_downloaded_and_deleted(visit, serve
     assert page.is_visible(".when-empty")
     assert page.is_visible("#history-empty")
     visit_.generate()
-    visit_.wait_for_state("running", "waiting", "queued")
     visit_.wait_for_state("done")
     visit_.wait_for_canvas()
     assert share_drawn(visit_.see("#stage")) > 0.05, "the viewer goes on"
+    page.wait_for_selector(f"{CARD}[data-state=done]")  # the list knows that it is over
 
     assert page.request.delete(f"{url}/jobs/{remembered(page)[0]}").ok  # as from another tab
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
@@ -145,7 +145,7 @@ def test_several_pictures_with_a_bad_one_survive_a_reload_and_end_in_one_zip(vis
     page.get_by_role("button", name="Make 3 models").click()
     wait_until(lambda: engine.running, "the first of them runs")
     page.wait_for_selector(f"{GROUP} progress")
-    assert "2 waiting" in page.inner_text(GROUP)
+    page.wait_for_function("document.querySelector('.history-group')?.innerText.includes('2 waiting')")
     assert page.inner_text("#several-refused").startswith("Left out: egg 3.jpg. It cannot be read")
     assert not page.is_visible("#several")
     assert page.evaluate(COUNT) == []
@@ -318,7 +318,7 @@ def test_after_a_restart_results_are_there_and_what_was_lost_or_has_expired_says
         assert LOST in cards["lost"].inner_text()
         cards["gone"].get_by_role("button", name="Start again: gone").click()
         page.get_by_text("The picture of this job is no longer here: choose it again.").wait_for()
-        assert page.input_value("#size input") == "44"
+        page.wait_for_function("document.querySelector('#size input').value === '44'")
         cards["lost"].get_by_role("button", name="Start again: lost").click()
         visit.wait_for_state("done")
         page.wait_for_function("document.querySelector('.result dl code')?.innerText === '5'")

@@ -84,7 +84,8 @@ class Observed:
         self.mid_load = self.http.get("/health")
         stop = {"session_hash": started, "fn_index": endpoint_index(self.http), "event_id": started}
         self.http.post("/gradio_api/cancel", json=stop)
-        wait_until(lambda: not self.http.get("/health").json()["busy"], "the job has been stopped")
+        stopped = 'outcome="cancelled"'  # the lane is free before that is counted
+        wait_until(lambda: stopped in self.http.get("/metrics").text, "the job has been stopped", 120)
         self.http.get("/ready")
         for path, sent in (
             ("call/v2/nothing", "{}"), ("call/v2/generate", '{"colour": 1}'), ("call/v2/cutout", "nothing"),

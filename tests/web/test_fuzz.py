@@ -60,15 +60,14 @@ def test_no_request_is_answered_with_a_server_error(server, url):
         @FUZZ
         @given(case=operation.as_strategy())
         def ask(case):
-            if case.path in ours or time.monotonic() < until:
-                answer = case.call(base_url=url, timeout=20)
+            if case.path in ours or not tried[case.path] or time.monotonic() < until:
+                answer = case.call(base_url=url, timeout=60)
                 tried[case.path] += 1
                 assert answer.status_code < 500, (case.as_curl_command(), answer.text[:500])
                 assert "Traceback" not in answer.text
 
         ask()
-    assert set(ours) <= set(tried)
-    assert tried.total() > 50
+    assert {found.path for found in operations} <= set(tried)
     assert not server.jobs.active()
 
 

@@ -10,9 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import httpx
@@ -46,7 +48,7 @@ def test_health_and_ready(http):
 
 def test_connections_are_kept_for_longer_than_those_who_use_them_again_do(http, server):
     http.get("/health")
-    kept = {connection.timeout_keep_alive for connection in server.demo.server.server_state.connections}
+    kept = {connection.timeout_keep_alive for connection in list(server.demo.server.server_state.connections)}
     caddyfile = (Path(__file__).parents[2] / "deploy" / "Caddyfile").read_text()
     seconds = int(re.search(r"^\s+keepalive (\d+)s$", caddyfile, re.MULTILINE)[1])
     assert min(kept) >= seconds + 10
@@ -424,12 +426,24 @@ def test_a_result_in_use_is_not_removed_to_make_room(http, client, photo, server
     assert library.index.find_result(answer["id"]).opened > before.opened
 
 
-def test_stopping_waits_for_the_running_job_and_takes_no_more(photo, tmp_path):
+def test_stopping_waits_for_the_running_job_and_takes_no_more(photo, tmp_path, monkeypatch):
     import threading
 
     from orfeas.library import Library
-    from orfeas.web.serve import start
+    from orfeas.web.serve import FETCH_SECONDS, start
 
+    fetched = (
+        threading.Event()
+    )  # the seconds for fetching the file last until it is fetched, however slow the machine is
+
+    def sleep(seconds):
+        if seconds == FETCH_SECONDS:
+            assert fetched.wait(60)
+        else:
+            time.sleep(seconds)
+
+    monkeypatch.setattr("orfeas.web.serve.time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+    monkeypatch.setattr("orfeas.web.serve.DELIVER_SECONDS", 60)
     pace = threading.Semaphore(0)
     engine = PacedEngine(pace=pace)
     settings = Settings(_env_file=None, engine="sketch", data_dir=tmp_path, port=free_port())
@@ -455,6 +469,7 @@ def test_stopping_waits_for_the_running_job_and_takes_no_more(photo, tmp_path):
         assert Path(file).stat().st_size > 0
     finally:
         pace.release(100)
+        fetched.set()
         closing.join()
         client.close()
     assert stopped == [True]
