@@ -23,5 +23,5 @@ def test_a_model_is_made_below_a_path(visit, below_a_path, photo):
     with visit.page.expect_download() as download:
         visit.page.locator("a.download.first").click()
     assert download.value.url.startswith(below_a_path.url)
-    visit.page.reload()
+    visit.reload()
     visit.page.wait_for_selector("#generate")

@@ -173,6 +173,10 @@ def test_no_rule_is_set_off_by_a_server_that_is_well(prometheus):
     http, _ = prometheus
     rules = http.get("/api/v1/rules").json()["data"]["groups"][0]["rules"]
     assert {rule["name"]: rule["health"] for rule in rules} == {rule["alert"]: "ok" for rule in RULES}
-    names = [alert["labels"]["alertname"] for alert in http.get("/api/v1/alerts").json()["data"]["alerts"]]
-    # the disk of the test has, by its settings, little more than the least that must be free
-    assert set(names) <= {"OrfeasDiskNearlyFull"}
+
+    def set_off() -> set[str]:  # also those that wait for their time
+        return {alert["labels"]["alertname"] for alert in http.get("/api/v1/alerts").json()["data"]["alerts"]}
+
+    # the disk of the test has, by its settings, little more than the least that must be free; and where a busy machine
+    # was late with a scrape, the next one shows a server that is well
+    wait_until(lambda: set_off() <= {"OrfeasDiskNearlyFull"}, "a rule is set off")
