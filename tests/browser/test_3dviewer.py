@@ -101,7 +101,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_the_addresses_answer_as_other_origins_and_players_need(addresses):
-    with httpx.Client() as http:
+    with httpx.Client(timeout=60) as http:
         for key, address in addresses.items():
             whole = http.get(address, headers={"Origin": "https://3dviewer.net"})
             head = http.head(address)

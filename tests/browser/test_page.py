@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ import trimesh
 from orfeas.errors import OrfeasError
 from orfeas.library import Library
 from orfeas.picture import MAX_BYTES
+from orfeas.render.still import render_poster_and_turn
 from orfeas.settings import Settings
 from orfeas.studio import Studio
 from orfeas.web import handlers
@@ -24,15 +26,20 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touc
 
 
 @pytest.fixture(scope="module")
-def sketch_url(tmp_path_factory):
+def sketch(tmp_path_factory):
     """A server with the engine that everybody has."""
     from orfeas.engines.sketch import SketchEngine
 
     folder = tmp_path_factory.mktemp("sketch")
     settings = Settings(_env_file=None, engine="sketch", data_dir=folder, port=free_port())
     server = start(Studio(settings, SketchEngine(reason="the test asked for it"), Library(folder)), settings)
-    yield server.url
+    yield server
     server.close()
+
+
+@pytest.fixture(scope="module")
+def sketch_url(sketch) -> str:
+    return sketch.url
 
 
 def share_drawn(image: np.ndarray) -> float:
@@ -41,7 +48,20 @@ def share_drawn(image: np.ndarray) -> float:
     return float((np.abs(image.astype(float) - corner).max(axis=2) > 40).mean())
 
 
-def test_from_an_example_to_a_file(visit, sketch_url):
+def test_from_an_example_to_a_file(visit, sketch, sketch_url, monkeypatch):
+    studio, seen = sketch.jobs.studio, {"shape": threading.Event(), "files": threading.Event()}
+    shape = studio.engine.shape
+
+    def shape_once_seen(*arguments):
+        assert seen["shape"].wait(300)
+        yield from shape(*arguments)
+
+    def draw_once_seen(mesh):
+        assert seen["files"].wait(300)
+        return render_poster_and_turn(mesh)
+
+    monkeypatch.setattr(studio.engine, "shape", shape_once_seen)
+    monkeypatch.setattr(studio, "_draw_views", draw_once_seen)
     visit = visit(sketch_url)
     page = visit.page
     before = visit.see("#stage")
@@ -49,14 +69,11 @@ def test_from_an_example_to_a_file(visit, sketch_url):
     page.wait_for_selector("#cutout-view img", timeout=30_000)
     page.locator("#quality").get_by_text("Draft").click()
     visit.generate()
-    visit.wait_for_state("running")
-    seen = set()
-    while visit.state in ("waiting", "queued", "running"):
-        seen.add(page.evaluate("document.querySelector('.stages li.now')?.dataset.stage"))
-        page.wait_for_timeout(60)
-    assert visit.state == "done"
-    assert len(seen - {None}) >= 2, "stages are shown as they go by"
-
+    for stage, was_seen in seen.items():  # stages are shown as they go by
+        page.wait_for_selector(f".stages li.now[data-stage={stage}]", timeout=60_000)
+        assert visit.state == "running"
+        was_seen.set()
+    visit.wait_for_state("done")
     visit.wait_for_canvas()
     page.wait_for_timeout(2500)
     after = visit.see("#stage")
@@ -68,9 +85,11 @@ def test_from_an_example_to_a_file(visit, sketch_url):
     page.mouse.down()
     page.mouse.move(middle[0] + 160, middle[1], steps=6)
     page.mouse.up()
-    page.wait_for_timeout(1200)
-    turned = visit.see("#stage")
-    assert (np.abs(turned.astype(int) - after).max(axis=2) > 25).mean() > 0.01, "it turns when dragged"
+
+    def has_turned():
+        return (np.abs(visit.see("#stage").astype(int) - after).max(axis=2) > 25).mean() > 0.01
+
+    wait_until(has_turned, "it turns when dragged")
 
     with page.expect_download() as download:
         page.click("a.download.first")
@@ -89,7 +108,8 @@ def test_from_an_example_to_a_file(visit, sketch_url):
 def test_there_are_examples(visit):
     assert len(example_pictures()) >= 6
     page = visit().page
-    assert page.locator("#examples button img").count() == len(example_pictures())
+    drawn = "count => document.querySelectorAll('#examples button img').length === count"
+    page.wait_for_function(drawn, arg=len(example_pictures()))
     page.get_by_role("button", name=f"Example: {example_pictures()[0].stem}").wait_for()
 
 
@@ -219,7 +239,12 @@ def test_a_press_that_comes_too_soon_waits_and_the_second_of_two_does_not_stop(
     cv2.imwrite(str(large), cv2.ellipse(noise, (450, 350), (300, 250), 0, 0, 360, (60, 70, 200), -1))
     network = page.context.new_cdp_session(page)
     network.send("Network.enable")
-    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 1_000_000}
+    slow = {
+        "offline": False,
+        "latency": 0,
+        "downloadThroughput": -1,
+        "uploadThroughput": 100_000,
+    }  # 19 s, or until it is let go
     network.send("Network.emulateNetworkConditions", slow)
     page.set_input_files("#picture input[type=file]", str(large))
     page.wait_for_selector("#picture .uploading")
@@ -239,8 +264,9 @@ def test_a_press_that_comes_too_soon_waits_and_the_second_of_two_does_not_stop(
           document.querySelector("#generate").click();  // before Gradio has heard that the job is over
         }).observe(document.documentElement, {attributes: true, attributeFilter: ["data-job"]})"""
     )
+    (first,) = server.jobs.active()
     pace.release(4)
-    wait_until(lambda: engine.running, "a second one runs")
+    wait_until(lambda: first.is_over and engine.running, "a second one runs")
     visit.wait_for_state("running")
     pace.release(50)
     visit.wait_for_state("done")
