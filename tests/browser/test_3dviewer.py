@@ -16,7 +16,7 @@ from gradio_client import handle_file
 from orfeas.web.ui import EXAMPLES
 from tests import npm
 from tests.browser.conftest import Visit
-from tests.browser.test_page import sketch_url  # noqa: F401 (a fixture)
+from tests.browser.test_page import sketch, sketch_url  # noqa: F401 (fixtures)
 from tests.web.conftest import connect, free_port
 
 VERSION = "0.18.0"

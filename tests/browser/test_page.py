@@ -239,12 +239,7 @@ def test_a_press_that_comes_too_soon_waits_and_the_second_of_two_does_not_stop(
     cv2.imwrite(str(large), cv2.ellipse(noise, (450, 350), (300, 250), 0, 0, 360, (60, 70, 200), -1))
     network = page.context.new_cdp_session(page)
     network.send("Network.enable")
-    slow = {
-        "offline": False,
-        "latency": 0,
-        "downloadThroughput": -1,
-        "uploadThroughput": 100_000,
-    }  # 19 s, or until it is let go
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 100_000}  # it takes 19 s
     network.send("Network.emulateNetworkConditions", slow)
     page.set_input_files("#picture input[type=file]", str(large))
     page.wait_for_selector("#picture .uploading")
