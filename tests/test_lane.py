@@ -24,10 +24,10 @@ def test_leaving_wakes_the_next_at_once():
     lane = Lane()
     first, second = lane.enter(), lane.enter()
     seen = []
-    waiter = threading.Thread(target=lambda: seen.append(lane.wait(second, seconds=60)))
+    waiter = threading.Thread(target=lambda: seen.append(lane.wait(second, seconds=600)), daemon=True)
     waiter.start()
     lane.leave(first)
-    waiter.join(timeout=10)
+    waiter.join(timeout=60)
     assert seen == [0]
 
 

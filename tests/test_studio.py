@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from orfeas.request import FORMATS, QUALITIES, GenerationRequest
 from orfeas.result import Result
 from tests.conftest import PacedEngine, sphere
 from tests.drawings import DRAWINGS, draw
+from tests.web.conftest import wait_until
 
 
 def finish(studio, request) -> Result:
@@ -103,11 +103,7 @@ def test_as_many_jobs_run_at_once_as_the_engine_has_slots(make_studio):
     threads = [threading.Thread(target=finish, args=(studio, request)) for _ in range(3)]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + 60
-    while engine.running < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    health = studio.health()
-    assert (engine.running, health["queue"]) == (2, 1)
+    wait_until(lambda: (engine.running, studio.health()["queue"]) == (2, 1), "two run and one waits", 60)
     engine.pace.release(3)
     for thread in threads:
         thread.join(timeout=60)

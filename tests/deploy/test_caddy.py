@@ -33,7 +33,7 @@ def test_both_host_names_have_certificates_and_the_app(caddy, host):
         config = https.get("/config").json()
         assert config["root"] == f"https://{host}:{caddy.port}"
         assert https.get("/").headers["strict-transport-security"]
-    plain = httpx.get(f"http://127.0.0.1:{caddy.http_port}/x", headers={"host": host})
+    plain = httpx.get(f"http://127.0.0.1:{caddy.http_port}/x", headers={"host": host}, timeout=60)
     assert (plain.status_code, plain.headers["location"].split(":")[0]) == (308, "https")
 
 
