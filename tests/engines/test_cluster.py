@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +16,9 @@ from orfeas.engines import Step
 from orfeas.errors import BadPicture, BadRequest, EngineUnavailable, OrfeasError, OutOfMemory
 from orfeas.request import GenerationRequest, Quality
 from tests.drawings import draw
-from tests.engines.cluster_workers import TimedEngine
+from tests.engines.cluster_workers import GATE, TimedEngine
 
-TIMED = "tests.engines.cluster_workers:make_timed"
+TIMED, PACED = (f"tests.engines.cluster_workers:make_{name}" for name in ("timed", "paced"))
 QUICK, SLOW, LONG = Quality(5, 3, 2000), Quality(50, 30, 2000), Quality(100, 600, 2000)  # 15 ms, 1.5 s, a minute
 
 
@@ -33,6 +35,15 @@ def cutout():
     from orfeas.cutout import Cutout
 
     return Cutout(np.full((40, 30, 4), 255, np.uint8), "alpha", "drawn by the test", 1.0, False)
+
+
+@pytest.fixture
+def gate(cluster):
+    """A file: until it is removed, by the end of the test at the latest, no job goes beyond its first step."""
+    closed = Path(os.environ[GATE])
+    closed.touch()
+    yield closed
+    closed.unlink(missing_ok=True)
 
 
 def run(engine, cutout, quality, seed=7):
@@ -80,14 +91,37 @@ def test_two_jobs_run_at_once_each_with_a_gpu_of_its_own(engine, cutout):
     other.close()
 
 
-def test_closing_stops_the_worker_within_a_step(engine, cutout):
+def test_closing_stops_the_worker(engine, cutout):
     jobs = [begin(engine, cutout, LONG) for _ in range(2)]
     for job, _ in jobs:
         job.close()
     again = [begin(engine, cutout, LONG) for _ in range(2)]  # takes as long as the old ones go on
     for job, facts in again:
         job.close()
-        assert 1 <= facts["steps_before"] < 10
+        assert 1 <= facts["steps_before"] < LONG.steps
+
+
+def test_a_worker_that_is_told_to_stop_makes_one_more_step_at_most(engine, cutout):
+    from orfeas.engines.cluster.worker import Plan, Worker
+
+    worker = Worker(Plan(factory=PACED))
+    paced = worker._engine
+
+    async def stop():
+        job = worker.shape(cutout, QUICK, 7)
+        await anext(job)
+        paced.pace.release()
+        assert (await anext(job)).message == "step 1 of 4"
+        following = asyncio.ensure_future(anext(job))
+        await asyncio.sleep(0)
+        following.cancel()  # as Serve does it
+        await asyncio.sleep(0)  # it has told the engine's thread, and waits for it
+        paced.pace.release()  # for one step, not for two
+        with pytest.raises(asyncio.CancelledError):
+            await following
+
+    asyncio.run(stop())
+    assert (paced.cancelled, paced.running) == (1, 0)
 
 
 def test_what_is_wrong_with_a_job_is_said_in_the_same_words(engine, cutout):
@@ -101,7 +135,7 @@ def test_what_is_wrong_with_a_job_is_said_in_the_same_words(engine, cutout):
     assert run(engine, cutout, QUICK)[1].faces.size
 
 
-def test_one_job_more_than_may_wait_is_refused_and_a_waiting_one_can_be_stopped(engine, cutout):
+def test_one_job_more_than_may_wait_is_refused_and_a_waiting_one_can_be_stopped(engine, cutout, gate):
     from orfeas.engines.cluster.client import ClusterEngine
 
     running = [begin(engine, cutout, LONG)[0] for _ in range(2)]
@@ -124,10 +158,11 @@ def test_one_job_more_than_may_wait_is_refused_and_a_waiting_one_can_be_stopped(
         run(hasty, cutout, QUICK)
     for job in running:
         job.close()
+    gate.unlink()
     assert run(engine, cutout, QUICK)[1].faces.size
 
 
-def test_a_killed_worker_costs_the_user_a_note_and_no_result(engine, make_studio):
+def test_a_killed_worker_costs_the_user_a_note_and_no_result(engine, make_studio, gate):
     studio = make_studio(engine)
     studio.qualities = {"draft": SLOW}
     events, killed = studio.run(GenerationRequest(draw("blob"), quality="draft", seed=7)), []
@@ -139,6 +174,7 @@ def test_a_killed_worker_costs_the_user_a_note_and_no_result(engine, make_studio
             if not killed and (getattr(event, "facts", None) or {}).get("steps_before") is not None:
                 killed.append(event.facts["pid"])
                 os.kill(killed[0], signal.SIGKILL)
+                gate.unlink()
 
     engine.shape = shape
     try:
@@ -159,22 +195,23 @@ def test_a_killed_worker_costs_the_user_a_note_and_no_result(engine, make_studio
     assert result.files["model"].read_bytes() == undisturbed.files["model"].read_bytes()
 
 
-def test_a_job_that_loses_two_workers_ends_in_a_sentence(engine, cutout):
-    lost = 0
+def test_a_job_that_loses_two_workers_ends_in_a_sentence(engine, cutout, gate):
+    lost = []
     with pytest.raises(EngineUnavailable, match="Two workers of the cluster were lost over this job"):
         for event in engine.shape(cutout, SLOW, 7):
-            if (getattr(event, "facts", None) or {}).get("pid") and lost < 2:
-                os.kill(event.facts["pid"], signal.SIGKILL)
-                lost += 1
-    assert lost == 2
+            if pid := (getattr(event, "facts", None) or {}).get("pid"):
+                os.kill(pid, signal.SIGKILL)
+                lost.append(pid)
+    assert len(set(lost)) == len(lost) == 2
+    gate.unlink()
     assert run(engine, cutout, QUICK)[1].faces.size  # the cluster heals
 
 
-def test_a_worker_that_hangs_and_is_not_replaced_is_given_up(engine, cutout, monkeypatch):
+def test_a_worker_that_hangs_and_is_not_replaced_is_given_up(engine, cutout, monkeypatch, gate):
     assert engine._silence > 600
     monkeypatch.setattr(engine, "_silence", 1.0)
     with pytest.raises(EngineUnavailable, match="Two workers of the cluster were lost over this job"):
-        list(engine.shape(cutout, Quality(6000, 1, 2000), 7))
+        list(engine.shape(cutout, QUICK, 7))
 
 
 def test_jobs_in_flight_survive_a_new_deployment(cluster, engine, cutout):
@@ -189,21 +226,30 @@ def test_jobs_in_flight_survive_a_new_deployment(cluster, engine, cutout):
     assert run(engine, cutout, QUICK)[0][0].facts["pid"] not in old
 
 
-def test_a_worker_whose_engine_hangs_says_so(engine, cutout):
-    from orfeas.engines.cluster.worker import Plan, Worker
+def test_a_worker_whose_engine_hangs_says_so(engine, cutout, monkeypatch):
+    from orfeas.engines.cluster import worker as room
 
-    worker = Worker(Plan(factory=TIMED, stall_seconds=1))
+    now = [100.0]
+    monkeypatch.setattr(room, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    worker = room.Worker(room.Plan(factory=PACED, stall_seconds=1))
+    pace = worker._engine.pace
 
     async def hang():
-        job = worker.shape(cutout, Quality(1500, 1, 2000), 7)
+        job = worker.shape(cutout, QUICK, 7)
         await anext(job)
+        now[0] = 105.0
+        pace.release()
+        await anext(job)  # the first step, and the engine waits before the second
         worker.check_health()
-        await asyncio.sleep(1.2)
+        now[0] = 106.2
         with pytest.raises(RuntimeError, match="no step for 1 s"):
             worker.check_health()
+        pace.release(100)
         await job.aclose()
 
     asyncio.run(hang())
+    worker._thread.shutdown()
+    now[0] = 200.0
     worker.check_health()  # it came back after all
 
 

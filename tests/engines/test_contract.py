@@ -1,6 +1,7 @@
 """What every engine promises (`orfeas.engines.Engine`), asked of each of them."""
 
 import pickle
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -125,8 +126,8 @@ def test_closing_cancels_at_any_step_and_the_engine_goes_on(made, cutout, events
     engine, quality = made
     for taken in range(1, len(events), 3):
         running = engine.shape(cutout, quality, 7)
-        for _ in range(taken):
-            next(running)
+        for _ in islice(running, taken):  # a cluster's heartbeats are events as well, and not always as many
+            pass
         running.close()
     *_, again = engine.shape(cutout, quality, 7)
     assert np.array_equal(again.vertices, events[-1].vertices)
