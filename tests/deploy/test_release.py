@@ -104,6 +104,7 @@ class Customer:
     photo: object
     late: bool = False
     until: threading.Event = field(default_factory=threading.Event)
+    joined: int = 0
     made: list[str] = field(default_factory=list)
     straddled: int = 0
     trouble: list[str] = field(default_factory=list)
@@ -125,6 +126,7 @@ class Customer:
         body = {"picture": file_data(upload(https, self.photo)), "quality": "draft"}
         joined = https.post("/gradio_api/call/v2/generate", json=body)
         joined.raise_for_status()
+        self.joined += 1
         waits_for_change = self.late and len(self.made) == 1
         while not self.until.is_set():
             health = https.get("/health").json()
@@ -204,7 +206,8 @@ def test_releases_and_rollbacks_lose_no_job(machine, photo):
     late = Customer(machine, photo, late=True)
     customers = [late, Customer(machine, photo), Customer(machine, photo)]
     prober = Prober(machine)
-    wait_until(lambda: all(customer.made for customer in customers), "each has made a model", 120)
+    wait_until(lambda: all(customer.made for customer in customers), "each has made a model", 300)
+    wait_until(lambda: late.joined > 1, "the old version has the job that is fetched late", 300)
     second = machine.operate("release", "v2", "--beside")
     assert second.returncode == 0, second.stderr
     prober.stop()
