@@ -137,7 +137,7 @@
   function refuses(files) { // a file that the server would not take is named on the stage instead of being sent
     const [file] = files;
     if (!file || files.length > 1) return false; // several: history.js
-    const most = Number(document.getElementById("several-input").dataset.bytes);
+    const most = Number(document.getElementById("several-input")?.dataset.bytes ?? Infinity); // not drawn yet: the server looks
     if (!PICTURE_TYPES.includes(file.type)) window.orfeas.tell("Choose another file", `${file.name} is no picture that can be used: take a JPEG, PNG or WebP.`);
     else if (file.size > most) window.orfeas.tell("Choose a smaller file", `${file.name} has ${(file.size / 2 ** 20).toFixed(1)} MiB, and at most ${most >> 20} can be used: reduce it or save it as JPEG.`);
     else return false;
