@@ -4,7 +4,7 @@
 (() => {
   "use strict";
   const root = document.documentElement;
-  const DRAWN_AT_LATEST_MS = 8000; // after canvas and file are there, whatever the pixels say
+  const DRAWN_AT_LATEST_MS = 8000; // after the model is in the scene, whatever the pixels say
   const GIVE_UP_MS = 120000; // then the still stays
   const $ = (id) => document.getElementById(id);
   let store = null; // Babylon's EngineStore
@@ -63,15 +63,16 @@
     const old = new Set(findScene()?.meshes);
     const wanted = $("viewer").querySelector("a[download]")?.href ?? "";
     const isSame = wanted !== "" && wanted === address; // the same bytes again: the viewer keeps what it has
-    let ready = 0; // when the canvas and the model's file were both there
+    let ready = 0; // when the model was in the scene; where that is not to be found, when canvas and file were there
     const look = () => {
       if (result !== shown) return;
       const now = performance.now();
       const canvas = canvasOf();
       loadStore();
       address = $("viewer").querySelector("a[download]")?.href ?? "";
-      if (canvas && !ready && performance.getEntriesByName(address).length) ready = now;
-      const isNew = isSame || findScene()?.meshes.some((mesh) => mesh.getTotalVertices() && !old.has(mesh));
+      const scene = findScene();
+      const isNew = isSame || scene?.meshes.some((mesh) => mesh.getTotalVertices() && !old.has(mesh));
+      if (canvas && !ready && (scene ? isNew : performance.getEntriesByName(address).length)) ready = now;
       if (canvas && ((isNew && isDrawn(canvas)) || (ready && now - ready > DRAWN_AT_LATEST_MS))) drawn();
       else if (now - started < GIVE_UP_MS) setTimeout(() => requestAnimationFrame(look), canvas ? 0 : 200);
     };
