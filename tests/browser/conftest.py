@@ -43,8 +43,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="package")
 def playwright():
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=60_000)  # what is expected may come late on a busy machine
     with sync_playwright() as playwright:
         yield playwright
 

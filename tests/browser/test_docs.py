@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from playwright.sync_api import expect
 
 from orfeas.request import GenerationRequest
 from orfeas.web.api import MEANINGS
@@ -36,7 +37,7 @@ def test_the_docs_show_every_setting_every_endpoint_and_the_licence(visit, url, 
     visit.errors.clear()  # Gradio's client complains of the streams that the first page left
     page.wait_for_selector("#docs-title")
     assert page.locator("#docs-api").bounding_box()["y"] < 300, "the address leads to its part"
-    assert page.get_attribute('#nav a[data-page="api"]', "aria-current") == "page"
+    expect(page.locator('#nav a[data-page="api"]')).to_have_attribute("aria-current", "page")
     text = page.inner_text("#docs")
     for name in set(GenerationRequest.__dataclass_fields__) - {"taps", "name", "picture"}:
         assert MEANINGS[name] in text, name

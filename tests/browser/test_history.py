@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 
 import cv2
 import numpy as np
 import pytest
 import trimesh
+from playwright.sync_api import expect
 
 from orfeas.index import StoredJob
 from orfeas.library import LOST, Library
@@ -42,7 +44,7 @@ def fetch(page, address: str) -> bytes:
 def test_a_result_is_listed_opened_as_it_was_downloaded_and_deleted(visit, server, photo, tmp_path, url):
     visit_ = visit()
     page = visit_.page
-    assert page.is_visible("#history-empty")
+    expect(page.locator("#history-empty")).to_be_visible()
     visit_.choose(photo)
     page.get_by_text("Draft").click()
     page.fill("#size input", "42")
@@ -55,11 +57,11 @@ def test_a_result_is_listed_opened_as_it_was_downloaded_and_deleted(visit, serve
     page.wait_for_selector(f"{CARD}[data-state=done] img")
     (token,) = remembered(page)
     made = server.jobs.get(token)
-    assert "42 mm · draft · STL" in page.inner_text(CARD)
-    assert page.inner_text(f"{CARD} time") == "just now"
+    expect(page.locator(CARD)).to_contain_text("42 mm · draft · STL", use_inner_text=True)
+    expect(page.locator(f"{CARD} time")).to_have_text("just now", use_inner_text=True)
     page.evaluate("now => { Date.now = () => now + 180000; }", made.created * 1000)
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-    assert page.inner_text(f"{CARD} time") == "3 min ago"
+    expect(page.locator(f"{CARD} time")).to_have_text("3 min ago", use_inner_text=True)
 
     visit_.reload()
     page.wait_for_selector(f"{CARD}[data-state=done] img")
@@ -76,7 +78,7 @@ def test_a_result_is_listed_opened_as_it_was_downloaded_and_deleted(visit, serve
     page.wait_for_function("document.querySelector('#size input')?.value === '42'")
     page.wait_for_function("document.querySelector('#picture img')?.src.endsWith('/red-egg.png')")
     page.wait_for_function("document.querySelector('#explanation')?.textContent.includes('1 correction')")
-    assert page.inner_text("#quality .selected").startswith("Draft")
+    expect(page.locator("#quality .selected")).to_have_text(re.compile(r"^Draft"), use_inner_text=True)
     visit_.wait_for_state("done")
     page.wait_for_function(f"document.querySelector('.result')?.dataset.result === '{made.result.id}'")
     visit_.wait_for_canvas()
@@ -96,7 +98,7 @@ def test_a_result_is_listed_opened_as_it_was_downloaded_and_deleted(visit, serve
     mesh = trimesh.load(io.BytesIO(fetch(page, f"{url}/{addresses['OBJ']}")), file_type="obj")
     assert max(mesh.extents) == pytest.approx(42, abs=0.01)
 
-    assert visit().page.locator(CARD).count() == 0, "nobody else sees it"
+    expect(visit().page.locator(CARD), "nobody else sees it").to_have_count(0)
 
     delete = first.get_by_role("button", name="Delete: red-egg")
     delete.focus()
@@ -105,17 +107,17 @@ def test_a_result_is_listed_opened_as_it_was_downloaded_and_deleted(visit, serve
     assert server.jobs.get(token), "one press deletes nothing"
     page.keyboard.press("Enter")
     page.wait_for_function(f"!localStorage.getItem('orfeas-history').includes('{token}')")
-    assert first.count() == 0
+    expect(first).to_have_count(0)
     assert not made.result.folder.exists()
     assert page.request.get(f"{url}/jobs/{token}").json()["state"] == "unknown"
-    assert page.is_visible(".result[data-result]"), "another one is shown, which is still there"
+    expect(page.locator(".result[data-result]"), "another one is shown, which is still there").to_be_visible()
 
     page.get_by_role("button", name="Delete: red-egg").click()
     page.get_by_role("button", name="Delete: red-egg").click()
     page.wait_for_selector(".result.idle")
-    assert page.locator("a.download").count() == 0
-    assert page.is_visible(".when-empty")
-    assert page.is_visible("#history-empty")
+    expect(page.locator("a.download")).to_have_count(0)
+    expect(page.locator(".when-empty")).to_be_visible()
+    expect(page.locator("#history-empty")).to_be_visible()
     visit_.generate()
     visit_.wait_for_state("done")
     visit_.wait_for_canvas()
@@ -126,7 +128,7 @@ def test_a_result_is_listed_opened_as_it_was_downloaded_and_deleted(visit, serve
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     page.wait_for_selector(".when-gone", state="visible")
     page.wait_for_selector(".result.idle")
-    assert page.is_visible("#generate")
+    expect(page.locator("#generate")).to_be_visible()
 
 
 def test_several_pictures_with_a_bad_one_survive_a_reload_and_end_in_one_zip(visit, engine, pace, tmp_path, axe):  # noqa: F811
@@ -138,7 +140,9 @@ def test_several_pictures_with_a_bad_one_survive_a_reload_and_end_in_one_zip(vis
     page.evaluate(axe)
     page.set_input_files("#several-input", [str(path) for path in pictures])
     page.wait_for_selector("#several li:nth-child(4) em")
-    assert page.inner_text("#several em") == "It cannot be read as a picture: choose a JPEG, PNG or WebP."
+    expect(page.locator("#several em")).to_have_text(
+        "It cannot be read as a picture: choose a JPEG, PNG or WebP.", use_inner_text=True
+    )
     page.get_by_text("Draft").click()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.evaluate(COUNT) == []
@@ -146,8 +150,10 @@ def test_several_pictures_with_a_bad_one_survive_a_reload_and_end_in_one_zip(vis
     wait_until(lambda: engine.running, "the first of them runs")
     page.wait_for_selector(f"{GROUP} progress")
     page.wait_for_function("document.querySelector('.history-group')?.innerText.includes('2 waiting')")
-    assert page.inner_text("#several-refused").startswith("Left out: egg 3.jpg. It cannot be read")
-    assert not page.is_visible("#several")
+    expect(page.locator("#several-refused")).to_have_text(
+        re.compile(r"^Left out: egg 3\.jpg\. It cannot be read"), use_inner_text=True
+    )
+    expect(page.locator("#several")).not_to_be_visible()
     assert page.evaluate(COUNT) == []
     page.reload()
     visit.errors.clear()  # Gradio's client complains of the streams that the old page left
@@ -156,7 +162,7 @@ def test_several_pictures_with_a_bad_one_survive_a_reload_and_end_in_one_zip(vis
     page.wait_for_selector(f"{GROUP}[data-state=over]", timeout=60_000)
     page.wait_for_function("document.querySelector('.history-group')?.innerText.includes('2 done, 1 failed')")
     assert page.locator(f"{GROUP} .history-error").inner_text().endswith(".")
-    assert page.locator('[data-history="again"]').count() == 0, "this picture would fail again"
+    expect(page.locator('[data-history="again"]'), "this picture would fail again").to_have_count(0)
     page.evaluate(axe)
     assert page.evaluate(COUNT) == []
     assert page.evaluate("document.documentElement.scrollWidth") == 390
@@ -174,7 +180,7 @@ def compare_two(page) -> None:
     first, second = page.locator('#history-list [data-history="compare"]').all()[:2]
     first.click()
     page.get_by_text("Choose a second one to compare it with.").and_(page.locator(".compare-next")).wait_for()
-    assert second.inner_text() == "Compare with this"
+    expect(second).to_have_text("Compare with this", use_inner_text=True)
     second.click()
     page.wait_for_selector("#compare[open] td")
 
@@ -210,13 +216,13 @@ def test_the_best_of_several_seeds_is_shown_and_two_are_compared(
     page.wait_for_selector(f"{GROUP}[data-state=over]", timeout=60_000)
     visit.wait_for_state("done")
     best = page.locator(f"{GROUP} .history-card").first
-    assert "Best" in best.inner_text()
+    expect(best).to_contain_text("Best", use_inner_text=True)
     seed = best.inner_text().split("seed\u00a0")[1].split()[0]
     page.wait_for_function(f"document.querySelector('.result dl code')?.innerText === '{seed}'")
     page.wait_for_function("document.documentElement.dataset.show === 'model'")
-    assert page.get_by_role("button", name="Model", exact=True).get_attribute("aria-pressed") == "true"
-    assert page.get_by_role("button", name="Cutout", exact=True).get_attribute("aria-pressed") == "false"
-    assert page.inner_text("#history-count") == "3 models in this browser"
+    expect(page.get_by_role("button", name="Model", exact=True)).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("button", name="Cutout", exact=True)).to_have_attribute("aria-pressed", "false")
+    expect(page.locator("#history-count")).to_have_text("3 models in this browser", use_inner_text=True)
     note = page.locator(f"{GROUP} > p").bounding_box()
     assert 8 <= page.locator(f"{GROUP} > ul").bounding_box()["y"] - note["y"] - note["height"] <= 20
 
@@ -250,7 +256,7 @@ def test_the_best_of_several_seeds_is_shown_and_two_are_compared(
     page.keyboard.press("Escape")
     pressed = page.locator('[data-history="compare"][aria-pressed="true"]')
     pressed.first.wait_for(state="detached")  # a dialog tells of its end a moment later
-    assert page.locator("#compare canvas").count() == 0
+    expect(page.locator("#compare canvas")).to_have_count(0)
 
     stills = open_page(with_browser=browser_without_webgl)
     plain = stills.page
@@ -268,18 +274,18 @@ def test_the_best_of_several_seeds_is_shown_and_two_are_compared(
     drag(plain, plain.locator(".compare-view").first)
     dragged = plain.evaluate(places)
     assert dragged[0] == dragged[1] != turned[0]
-    assert plain.inner_text("#compare-hint") == "Drag to turn both."
+    expect(plain.locator("#compare-hint")).to_have_text("Drag to turn both.", use_inner_text=True)
 
     for left in (2, 1):  # the best goes first, and it is the one that is shown
         for _ in range(2):
             page.locator(f"{GROUP} .history-card").first.locator('[data-history="delete"]').click()
         page.wait_for_function(f"document.querySelectorAll('.history-group .history-card').length === {left}")
         page.wait_for_selector(".result.idle")
-        assert page.locator("a.download").count() == 0
+        expect(page.locator("a.download")).to_have_count(0)
         if left == 2:
             ranks = page.locator(f"{GROUP} .history-rank").all_inner_texts()
             assert [rank.split(" · ")[0] for rank in ranks] == ["Best", "No. 2"], "of those that are left"
-    assert page.is_visible(".when-empty")
+    expect(page.locator(".when-empty")).to_be_visible()
     text = page.inner_text(GROUP)
     assert "What is left of several seeds" in text
     assert "Best" not in text
@@ -314,8 +320,8 @@ def test_after_a_restart_results_are_there_and_what_was_lost_or_has_expired_says
         visit.reload()
         cards = {name: page.locator(f'{CARD}[data-token="{token}"]') for name, token in tokens.items()}
         cards["made"].locator("img").wait_for()
-        assert "expired" in cards["expired"].inner_text()
-        assert LOST in cards["lost"].inner_text()
+        expect(cards["expired"]).to_contain_text("expired", use_inner_text=True)
+        expect(cards["lost"]).to_contain_text(LOST, use_inner_text=True)
         cards["gone"].get_by_role("button", name="Start again: gone").click()
         page.get_by_text("The picture of this job is no longer here: choose it again.").wait_for()
         page.wait_for_function("document.querySelector('#size input').value === '44'")

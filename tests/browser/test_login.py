@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import expect
 
 from orfeas.accounts import hash_password
 from orfeas.library import Library
@@ -44,7 +45,7 @@ def test_one_logs_in_and_out_again(visit, guarded, photo, axe):  # noqa: F811
     assert panel["x"] > 0
     assert panel["x"] + panel["width"] < 390
     assert panel["y"] > 80, "it stands in the middle"
-    assert "One photo in." in page.inner_text(".panel")
+    expect(page.locator(".panel")).to_contain_text("One photo in.", use_inner_text=True)
     page.evaluate(axe)
     assert page.evaluate(COUNT) == []
 
@@ -83,9 +84,9 @@ def test_one_logs_in_and_out_again(visit, guarded, photo, axe):  # noqa: F811
     page.get_by_text("This job is no longer known here").first.wait_for()
     page.evaluate("result => window.orfeas.actions.again({dataset: {result}})", result)
     page.get_by_text("This result is no longer there").first.wait_for()
-    assert page.locator(".history-card, .result[data-result], #picture .image-frame img").count() == 0
+    expect(page.locator(".history-card, .result[data-result], #picture .image-frame img")).to_have_count(0)
 
     log_out(visit)
     log_in(page, "ada")
     page.wait_for_selector("#history-list > .history-card img")
-    assert page.locator(".history-card").count() == 3
+    expect(page.locator(".history-card")).to_have_count(3)

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import pytest
 import trimesh
+from gradio.routes import file_upload_statuses
+from playwright.sync_api import expect
 
 from orfeas.errors import OrfeasError
 from orfeas.library import Library
@@ -98,7 +100,7 @@ def test_from_an_example_to_a_file(visit, sketch, sketch_url, monkeypatch):
     model = trimesh.load(path, file_type="stl")
     assert model.is_watertight
     assert max(model.extents) == pytest.approx(100, abs=0.01)
-    assert "Ready" in page.inner_text(".verdict")
+    expect(page.locator(".verdict >> visible=true")).to_contain_text("Ready", use_inner_text=True)
     assert page.inner_text("#result").count("mm") >= 1
     page.get_by_text("Full report").click()
     grams = re.search(r"Weight in PLA, printed solid\s+([\d,.]+) g", page.inner_text("#result"))
@@ -117,7 +119,7 @@ def test_the_cutout_is_shown_and_can_be_corrected(visit, photo):
     visit = visit()
     visit.choose(photo)
     page = visit.page
-    assert "covers" in page.inner_text("#explanation")
+    expect(page.locator("#explanation")).to_contain_text("covers", use_inner_text=True)
     first = page.get_attribute("#cutout-view img", "src")
     page.get_by_text("+ include").click()
     box = page.locator("#cutout-view img").bounding_box()
@@ -140,11 +142,11 @@ def test_a_bad_picture_is_explained_in_the_page(visit, tmp_path):
     visit = visit()
     visit.page.set_input_files("#picture input[type=file]", str(path))
     visit.page.wait_for_selector("#explanation .bad")
-    assert visit.page.inner_text("#explanation").strip().endswith(".")
+    expect(visit.page.locator("#explanation")).to_have_text(re.compile(r"\.$"), use_inner_text=True)
     visit.generate()
     visit.wait_for_state("failed")
-    assert visit.page.inner_text("#error").endswith(".")
-    assert visit.page.is_visible("#generate")
+    expect(visit.page.locator("#error")).to_have_text(re.compile(r"\.$"), use_inner_text=True)
+    expect(visit.page.locator("#generate")).to_be_visible()
 
     unreadable, large = tmp_path / "text.png", tmp_path / "large.png"
     unreadable.write_text("no picture")
@@ -157,8 +159,8 @@ def test_a_bad_picture_is_explained_in_the_page(visit, tmp_path):
         visit.page.set_input_files("#picture input[type=file]", str(path))
         visit.page.wait_for_function("said => document.querySelector('#told')?.innerText.startsWith(said)", arg=said)
         visit.page.wait_for_selector("#picture input[type=file]", state="attached")  # the drop zone is empty again
-        assert visit.page.locator("#picture .image-frame img").count() == 0
-    assert not visit.page.is_visible("#cutout-tools")
+        expect(visit.page.locator("#picture .image-frame img")).to_have_count(0)
+    expect(visit.page.locator("#cutout-tools")).not_to_be_visible()
     visit.errors[:] = [error for error in visit.errors if "status of 404" not in error]  # what cannot be shown
 
 
@@ -186,18 +188,22 @@ def test_stop_frees_the_lane(visit, server, engine, photo, pace):
     visit.generate()
     wait_until(lambda: engine.running, "the job runs")
     visit.wait_for_state("running")
-    assert not visit.page.is_visible("#generate")
+    expect(visit.page.locator("#generate")).not_to_be_visible()
     visit.page.click("#stop")
     wait_until(lambda: any(job.stop.is_set() for job in server.jobs.active()), "the server was asked to stop")
     pace.release(2)
     visit.wait_for_state("cancelled")
     assert engine.cancelled == cancelled + 1
-    assert visit.page.is_visible("#generate")
-    assert visit.page.inner_text(".when-cancelled p").endswith("Press Generate to start again.")
+    expect(visit.page.locator("#generate")).to_be_visible()
+    expect(visit.page.locator(".when-cancelled p")).to_have_text(
+        re.compile(r"Press Generate to start again\.$"), use_inner_text=True
+    )
 
     visit.page.get_by_role("button", name="Remove Image").click()  # as after a reload, there is no picture
     visit.page.wait_for_function("document.documentElement.dataset.cutout === 'no'")
-    assert visit.page.inner_text(".when-cancelled p").endswith("Choose the picture again to start anew.")
+    expect(visit.page.locator(".when-cancelled p")).to_have_text(
+        re.compile(r"Choose the picture again to start anew\.$"), use_inner_text=True
+    )
 
     visit.choose(photo)
     pace.release(50)
@@ -210,13 +216,13 @@ def test_stop_frees_the_lane(visit, server, engine, photo, pace):
     visit.generate()
     wait_until(lambda: engine.running, "the job runs")
     visit.wait_for_state("running")
-    assert visit.page.locator(".verdict >> visible=true").inner_text() == "Earlier result"
+    expect(visit.page.locator(".verdict >> visible=true")).to_have_text("Earlier result", use_inner_text=True)
     visit.page.click("#stop")
     wait_until(lambda: any(job.stop.is_set() for job in server.jobs.active()), "the server was asked to stop")
     pace.release(2)
     visit.wait_for_state("done")
-    assert visit.page.inner_text("#stage-note").startswith("Stopped.")
-    assert not visit.page.is_visible(".when-cancelled")
+    expect(visit.page.locator("#stage-note")).to_have_text(re.compile(r"^Stopped\."), use_inner_text=True)
+    expect(visit.page.locator(".when-cancelled")).not_to_be_visible()
     assert visit.page.locator(".verdict >> visible=true").inner_text() != "Earlier result"
 
 
@@ -241,6 +247,13 @@ def test_a_press_that_comes_too_soon_waits_and_the_second_of_two_does_not_stop(
     network.send("Network.enable")
     slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 100_000}  # it takes 19 s
     network.send("Network.emulateNetworkConditions", slow)
+    uploads, before = file_upload_statuses._statuses, set(file_upload_statuses._statuses)
+
+    def ask_for_progress(route):  # of an upload whose first bytes take Gradio 3 s it says that there is none
+        wait_until(lambda: set(uploads) - before, "the first bytes are there", 60)
+        route.continue_()
+
+    page.route("**/upload_progress?*", ask_for_progress)
     page.set_input_files("#picture input[type=file]", str(large))
     page.wait_for_selector("#picture .uploading")
     sending, frame = (page.locator(part).bounding_box() for part in ("#picture .wrap.progress", "#picture"))
@@ -248,7 +261,7 @@ def test_a_press_that_comes_too_soon_waits_and_the_second_of_two_does_not_stop(
     assert sending["y"] + sending["height"] <= frame["y"] + frame["height"] + 1
     visit.generate()  # while the picture is on its way
     visit.wait_for_state("told")
-    assert page.inner_text("#told-title") == "The picture is on its way"
+    expect(page.locator("#told-title")).to_have_text("The picture is on its way", use_inner_text=True)
     network.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
     wait_until(lambda: engine.running, "the job runs", 60)
     visit.wait_for_state("running")
@@ -301,7 +314,7 @@ def test_a_press_that_comes_too_soon_waits_and_the_second_of_two_does_not_stop(
     visit.wait_for_state("done")
     visit.generate()
     visit.wait_for_state("told")
-    assert page.inner_text("#told-title") == "Your job is still running"
+    expect(page.locator("#told-title")).to_have_text("Your job is still running", use_inner_text=True)
     shown = page.get_attribute(".result", "data-result")
     pace.release(50)
     page.wait_for_function("shown => document.querySelector('.result')?.dataset.result !== shown", arg=shown)
@@ -329,7 +342,7 @@ def test_a_waiting_job_says_how_many_are_before_it(visit, engine, photo, pace):
     wait_until(lambda: engine.running, "the first job runs")
     second.generate()
     second.wait_for_state("queued")
-    assert "one job" in second.page.inner_text("#message")
+    expect(second.page.locator("#message")).to_contain_text("one job", use_inner_text=True)
     pace.release(50)
     for user in (first, second):
         user.wait_for_state("done")
@@ -373,21 +386,20 @@ def test_a_reload_finds_the_running_job_again_with_its_picture_and_options(visit
     wait_until(lambda: any(job.stop.is_set() for job in server.jobs.active()), "the server was asked to stop")
     pace.release(2)
     visit.wait_for_state("done")
-    assert page.inner_text("#stage-note") == "Stopped. This is the model from before."
+    expect(page.locator("#stage-note")).to_have_text("Stopped. This is the model from before.", use_inner_text=True)
     visit.wait_for_canvas()
     for _ in range(2):  # at once, and after one more reload
         page.wait_for_selector(f".result[data-result='{made}']")
         page.wait_for_function("document.documentElement.dataset.show === 'model'")
         visit.reload()
     page.wait_for_selector("#picture .image-frame img")
-    assert page.inner_text("#quality .selected").startswith("Draft")
-    assert page.inner_text("#format .selected") == "3MF"
-    assert page.input_value("#size input") == "42"
+    page.wait_for_selector("#quality .selected:has-text('Draft')")  # the options may be drawn after the picture
+    page.wait_for_selector("#format .selected:has-text('3MF')")
+    page.wait_for_function("document.querySelector('#size input').value === '42'")
     page.get_by_text("More options").click()
-    assert page.locator("#seed textarea, #seed input").input_value() == "", "it was left to chance"
+    expect(page.locator("#seed textarea, #seed input"), "it was left to chance").to_have_value("")
     page.get_by_role("button", name="Cutout", exact=True).click()
-    page.wait_for_function("document.documentElement.dataset.cutout === 'yes'")
-    assert page.is_visible("#cutout-view img")
+    page.wait_for_selector("#cutout-view img")
 
 
 def test_a_closed_page_frees_the_lane(visit, server, engine, photo, pace, monkeypatch):
@@ -440,7 +452,7 @@ def test_without_webgl_a_still_turns_and_the_file_is_there(visit, browser_withou
     visit.generate()
     visit.wait_for_state("done")
     page.wait_for_selector("#turntable:not([hidden])")
-    assert not page.is_visible("#viewer")
+    expect(page.locator("#viewer")).not_to_be_visible()
     first = visit.see("#turntable")
     assert share_drawn(first) > 0.05
     box = page.locator("#turntable").bounding_box()
@@ -490,7 +502,7 @@ def test_more_options_may_be_opened_and_left_alone(visit, photo):
     page = visit.page
     visit.choose(photo)
     more = page.get_by_role("button", name="More options")
-    assert more.get_attribute("aria-expanded") == "false"
+    expect(more).to_have_attribute("aria-expanded", "false")
     more.click()
     page.wait_for_function(  # they open below the fold
         """() => {
@@ -500,7 +512,7 @@ def test_more_options_may_be_opened_and_left_alone(visit, photo):
           return areThere && more.top >= 56 && seeds.bottom <= foot.top && foot.bottom <= innerHeight;
         }"""
     )
-    assert more.get_attribute("aria-expanded") == "true"
+    expect(more).to_have_attribute("aria-expanded", "true")
     page.wait_for_timeout(500)  # Gradio's number fields turn into 0 only after they have been drawn
     visit.generate()
     visit.wait_for_state("done", "failed")
@@ -516,10 +528,12 @@ def test_options_typed_in_act(visit, photo):
     page.locator("#seed textarea, #seed input").fill("77")
     page.locator("#max-faces textarea, #max-faces input").fill("900")
     more = page.get_by_role("button", name="More options")
-    assert more.get_attribute("data-set") == "Seed 77 · up to 900 faces", "what is set is said where it is folded away"
+    expect(more, "what is set is said where it is folded away").to_have_attribute(
+        "data-set", "Seed 77 · up to 900 faces"
+    )
     visit.generate()
     visit.wait_for_state("done", "failed")
     assert visit.state == "done"
-    assert page.inner_text(".result dl code") == "77"
+    expect(page.locator(".result dl code")).to_have_text("77", use_inner_text=True)
     faces = page.locator(".result dl div").filter(has=page.get_by_text("Faces", exact=True)).locator("dd").inner_text()
     assert int(faces.replace(",", "")) <= 900

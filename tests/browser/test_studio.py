@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from orfeas.web import panels
 from tests.browser.test_page import PHONE, share_drawn
@@ -30,11 +31,12 @@ PIXELS = """view => new Promise(resolve => {
   document.querySelector(`#switch-view [data-value="${view}"]`).click();
   const canvas = document.querySelector("#viewer canvas");
   const scene = window.orfeas.sceneOf(canvas);
-  const look = () => scene.isReady() ? scene.onAfterRenderObservable.addOnce(() => resolve(canvas.toDataURL()))
-    : requestAnimationFrame(look);
-  look();
-  const turn = () => { scene.render(); if (!scene.isReady()) requestAnimationFrame(turn); };
-  setTimeout(turn, 300);
+  const draw = () => {
+    if (scene.isReady()) scene.onAfterRenderObservable.addOnce(() => resolve(canvas.toDataURL()));
+    else requestAnimationFrame(draw);
+    scene.render();
+  };
+  setTimeout(draw, 300);
 })"""
 DRAWN_NEXT = """new Promise(resolve => {
   const canvas = document.querySelector("#viewer canvas");
@@ -176,8 +178,8 @@ def test_the_same_once_more_the_time_it_takes_and_the_docs_meanwhile(visit, serv
     visit.wait_for_state("running")
     page.wait_for_function("document.querySelector('#clock')?.textContent.includes('left, from the last')")
     held = page.get_by_role("button", name="High quality")
-    assert held.get_attribute("aria-disabled") == "true"
-    assert held.get_attribute("title") == "A job is running: wait until it is done, or stop it."
+    expect(held).to_have_attribute("aria-disabled", "true")
+    expect(held).to_have_attribute("title", "A job is running: wait until it is done, or stop it.")
     clock = page.inner_text("#clock")
     assert " s left, from the last" in clock
     assert "here" in clock
@@ -186,8 +188,8 @@ def test_the_same_once_more_the_time_it_takes_and_the_docs_meanwhile(visit, serv
     # the docs are read while it runs, and while its model arrives
     page.get_by_role("link", name="Docs", exact=True).click()
     page.wait_for_selector("#docs-title")
-    assert not page.is_visible("#studio")
-    assert "Photos that make good models" in page.inner_text("#docs")
+    expect(page.locator("#studio")).not_to_be_visible()
+    expect(page.locator("#docs")).to_contain_text("Photos that make good models", use_inner_text=True)
     pace.release(50)
     page.wait_for_function("first => (document.querySelector('.result')?.dataset.result ?? first) !== first", arg=first)
     page.wait_for_timeout(300)
@@ -195,12 +197,12 @@ def test_the_same_once_more_the_time_it_takes_and_the_docs_meanwhile(visit, serv
     visit.wait_for_canvas()
     page.wait_for_timeout(300)
     assert share_drawn(visit.see("#stage")) > 0.05, "the model is there"
-    assert page.inner_text(".result h2") == "red-egg"
+    expect(page.locator(".result h2")).to_have_text("red-egg", use_inner_text=True)
     assert page.inner_text(".result dl code") != seed
     second = page.get_attribute(".result[data-result]", "data-result")
 
     visit.wait_for_state("done")
-    assert page.get_by_role("button", name="High quality").get_attribute("aria-disabled") == "false"
+    expect(page.get_by_role("button", name="High quality")).to_have_attribute("aria-disabled", "false")
     page.get_by_role("button", name="High quality").click()
     third = "second => (document.querySelector('.result')?.dataset.result ?? second) !== second"
     page.wait_for_function(third, arg=second)
