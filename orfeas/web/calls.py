@@ -167,12 +167,16 @@ class Calls:
         components = function.inputs
         if call["named"] == "call" and len(data) == len(_seen(function)):
             components = _seen(function)
+        documented = self.endpoints.get(f"/{function.api_name}", {"parameters": ()})["parameters"]
+        if len(documented) == len(components):  # a script may know fewer options than there are by now
+            left_out = documented[len(data) :]
+            if data and all(parameter["parameter_has_default"] for parameter in left_out):
+                data += [parameter["parameter_default"] for parameter in left_out]
         if len(data) != len(components) and not function.cancels:
             name = f"/{function.api_name}" if function.api_name else f"Endpoint {function._id}"
             sentence = f"{name} takes {len(components)} values, not {len(data)}: {_DOCUMENT}"
             raise Refused(422, "bad_arguments", sentence)
         document["data"] = [self._hand_on(component, value) for component, value in zip(components, data, strict=False)]
-        documented = self.endpoints.get(f"/{function.api_name}", {"parameters": ()})["parameters"]
         names = [parameter["parameter_name"] for parameter in documented]
         return function, dict(zip(names, document["data"], strict=False))
 
