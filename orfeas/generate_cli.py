@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from orfeas.studio import Studio
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-OPTIONS = ("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces")
+OPTIONS = ("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces", "orientation")
 
 
 def build_parser() -> Parser:
@@ -60,6 +60,11 @@ def build_parser() -> Parser:
         "--base", metavar="NAME", help="how it stands: none (as it is), cut (flat at the bottom) or plinth (on a plate)"
     )
     parser.add_argument("--max-faces", metavar="N", help="at most so many triangles (default: the quality's)")
+    parser.add_argument(
+        "--orientation", metavar="NAME",
+        help="picture (as the picture shows it), standing (turned back, as what was seen from above leans, to where it"
+        " stands steadiest) or flattest (turned to lie on its largest flat side) (default: picture)",
+    )  # fmt: skip
     parser.add_argument(
         "--best-of", metavar="N",
         help=f"make {request.BEST_OF[0]} to {request.BEST_OF[1]} models of each photo, each with another seed; the best"

@@ -157,8 +157,13 @@ class Pipeline:
 
         request = self.request
         yield self.clock.enter("report", "Measuring")
-        flat_base = None if request.base == "none" else request.base
-        self.shape, placing = place(self.shape, size_mm=request.size_mm, flat_base=flat_base, max_faces=self._max_faces)
+        self.shape, placing = place(
+            self.shape,
+            size_mm=request.size_mm,
+            orientation="upright" if request.orientation == "picture" else request.orientation,
+            flat_base=None if request.base == "none" else request.base,
+            max_faces=self._max_faces,
+        )
         self.changes = [*self.changes, *placing]
         self.report = inspect(self.shape, changes=self.changes)
         if not self.report.watertight:
@@ -225,5 +230,6 @@ class Pipeline:
 
     def _notes(self) -> tuple[str, ...]:
         run_notes = (self.shape_facts.get(key, "") for key in ("rerun_note", "memory_note"))
-        notes = (*self.picture.notes, *self.cutout.notes, self.shape_note, *run_notes, self.engine.caveat)
+        turns = (change.sentence for change in self.changes if change.step in ("turn_to_stand", "lay_flat"))
+        notes = (*self.picture.notes, *self.cutout.notes, self.shape_note, *run_notes, *turns, self.engine.caveat)
         return tuple(dict.fromkeys(note for note in notes if note))

@@ -18,6 +18,7 @@ FORMATS = ("stl", "glb", "obj", "ply", "3mf")
 BACKGROUNDS = ("auto", "keep", "remove")
 TEXTURES = ("photo", "none")
 BASES = ("none", "cut", "plinth")
+ORIENTATIONS = ("picture", "standing", "flattest")
 
 # --- bounds, inclusive ---------------------------------------------------------------------------------------------
 SIZE_MM = (1.0, 1000.0)
@@ -96,6 +97,8 @@ class GenerationRequest:
     base: how it stands: "none" (as it is), "cut" (cut flat at the bottom) or "plinth" (on a plate), as high as
         `orfeas.mesh.finish.usual_base` says; the longest side stays size_mm.
     max_faces: at most so many triangles; None leaves it to the quality.
+    orientation: "picture" (as the picture shows it), "standing" (turned back to where it stands steadiest, for what was
+        seen from above leans) or "flattest" (turned to lie on its largest flat side); before the base is made.
     taps: corrections of the cutout, applied in order.
     """
 
@@ -108,6 +111,7 @@ class GenerationRequest:
     texture: str = "photo"
     base: str = "none"
     max_faces: int | None = None
+    orientation: str = "picture"
     taps: tuple[Tap, ...] = ()
     name: str = ""
 
@@ -122,6 +126,7 @@ class GenerationRequest:
         _choice("background", self.background, BACKGROUNDS)
         _choice("texture", self.texture, TEXTURES)
         _choice("base", self.base, BASES)
+        _choice("orientation", self.orientation, ORIENTATIONS)
         put("size_mm", _number("size_mm", self.size_mm, SIZE_MM, " millimetres"))
         put("seed", draw_seed() if self.seed in (None, "") else _integer("seed", self.seed, SEED))
         if self.max_faces in (None, ""):
@@ -133,7 +138,10 @@ class GenerationRequest:
 
     def options(self) -> dict[str, Any]:
         """Everything but the picture, as JSON values: what a recipe records and `from_options` takes."""
-        keys = ("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces", "name")
+        keys = (
+            *("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces", "orientation"),
+            "name",
+        )
         options = {key: getattr(self, key) for key in keys}
         options["taps"] = [[tap.x, tap.y, "include" if tap.include else "exclude"] for tap in self.taps]
         return options

@@ -125,6 +125,7 @@ def test_a_kept_result_can_be_made_again_from_its_recipe(here, photos, tmp_path)
         (["PHOTO", "--format", "exe"], "stl, glb, obj, ply or 3mf"),
         (["PHOTO", "--texture", "oil"], "photo or none"),
         (["PHOTO", "--base", "round"], "none, cut or plinth"),
+        (["PHOTO", "--orientation", "upright"], "picture, standing or flattest"),
         (["PHOTO", "--background", "blur"], "auto, keep or remove"),
         (["PHOTO", "-o", "a.stl", "--format", "glb"], "does not fit"),
         (["PHOTO", "PHOTO", "-o", "a.stl"], "give a folder"),

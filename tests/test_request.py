@@ -37,6 +37,7 @@ def test_a_seed_that_is_not_given_is_drawn_anew():
         ("background", "blur", "auto, keep or remove"),
         ("texture", True, "photo or none"),
         ("base", "round", "none, cut or plinth"),
+        ("orientation", "upright", "picture, standing or flattest"),
         ("size_mm", 0.99, "1 to 1,000 millimetres"),
         ("size_mm", 1000.5, "1 to 1,000 millimetres"),
         ("size_mm", float("nan"), "1 to 1,000 millimetres"),

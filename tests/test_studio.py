@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
 from PIL import Image
 
+from orfeas.engines.sketch import SketchEngine
+from orfeas.engines.sketch.learned import LearnedShape
 from orfeas.errors import BadPicture, OrfeasError, OutOfMemory
 from orfeas.progress import STAGE_SHARES, STAGES, Progress
 from orfeas.recipe import read_recipe
@@ -18,6 +22,8 @@ from orfeas.result import Result
 from tests.conftest import PacedEngine, sphere
 from tests.drawings import DRAWINGS, draw
 from tests.web.conftest import wait_until
+
+EXAMPLES = Path(__file__).parents[1] / "assets" / "examples"
 
 
 def finish(studio, request) -> Result:
@@ -211,6 +217,23 @@ def test_a_flat_base_makes_it_stand(make_studio, base):
     assert mesh.area_faces[on_the_bed].sum() > 100  # square millimetres
     assert result.report["stands"] is True
     assert result.report["faces"] <= QUALITIES["sketch"]["draft"].faces
+
+
+def test_what_was_seen_from_above_is_turned_to_stand(make_studio):
+    studio, photo = make_studio(SketchEngine(source=LearnedShape())), EXAMPLES / "house.jpg"
+    leaning, standing = (
+        finish(studio, GenerationRequest(photo, quality="draft", size_mm=50, seed=1, orientation=orientation))
+        for orientation in ("picture", "standing")
+    )
+    assert leaning.report["stands"] is False
+    assert standing.report["stands"] is True
+    turned = re.fullmatch(r"Turned back by ([\d.]+)°, where it stands steadiest\.", standing.notes[-2])
+    assert 15 < float(turned[1]) < 32  # the camera looked down by 22°
+    assert not any("Turned" in note for note in leaning.notes)
+    models = [trimesh.load_mesh(result.files["model"]) for result in (leaning, standing)]
+    assert [model.extents.max() for model in models] == pytest.approx([50, 50], abs=0.01)
+    assert models[0].extents != pytest.approx(models[1].extents, rel=0.01)
+    assert models[0].volume / models[0].area ** 1.5 == pytest.approx(models[1].volume / models[1].area ** 1.5, rel=1e-4)
 
 
 @pytest.mark.parametrize("base", ["cut", "plinth"])

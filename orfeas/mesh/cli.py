@@ -40,7 +40,11 @@ def add_repair_parser(commands) -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the same endings, or .usdz")
     parser.add_argument("--size-mm", type=float, help="longest side (1 to 1000); else the mesh keeps its size")
     parser.add_argument("--max-faces", type=int, help="at most so many triangles (100 to 2000000)")
-    parser.add_argument("--orientation", choices=("upright", "flattest"), default="upright", help="how it stands")
+    parser.add_argument(
+        "--orientation", choices=("upright", "standing", "flattest"), default="upright",
+        help="upright: as it is; standing: turned back, as what was seen from above leans, to where it stands"
+        " steadiest; flattest: turned to lie on its largest flat side (default: upright)",
+    )  # fmt: skip
     parser.add_argument(
         "--flat-base", choices=("cut", "plinth"), help="cut it flat at the bottom, or put it on a plate"
     )

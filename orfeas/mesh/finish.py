@@ -39,7 +39,7 @@ from orfeas.mesh.solid import (
     part_touching,
     split_shared_edges,
 )
-from orfeas.mesh.stand import add_plinth, cut_base, hollow_out, lay_flat, scale_to
+from orfeas.mesh.stand import add_plinth, cut_base, hollow_out, lay_flat, scale_to, turn_to_stand
 from orfeas.mesh.topology import find_edges, is_closed, is_manifold, winding_flips
 from orfeas.mesh.transfer import bake_texture
 from orfeas.mesh.untangle import reduce_untangled, untangle
@@ -48,7 +48,7 @@ Step = Callable[[Mesh], tuple[Mesh, list[Change]]]
 
 MIN_FACES = 4
 FLAT_BASES = ("cut", "plinth")
-ORIENTATIONS = ("upright", "flattest")
+ORIENTATIONS = ("upright", "standing", "flattest")
 BASE_SHARE = 0.02  # what is cut off for a flat base, and a plate's thickness; share of size_mm
 PLATE_MM = FDM_WALL_MM  # a plate is no thinner than that, or it would itself be a wall too thin to print
 DEEPER = (1, 2, 3)  # times the usual cut: the first after which it stands
@@ -122,7 +122,8 @@ def place(
 ) -> tuple[Mesh, list[Change]]:
     """A solid in millimetres, standing on y = 0 with x and z centred, longest side ``size_mm`` (exactly, after all).
 
-    orientation: "upright" (as it is) or "flattest" (turned to lie on the largest flat side of its hull).
+    orientation: "upright" (as it is), "standing" (turned as `turn_to_stand` does) or "flattest" (turned to lie on the
+    largest flat side of its hull).
     flat_base: "cut" (the lowest ``base_mm`` are cut off, a quarter of the height at most) or "plinth" (set on a plate
     ``base_mm`` thick). base_mm: None is `usual_base`, and up to three times that is cut where it would fall over else.
     wall_mm: hollow out to walls this thick, with a hole of ``drain_mm`` across in the bottom; None: stays solid.
@@ -136,8 +137,8 @@ def place(
     if base_mm is None:
         base_mm = usual_base(size_mm, flat_base)
     changes: list[Change] = []
-    if orientation == "flattest":
-        mesh, done = lay_flat(mesh)
+    if orientation != "upright":
+        mesh, done = (turn_to_stand if orientation == "standing" else lay_flat)(mesh)
         changes += done
     if flat_base == "cut":
         mesh, done = _cut_until_it_stands(mesh, size_mm, cuts)
@@ -223,7 +224,7 @@ def _check_options(size_mm, orientation, flat_base, base_mm, wall_mm, drain_mm) 
             raise BadRequest(f"{name} cannot be {value!r}: use {low:g} to {high:g} mm{why}.", "out_of_range")
 
     if orientation not in ORIENTATIONS:
-        raise BadRequest(f"orientation cannot be {orientation!r}: use upright or flattest.", "bad_choice")
+        raise BadRequest(f"orientation cannot be {orientation!r}: use upright, standing or flattest.", "bad_choice")
     if flat_base is not None and flat_base not in FLAT_BASES:
         raise BadRequest(f"flat_base cannot be {flat_base!r}: use cut or plinth, or leave it out.", "bad_choice")
     bounded("size_mm", size_mm, 1.0, 1000.0, "")

@@ -171,7 +171,12 @@ def say_mass(grams: float | None) -> str:
 
 def stands(mesh: Mesh) -> bool:
     """Whether a closed mesh stands by itself: its centre of mass is over the hull of what touches the ground."""
-    return _stands(mesh.vertices, _mass(mesh, face_cross(mesh.vertices, mesh.faces))[1])
+    return _stands(mesh.vertices, centre_of_mass(mesh))
+
+
+def centre_of_mass(mesh: Mesh) -> np.ndarray:
+    """(3,) of a closed mesh, wound the right way."""
+    return _mass(mesh, face_cross(mesh.vertices, mesh.faces))[1]
 
 
 # The steps of finishing that mended something wrong; the others only did what was asked for (size, base, fewer faces).
@@ -267,7 +272,8 @@ def _judge_stance(points: np.ndarray, centre: np.ndarray, stands: bool, done: se
             return ["It would fall over as it stands, even on its plate."]
         if "cut_base" in done:
             return ["It would fall over as it stands, the flat side that was cut is too small: put it on a plate."]
-        return ["It would fall over as it stands: cut it flat at the bottom, or put it on a plate."]
+        turn = "" if done & {"turn_to_stand", "lay_flat"} else "turn it to stand, "
+        return [f"It would fall over as it stands: {turn}cut it flat at the bottom, or put it on a plate."]
     degrees = _tips_at(points, centre)
     if degrees is None:
         return []

@@ -1,4 +1,4 @@
-"""Size and stance of a solid: scale, lay on the flattest side, base, hollow. Millimetres, Y up, ground at y = 0."""
+"""Size and stance of a solid: scale, turn, lay flat, base, hollow. Millimetres, Y up, ground at y = 0."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from orfeas.errors import BadMesh, BadRequest
 from orfeas.mesh import Mesh, Texture
 from orfeas.mesh.change import Change, counted
 from orfeas.mesh.field import inner_solid
+from orfeas.mesh.report import centre_of_mass
 from orfeas.mesh.solid import from_manifold, to_manifold
 from orfeas.mesh.transfer import paint_new_faces
 
 SINK_SHARE = 0.5  # how deep a model stands in its plate at least, of the plate's thickness
 HELD_SHARE = 1 / 6  # of the plate's area: a model sinks until it is held by so much
 SINK_STEPS = np.array([0.002, 0.01, 0.02, 0.03, 0.04, 0.05])  # of the height: how deep it may sink for that
+STANDING_TURNS = np.arange(-10.0, 45.5, 0.5)  # degrees that the top goes back: cameras look down rather than up
+FOOT_SHARE = 0.01  # of the longest side: what is so near the ground bears, for feet from a picture are not quite flat
 MOST_CUT = 0.25  # of the height: a deeper cut would leave little of a flat model
 LEAST_CHAMBER = 0.01  # of the largest chamber: smaller ones stay filled, they would each need a drain hole
 
@@ -61,6 +64,50 @@ def scale_to(
     else:
         return mesh, []
     return placed, [Change("scale", sentence, {"factor": float(scale), "size_mm": float(size_mm)})]
+
+
+def turn_to_stand(mesh: Mesh) -> tuple[Mesh, list[Change]]:
+    """Turn a closed mesh about x, its top back by up to 45° or forward by up to 10°, to where it stands steadiest.
+
+    A picture from above shows a thing leaning towards the camera, and so does a model made in the picture's frame; a
+    camera is level sideways, so nothing is turned about other axes. What stands flat stays as it is. The change says so
+    if nothing was turned.
+    """
+    centre = centre_of_mass(mesh)
+    try:
+        points = mesh.vertices[ConvexHull(mesh.vertices).vertices] - centre
+    except QhullError as error:
+        raise BadMesh("The mesh is flat or a line: it has no side to stand on.", "no_volume") from error
+    foot = FOOT_SHARE * float(mesh.extents.max())
+    margins = np.array([_margin(points @ _lean(degrees).T, foot) for degrees in STANDING_TURNS])
+    best = np.flatnonzero(margins >= margins.max() - 1e-6 * foot)
+    degrees = float(STANDING_TURNS[best[np.abs(STANDING_TURNS[best]).argmin()]])
+    if degrees == 0:
+        sentence = "Not turned: it stands no steadier in another position."
+        return mesh, [Change("turn_to_stand", sentence, {"degrees": 0.0})]
+    turned = replace(mesh, vertices=mesh.vertices @ _lean(degrees).T)
+    sentence = f"Turned {'back' if degrees > 0 else 'forward'} by {abs(degrees):g}°, where it stands steadiest."
+    return turned, [Change("turn_to_stand", sentence, {"degrees": degrees})]
+
+
+def _lean(degrees: float) -> np.ndarray:
+    """(3, 3) rotation about x that takes the top, +Y, back towards -Z."""
+    angle = np.radians(degrees)
+    return np.array([[1, 0, 0], [0, np.cos(angle), np.sin(angle)], [0, -np.sin(angle), np.cos(angle)]])
+
+
+def _margin(points: np.ndarray, foot: float) -> float:
+    """How far the centre of mass, the origin, is inside of what bears it, negative outside; points: (n, 3) of the hull.
+
+    What bears it are the points up to ``foot`` above the ground; -inf where they have no area.
+    """
+    bearing = points[points[:, 1] <= points[:, 1].min() + foot][:, [0, 2]]
+    if len(bearing) < 3:
+        return -np.inf
+    try:
+        return -float(ConvexHull(bearing).equations[:, 2].max())
+    except QhullError:
+        return -np.inf
 
 
 def lay_flat(mesh: Mesh) -> tuple[Mesh, list[Change]]:

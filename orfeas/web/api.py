@@ -18,6 +18,7 @@ from orfeas.request import (
     BASES,
     FORMATS,
     MAX_FACES,
+    ORIENTATIONS,
     QUALITY_NAMES,
     SEED,
     SIZE_MM,
@@ -51,9 +52,11 @@ MEANINGS: Mapping[str, str] = {
     "base": "How it stands. none: as it is. cut: cut flat at the bottom, by 2 % of size_mm, or up to 6 % until"
     " it stands. plinth: on a plate, 2 % of size_mm thick, 1.2 mm at least.",
     "max_faces": f"At most so many triangles, {MAX_FACES[0]} to {MAX_FACES[1]:,}. Without it, what the quality allows.",
+    "orientation": "picture: as the picture shows it. standing: turned back to where it stands steadiest, for what was"
+    " seen from above leans. flattest: turned to lie on its largest flat side.",
 }
 
-OPTIONS = ("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces")
+OPTIONS = ("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces", "orientation")
 
 
 def add_api(groups: Groups, cutter: Cutter) -> None:
@@ -62,11 +65,11 @@ def add_api(groups: Groups, cutter: Cutter) -> None:
 
     async def generate(
         picture, quality, format, size_mm, seed=None, background=None, texture=None, base=None, max_faces=None,
-        request: gr.Request = None, progress=gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
+        orientation=None, request: gr.Request = None, progress=gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ):  # fmt: skip
         options = {
             "quality": quality, "format": format, "size_mm": size_mm, "seed": seed, "background": background,
-            "texture": texture, "base": base, "max_faces": max_faces,
+            "texture": texture, "base": base, "max_faces": max_faces, "orientation": orientation,
         }  # fmt: skip
         try:
             asked = ask(picture, options)
@@ -157,6 +160,7 @@ def option_inputs() -> list[gr.components.Component]:
         choice("texture", TEXTURES),
         choice("base", BASES),
         amount("max_faces", MAX_FACES, precision=0),
+        choice("orientation", ORIENTATIONS),
     ]
 
 

@@ -24,7 +24,8 @@ _PHOTOS = (
     ("A plain ground in another colour.", "A sheet of paper or a wall will do. The more the subject stands out, the"
      " sharper its outline becomes."),
     ("Even light.", "A cloudy day, or a window at the side. The photo's shadows end up as colours of the model."),
-    ("From the front, a little from above.", "As you would draw it. What the photo does not show has to be guessed."),
+    ("From the front, a little from above.", "As you would draw it. What the photo does not show has to be guessed. The"
+     " model leans as much as the camera looked down; among the options, “Standing” sets it upright."),
     ("From two steps away.", "Step back and zoom in: a lens held close makes what is near too large."),
     ("Sharp, and large enough.", "A thousand pixels a side are plenty. Motion blur softens the outline."),
     ("Nothing transparent or mirroring.", "Glass and chrome show their surroundings, not themselves."),

@@ -38,9 +38,9 @@ def add_group_api(groups: Groups) -> None:
 
     async def batch(
         pictures, quality=None, format=None, size_mm=None, seed=None, background=None, texture=None, base=None,
-        max_faces=None, request: gr.Request = None, progress=gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
+        max_faces=None, orientation=None, request: gr.Request = None, progress=gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ):  # fmt: skip
-        values = (quality, format, size_mm, seed, background, texture, base, max_faces)
+        values = (quality, format, size_mm, seed, background, texture, base, max_faces, orientation)
         options = dict(zip(OPTIONS, values, strict=True))
         group = await _run(groups, "batch", lambda: ask_batch(pictures, options), options, request, progress)
         try:
@@ -50,9 +50,9 @@ def add_group_api(groups: Groups) -> None:
 
     async def best_of(
         picture, best_of, quality=None, format=None, size_mm=None, seed=None, background=None, texture=None, base=None,
-        max_faces=None, request: gr.Request = None, progress=gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
+        max_faces=None, orientation=None, request: gr.Request = None, progress=gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ):  # fmt: skip
-        values = (quality, format, size_mm, seed, background, texture, base, max_faces)
+        values = (quality, format, size_mm, seed, background, texture, base, max_faces, orientation)
         options = dict(zip(OPTIONS, values, strict=True))
         read = lambda: with_seeds(ask(picture, options), best_of)  # noqa: E731
         group = await _run(groups, "best_of", read, options, request, progress)

@@ -210,14 +210,15 @@ class Handlers:
     # --- the job -------------------------------------------------------------------------------------------------
 
     async def make(
-        self, token, draws, picture, quality, format, size_mm, seed, background, texture, base, max_faces,
+        self, token, draws, picture, quality, format, size_mm, seed, background, texture, base, max_faces, orientation,
         desk: Desk,
         request: gr.Request, progress=gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ):  # fmt: skip
         """One job of the page. Returns once, at the end: two deliveries of a model leave the viewer blank."""
         options = {
             "quality": quality, "format": format, "size_mm": size_mm, "seed": seed, "background": background,
-            "texture": texture, "base": base, "max_faces": max_faces, "taps": desk.corrections.of(picture).taps,
+            "texture": texture, "base": base, "max_faces": max_faces, "orientation": orientation,
+            "taps": desk.corrections.of(picture).taps,
         }  # fmt: skip
         token = str(token or "")
         try:
@@ -238,7 +239,7 @@ class Handlers:
                 raise BadRequest("This result is no longer there: choose its picture again.", "no_result")
             recipe = read_recipe(folder / "recipe.json")
             option, _, value = str(change or "").partition(":")
-            if option not in ("", "quality", "base"):
+            if option not in ("", "quality", "base", "orientation"):
                 raise BadRequest("The page sent something else than was expected: reload it and try again.")
             asked = ask(str(recipe.picture), {**recipe.options, **({option: value} if option else {"seed": None})})
         except OrfeasError as error:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from orfeas.web.jobs import Jobs
 
 MAX_TOKENS = 200  # that a browser may ask after at once
-OPTIONS = ("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces")
+OPTIONS = ("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces", "orientation")
 GONE = "The picture of this job is no longer here: choose it again. Its options are set."
 UNKNOWN = "This job is no longer known here: it was deleted, or it has expired."
 
@@ -81,14 +81,14 @@ class History:
 
     def start(
         self, spec: str, picture, quality, format, size_mm, seed, background, texture, base, max_faces,
-        desk: Desk, request: gr.Request,
+        orientation, desk: Desk, request: gr.Request,
     ) -> str:  # fmt: skip
         """Start what ``spec`` asks for, and answer with JSON: the group's token, or the sentence that refuses it.
 
         spec: JSON with "token", and "pictures" (paths of uploads) or "best_of" (how many seeds).
         """
         follow()
-        values = (quality, format, size_mm, seed, background, texture, base, max_faces)
+        values = (quality, format, size_mm, seed, background, texture, base, max_faces, orientation)
         options = dict(zip(OPTIONS, values, strict=True))
         try:
             wanted = _read(spec)

@@ -30,6 +30,7 @@ STAGE_TITLES = {
     "report": "Measure",
     "files": "Write the files",
 }
+ORIENTATION_TITLES = {"picture": "As shown", "standing": "Standing", "flattest": "Lying flat"}
 BASE_TITLES = {"none": "As it is", "cut": "Cut flat", "plinth": "On a plate"}
 FORMAT_TITLES = {
     "stl": "STL", "glb": "GLB", "obj": "OBJ", "ply": "PLY", "3mf": "3MF", "obj_zip": "OBJ zip", "usdz": "USDZ",
@@ -235,10 +236,13 @@ def _again(result: Result) -> str:
 
 def _stand(result: Result) -> str:
     """What makes a model stand that falls over; "" for one that stands."""
-    bases = {"none": ("cut", "plinth"), "cut": ("plinth",), "plinth": ()}[result.request.base]
-    if result.report["stands"] is not False or not bases:
+    request = result.request
+    changes = [("orientation:standing", "Turn it")] if request.orientation == "picture" else []
+    bases = {"none": ("cut", "plinth"), "cut": ("plinth",), "plinth": ()}[request.base]
+    changes += [(f"base:{base}", BASE_TITLES[base]) for base in bases]
+    if result.report["stands"] is not False or not changes:
         return ""
-    return _remakes(result, "Make it stand", [(f"base:{base}", BASE_TITLES[base]) for base in bases])
+    return _remakes(result, "Make it stand", changes)
 
 
 def _remakes(result: Result, title: str, changes: list[tuple[str, str]]) -> str:

@@ -13,6 +13,7 @@ from orfeas.request import (
     BASES,
     FORMATS,
     MAX_FACES,
+    ORIENTATIONS,
     SEED,
     SIZE_MM,
     TEXTURES,
@@ -143,8 +144,11 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
         cutout_view.select(page.tap, [picture, background, desk, tap_mode], seen, **light)
         reset.click(page.reset, [picture, background, desk], seen, **light)
 
-        quality, format_, size_mm, seed, texture, base, max_faces = options
-        asked = [token, draws, picture, quality, format_, size_mm, seed, background, texture, base, max_faces]
+        quality, format_, size_mm, seed, texture, base, max_faces, orientation = options
+        asked = [
+            *(token, draws, picture, quality, format_, size_mm, seed, background),
+            *(texture, base, max_faces, orientation),
+        ]
         shown = [viewer, result]
         begin = "(token, draws, ...rest) => [window.orfeas.begin(rest[4]), window.orfeas.draws(), ...rest]"  # [4]: seed
         settle = "() => window.orfeas.settle()"
@@ -226,7 +230,7 @@ def _source() -> Picture:
 
 
 def _options(page: handlers.Handlers) -> tuple[gr.components.Component, ...]:
-    """quality, format, size_mm, seed, texture, base, max_faces."""
+    """quality, format, size_mm, seed, texture, base, max_faces, orientation."""
     quality = Choice(
         value=default_of("quality"),
         label="Quality",
@@ -258,6 +262,14 @@ def _options(page: handlers.Handlers) -> tuple[gr.components.Component, ...]:
             elem_id="texture",
             elem_classes="segments",
         )
+        orientation = Choice(
+            [(panels.ORIENTATION_TITLES[name], name) for name in ORIENTATIONS],
+            value=default_of("orientation"),
+            label="Stance",
+            info="What is photographed from above leans",
+            elem_id="orientation",
+            elem_classes="segments",
+        )
         base = Choice(
             [(panels.BASE_TITLES[name], name) for name in BASES],
             value=default_of("base"),
@@ -280,4 +292,4 @@ def _options(page: handlers.Handlers) -> tuple[gr.components.Component, ...]:
             max_lines=1,
             elem_id="max-faces",
         )
-    return quality, format_, size_mm, seed, texture, base, max_faces
+    return quality, format_, size_mm, seed, texture, base, max_faces, orientation

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import trimesh
@@ -316,6 +318,38 @@ def test_a_plate_is_never_too_thin_to_print(size_mm, thick):
     assert place(shapes.cube(), size_mm=size_mm, flat_base="cut")[1][-1].numbers["base_mm"] == 0.02 * size_mm
     if size_mm >= 20:
         assert not any("walls under" in note for note in inspect(placed, changes=changes).notes)
+
+
+@pytest.mark.parametrize("leans", [24.0, 3.5, -8.0])
+def test_what_leans_is_turned_to_stand(leans):
+    """A mug seen from above: its top leans towards the camera, by as much as that looks down."""
+    upright = shapes.painted(shapes.box((30, 50, 20)))
+    angle = np.radians(leans)
+    forward = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    leaning = replace(upright, vertices=upright.vertices @ forward.T)
+    assert inspect(leaning).stands is False
+    placed, changes = place(leaning, size_mm=50, orientation="standing")
+    assert placed.vertices == pytest.approx(place(upright, size_mm=50)[0].vertices, abs=1e-6)
+    assert np.array_equal(placed.colors, upright.colors)
+    assert np.array_equal(placed.faces, upright.faces)
+    assert changes[0].numbers == {"degrees": leans}
+    way = "back" if leans > 0 else "forward"
+    assert changes[0].sentence == f"Turned {way} by {abs(leans):g}°, where it stands steadiest."
+    assert inspect(placed, changes=changes).stands is True
+
+
+def test_what_stands_is_not_turned():
+    for mesh in (shapes.cube(), shapes.box((40, 5, 40)), shapes.box((4, 90, 4))):
+        placed, changes = place(mesh, size_mm=50, orientation="standing")
+        assert np.array_equal(placed.vertices, place(mesh, size_mm=50)[0].vertices)
+        assert changes[0].sentence == "Not turned: it stands no steadier in another position."
+
+
+def test_a_foot_of_one_edge_is_turned_no_farther_than_a_camera_may_look_down():
+    column = shapes.box((10, 60, 10))
+    leaning = replace(column, vertices=column.vertices + np.outer(column.vertices[:, 1], [0, 0, 3.0]))
+    _, changes = place(leaning, size_mm=50, orientation="standing")
+    assert -10 <= changes[0].numbers["degrees"] <= 45
 
 
 def test_what_falls_over_is_cut_deeper():

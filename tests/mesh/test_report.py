@@ -215,11 +215,14 @@ def test_leaning_box_falls():
     assert report.stands is False
     assert report.overhang_share == 0  # exactly 45 degrees is still printable
     falls = "It would fall over as it stands"
-    assert f"{falls}: cut it flat at the bottom, or put it on a plate." in report.notes
+    assert f"{falls}: turn it to stand, cut it flat at the bottom, or put it on a plate." in report.notes
     # what was done already is not advised again
     _, cut, _ = repair(leaning, flat_base="cut")
     assert cut.stands is False
     assert f"{falls}, the flat side that was cut is too small: put it on a plate." in cut.notes
+    _, turned, _ = repair(leaning, orientation="standing")
+    assert turned.stands is False  # it leans sideways, as no camera sees it
+    assert f"{falls}: cut it flat at the bottom, or put it on a plate." in turned.notes
     _, plate, changes = repair(leaning, flat_base="plinth")
     assert plate.stands is True
     assert not any("fall" in note for note in plate.notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import inspect
+import json
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ BAD_OPTIONS = [
     ({"background": "blur"}, "background cannot be 'blur': use auto, keep or remove."),
     ({"texture": "gold"}, "texture cannot be 'gold': use photo or none."),
     ({"base": "round"}, "base cannot be 'round': use none, cut or plinth."),
+    ({"orientation": "upright"}, "orientation cannot be 'upright': use picture, standing or flattest."),
     ({"max_faces": 3}, "max_faces cannot be 3: use a whole number from 100 to 2000000."),
 ]
 
@@ -53,7 +55,7 @@ def test_options_act(client, photo):
     assert len(model.faces) <= 500
     assert answer["request"] == {
         "quality": "standard", "format": "ply", "size_mm": 42.0, "seed": 7, "background": "auto", "texture": "none",
-        "base": "none", "max_faces": 500, "name": answer["name"], "taps": [],
+        "base": "none", "max_faces": 500, "orientation": "picture", "name": answer["name"], "taps": [],
     }  # fmt: skip
 
 
@@ -195,6 +197,24 @@ def test_a_client_that_dies_frees_the_lane(http, server, engine, photo, pace):
 
     wait_until(lambda: not server.jobs.active(), "the lane is free")
     assert engine.cancelled == cancelled + 1
+
+
+def test_values_left_out_at_the_end_are_the_defaults(http, server, photo, pace):
+    """A script that was written when there were fewer options goes on."""
+    picture = file_data(upload(http, photo))
+    cut = http.post("/gradio_api/run/cutout", json={"data": [picture]})
+    assert cut.status_code == 200
+    event = http.post("/gradio_api/call/generate", json={"data": [picture, "draft", "ply"]}).json()["event_id"]
+    pace.release(50)
+    with http.stream("GET", f"/gradio_api/call/generate/{event}", timeout=60) as answer:
+        lines = [line for line in answer.iter_lines() if line.startswith("data: [")]
+    asked = json.loads(lines[-1].removeprefix("data: "))[1]["request"]
+    assert asked.pop("seed") >= 0
+    assert (asked.pop("quality"), asked.pop("format")) == ("draft", "ply")
+    defaults = GenerationRequest(photo).options()
+    assert {**asked, "name": ""} == {
+        key: value for key, value in {**defaults, "name": ""}.items() if key not in ("seed", "quality", "format")
+    }
 
 
 def test_two_users_at_once_get_each_their_own(url, tmp_path):

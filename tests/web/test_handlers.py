@@ -53,7 +53,8 @@ def make(page, photo, desk, **others):
     options = dict.fromkeys(("seed", "max_faces"))
     options |= {"quality": "draft", "format": "stl", "size_mm": 20, "background": "auto", "texture": "none", **others}
     request = SimpleNamespace(session_hash="someone")
-    asyncio.run(page.make(TOKEN, "no", photo, **options, base="none", desk=desk, request=request, progress=None))
+    options |= {"base": "none", "orientation": "picture"}
+    asyncio.run(page.make(TOKEN, "no", photo, **options, desk=desk, request=request, progress=None))
     return page.jobs.get(TOKEN).result.request
 
 
@@ -192,6 +193,9 @@ def test_a_result_is_made_again_with_one_thing_changed(page, photo):
     with_base = again("3" * 32, "base:plinth")
     assert with_base.pop("base") == "plinth"
     assert with_base == {key: value for key, value in first.options().items() if key != "base"}
+    turned = again("5" * 32, "orientation:standing")
+    assert turned.pop("orientation") == "standing"
+    assert turned == {key: value for key, value in first.options().items() if key != "orientation"}
     assert other_seed.pop("seed") != first.seed
     assert other_quality.pop("quality") == "high"
     expected = first.options()
@@ -201,7 +205,7 @@ def test_a_result_is_made_again_with_one_thing_changed(page, photo):
 
 
 @pytest.mark.parametrize("change", ["size_mm:3", "base", "base:../cut", "nothing"])
-def test_only_quality_seed_and_base_are_changed_by_a_button(page, photo, change):
+def test_only_quality_seed_and_stance_are_changed_by_a_button(page, photo, change):
     make(page, str(photo), take(page, str(photo)))
     request = SimpleNamespace(session_hash="someone")
     with pytest.raises(gr.Error, match=r"reload it and try again|use none, cut or plinth"):

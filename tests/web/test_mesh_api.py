@@ -101,7 +101,7 @@ BAD = [
     ("repair", "cube.stl", {"size_mm": [5]}, "size_mm cannot be '[5]': use a number."),
     ("repair", "cube.stl", {"max_faces": 3}, "max_faces cannot be 3: use 100 to 2000000."),
     ("repair", "cube.stl", {"max_faces": 500.5}, "max_faces cannot be 500.5: use 100 to 2000000."),
-    ("repair", "cube.stl", {"orientation": "up"}, "orientation cannot be 'up': use upright or flattest."),
+    ("repair", "cube.stl", {"orientation": "up"}, "orientation cannot be 'up': use upright, standing or flattest."),
     ("repair", "cube.stl", {"flat_base": "none"}, "flat_base cannot be 'none': use cut or plinth, or leave it out."),
     (
         "repair", "cube.stl", {"flat_base": "cut", "base_mm": 9},

@@ -245,7 +245,7 @@ def test_what_is_noted_of_a_printable_model_does_not_contradict_its_verdict(make
     plain = replace(result, report={**result.report, "verdict": "Ready", "printable": True, "reasons": (), "notes": ()})
     assert "Printable" not in result_card(plain)
     assert f"r/{result.id}/{quote('猫')}_20mm.3mf" in result_card(replace(plain, name="猫"))
-    fall = "It would fall over as it stands: cut it flat at the bottom, or put it on a plate."
+    fall = "It would fall over as it stands: turn it to stand, cut it flat at the bottom, or put it on a plate."
     card = result_card(replace(plain, report={**plain.report, "notes": (fall,)}))
     words = re.sub(r"<[^>]+>|\s+", " ", card)
     assert re.search(
@@ -255,13 +255,17 @@ def test_what_is_noted_of_a_printable_model_does_not_contradict_its_verdict(make
     assert "Printable. Note" not in result_card(replace(plain, report=bad))
 
     # what falls over can be made to stand by a button: it is offered what it has not got
-    def offered(base, stands):
-        request = replace(plain.request, base=base)
-        return re.findall(r'data-change="base:(\w+)"', result_card(replace(plain, request=request, report={
-            **plain.report, "stands": stands})))  # fmt: skip
+    def offered(stands, **options):
+        report = {**plain.report, "stands": stands}
+        card = result_card(replace(plain, request=replace(plain.request, **options), report=report))
+        return re.findall(r'data-change="(?:base|orientation):(\w+)"', card)
 
-    assert [offered(base, stands=False) for base in ("none", "cut", "plinth")] == [["cut", "plinth"], ["plinth"], []]
-    assert [offered("none", stands) for stands in (True, None)] == [[], []]
+    assert [offered(False, base=base) for base in ("none", "cut", "plinth")] == [
+        ["standing", "cut", "plinth"], ["standing", "plinth"], ["standing"],
+    ]  # fmt: skip
+    assert offered(False, orientation="standing") == offered(False, orientation="flattest") == ["cut", "plinth"]
+    assert offered(False, orientation="standing", base="plinth") == []
+    assert [offered(stands) for stands in (True, None)] == [[], []]
 
 
 @pytest.mark.parametrize("usd", [True, False])
