@@ -161,7 +161,6 @@ def test_a_bad_picture_is_explained_in_the_page(visit, tmp_path):
         visit.page.wait_for_selector("#picture input[type=file]", state="attached")  # the drop zone is empty again
         expect(visit.page.locator("#picture .image-frame img")).to_have_count(0)
     expect(visit.page.locator("#cutout-tools")).not_to_be_visible()
-    visit.errors[:] = [error for error in visit.errors if "status of 404" not in error]  # what cannot be shown
 
 
 def test_a_job_that_is_not_let_in_says_why(visit, server, photo, monkeypatch):

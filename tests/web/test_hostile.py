@@ -267,6 +267,10 @@ def test_an_upload_is_never_served_or_kept_as_it_came(http, server, photo):
         path = upload(http, HOSTILE / "reject" / hostile)
         refused = sentence_of(http.get(f"/gradio_api/file={path}"))
         assert sentence_of(http.get(f"/gradio_api/file={path}")) == refused
+        in_page = http.get(f"/gradio_api/file={path}", headers={"Sec-Fetch-Dest": "image"})  # an error in its console
+        assert (in_page.status_code, in_page.headers["content-type"]) == (200, "image/svg+xml")
+        assert in_page.text.startswith("<svg ")
+        assert sentence_of(http.get(f"/gradio_api/file={path}x", headers={"Sec-Fetch-Dest": "image"}))
     assert Image.open(io.BytesIO(http.get(f"/gradio_api/file={upload(http, photo)}").content)).size == (400, 320)
 
 
