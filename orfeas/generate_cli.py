@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from orfeas import __version__, request
 from orfeas.arguments import COMMANDS, Parser, warn_of_unknown_settings
 from orfeas.errors import BadRequest, OrfeasError
-from orfeas.request import GenerationRequest
+from orfeas.request import OPTIONS, GenerationRequest
 
 if TYPE_CHECKING:
     from orfeas.bundle import Entry
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from orfeas.studio import Studio
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-OPTIONS = ("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces", "orientation")
 
 
 def build_parser() -> Parser:
@@ -62,8 +61,8 @@ def build_parser() -> Parser:
     parser.add_argument("--max-faces", metavar="N", help="at most so many triangles (default: the quality's)")
     parser.add_argument(
         "--orientation", metavar="NAME",
-        help="picture (as the picture shows it), standing (turned back, as what was seen from above leans, to where it"
-        " stands steadiest) or flattest (turned to lie on its largest flat side) (default: picture)",
+        help="picture (as the picture shows it), standing (tilted to where it stands steadiest, for what was seen from"
+        " above leans towards the camera) or flattest (turned to lie on its largest flat side) (default: picture)",
     )  # fmt: skip
     parser.add_argument(
         "--best-of", metavar="N",

@@ -230,6 +230,6 @@ class Pipeline:
 
     def _notes(self) -> tuple[str, ...]:
         run_notes = (self.shape_facts.get(key, "") for key in ("rerun_note", "memory_note"))
-        turns = (change.sentence for change in self.changes if change.step in ("turn_to_stand", "lay_flat"))
+        turns = (change.sentence for change in self.changes if change.step in ("tilt_to_stand", "lay_flat"))
         notes = (*self.picture.notes, *self.cutout.notes, self.shape_note, *run_notes, *turns, self.engine.caveat)
         return tuple(dict.fromkeys(note for note in notes if note))

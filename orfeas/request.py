@@ -28,6 +28,11 @@ MAX_TAPS = 64
 BEST_OF = (2, 8)  # how many seeds may be tried at once
 MAX_NAME = 60  # characters
 MAX_NAME_BYTES = 180  # in UTF-8; file systems take 255 with size, seed and ending
+# What may be asked for besides the picture, in the order in which every way in takes it; a new one comes last.
+OPTIONS = ("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces", "orientation")
+# Left out of what is recorded while they have this value: what was asked before there were such options is still the
+# same request, and an earlier version, after a rollback, can read it.
+_CAME_LATER = {"orientation": "picture"}
 _UNSEEN_LETTERS = "\u115f\u1160\u3164\uffa0"  # Hangul fillers: letters to Unicode, and nothing to the eye
 
 
@@ -97,8 +102,9 @@ class GenerationRequest:
     base: how it stands: "none" (as it is), "cut" (cut flat at the bottom) or "plinth" (on a plate), as high as
         `orfeas.mesh.finish.usual_base` says; the longest side stays size_mm.
     max_faces: at most so many triangles; None leaves it to the quality.
-    orientation: "picture" (as the picture shows it), "standing" (turned back to where it stands steadiest, for what was
-        seen from above leans) or "flattest" (turned to lie on its largest flat side); before the base is made.
+    orientation: "picture" (as the picture shows it), "standing" (tilted to where it stands steadiest, for what was seen
+        from above leans towards the camera) or "flattest" (turned to lie on its largest flat side); before the base is
+        made.
     taps: corrections of the cutout, applied in order.
     """
 
@@ -138,11 +144,8 @@ class GenerationRequest:
 
     def options(self) -> dict[str, Any]:
         """Everything but the picture, as JSON values: what a recipe records and `from_options` takes."""
-        keys = (
-            *("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces", "orientation"),
-            "name",
-        )
-        options = {key: getattr(self, key) for key in keys}
+        options = {key: getattr(self, key) for key in (*OPTIONS, "name")}
+        options = {key: value for key, value in options.items() if key not in _CAME_LATER or value != _CAME_LATER[key]}
         options["taps"] = [[tap.x, tap.y, "include" if tap.include else "exclude"] for tap in self.taps]
         return options
 

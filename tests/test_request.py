@@ -23,6 +23,15 @@ def test_defaults_are_those_of_the_documentation():
     assert 0 <= one.seed < 2**32
 
 
+def test_options_that_came_later_are_recorded_only_where_they_are_used():
+    """So that a request from before is still the same one, and a version from before can read it."""
+    before = {"quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces", "name", "taps"}
+    assert set(GenerationRequest(PICTURE).options()) == before
+    lying = GenerationRequest(PICTURE, orientation="flattest").options()
+    assert set(lying) == {*before, "orientation"}
+    assert GenerationRequest.from_options(PICTURE, lying).orientation == "flattest"
+
+
 def test_a_seed_that_is_not_given_is_drawn_anew():
     assert len({GenerationRequest(PICTURE).seed for _ in range(8)}) > 1
 

@@ -227,9 +227,9 @@ def test_what_was_seen_from_above_is_turned_to_stand(make_studio):
     )
     assert leaning.report["stands"] is False
     assert standing.report["stands"] is True
-    turned = re.fullmatch(r"Turned back by ([\d.]+)°, where it stands steadiest\.", standing.notes[-2])
+    turned = re.fullmatch(r"Tilted back by ([\d.]+)°, where it stands steadiest\.", standing.notes[-2])
     assert 15 < float(turned[1]) < 32  # the camera looked down by 22°
-    assert not any("Turned" in note for note in leaning.notes)
+    assert not any("ilted" in note for note in leaning.notes)
     models = [trimesh.load_mesh(result.files["model"]) for result in (leaning, standing)]
     assert [model.extents.max() for model in models] == pytest.approx([50, 50], abs=0.01)
     assert models[0].extents != pytest.approx(models[1].extents, rel=0.01)

@@ -201,7 +201,7 @@
   function nameOptions(more) { // what is set among the options that are folded away
     if (!more) return;
     const said = [];
-    for (const [id, title] of [["texture", "colours"], ["orientation", "stance"], ["base", "base"]]) {
+    for (const [id, title] of [["texture", "colours"], ["orientation", "orientation"], ["base", "base"]]) {
       const labels = Array.from(document.querySelectorAll(`#${id} .wrap > label`));
       const chosen = labels.findIndex((label) => label.classList.contains("selected"));
       if (chosen > 0) said.push(`${title}: ${labels[chosen].textContent.trim().toLowerCase()}`); // the first is the default

@@ -5,6 +5,7 @@
   "use strict";
   const root = document.documentElement;
   const DRAWN_AT_LATEST_MS = 8000; // after the model is in the scene, whatever the pixels say
+  const READ_AT_LATEST_MS = 30000; // after canvas and file are there, whatever the scene says
   const GIVE_UP_MS = 120000; // then the still stays
   const $ = (id) => document.getElementById(id);
   let store = null; // Babylon's EngineStore
@@ -63,7 +64,8 @@
     const old = new Set(findScene()?.meshes);
     const wanted = $("viewer").querySelector("a[download]")?.href ?? "";
     const isSame = wanted !== "" && wanted === address; // the same bytes again: the viewer keeps what it has
-    let ready = 0; // when the model was in the scene; where that is not to be found, when canvas and file were there
+    let fetched = 0; // when canvas and file were there
+    let arrived = 0; // when the model was in the scene
     const look = () => {
       if (result !== shown) return;
       const now = performance.now();
@@ -72,8 +74,10 @@
       address = $("viewer").querySelector("a[download]")?.href ?? "";
       const scene = findScene();
       const isNew = isSame || scene?.meshes.some((mesh) => mesh.getTotalVertices() && !old.has(mesh));
-      if (canvas && !ready && (scene ? isNew : performance.getEntriesByName(address).length)) ready = now;
-      if (canvas && ((isNew && isDrawn(canvas)) || (ready && now - ready > DRAWN_AT_LATEST_MS))) drawn();
+      if (canvas && !fetched && performance.getEntriesByName(address).length) fetched = now;
+      if (canvas && !arrived && isNew) arrived = now;
+      const isLate = (arrived && now - arrived > DRAWN_AT_LATEST_MS) || (fetched && now - fetched > READ_AT_LATEST_MS);
+      if (canvas && (isLate || (isNew && isDrawn(canvas)))) drawn();
       else if (now - started < GIVE_UP_MS) setTimeout(() => requestAnimationFrame(look), canvas ? 0 : 200);
     };
     // Asked for between two frames, our callback runs after the viewer's own, while the drawing buffer is still full.

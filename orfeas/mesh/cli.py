@@ -42,7 +42,7 @@ def add_repair_parser(commands) -> argparse.ArgumentParser:
     parser.add_argument("--max-faces", type=int, help="at most so many triangles (100 to 2000000)")
     parser.add_argument(
         "--orientation", choices=("upright", "standing", "flattest"), default="upright",
-        help="upright: as it is; standing: turned back, as what was seen from above leans, to where it stands"
+        help="upright: as it is; standing: tilted, back by up to 45 degrees or forward by up to 10, to where it stands"
         " steadiest; flattest: turned to lie on its largest flat side (default: upright)",
     )  # fmt: skip
     parser.add_argument(

@@ -30,7 +30,7 @@ from orfeas.mesh.decimate import decimate
 from orfeas.mesh.field import remesh
 from orfeas.mesh.holes import close_holes
 from orfeas.mesh.intersect import crossing_pairs
-from orfeas.mesh.report import FDM_WALL_MM, stands
+from orfeas.mesh.report import FDM_WALL_MM
 from orfeas.mesh.solid import (
     drop_floaters,
     face_outwards,
@@ -39,7 +39,8 @@ from orfeas.mesh.solid import (
     part_touching,
     split_shared_edges,
 )
-from orfeas.mesh.stand import add_plinth, cut_base, hollow_out, lay_flat, scale_to, turn_to_stand
+from orfeas.mesh.stance import centre_of_mass, stands
+from orfeas.mesh.stand import add_plinth, cut_base, hollow_out, lay_flat, scale_to, tilt_to_stand
 from orfeas.mesh.topology import find_edges, is_closed, is_manifold, winding_flips
 from orfeas.mesh.transfer import bake_texture
 from orfeas.mesh.untangle import reduce_untangled, untangle
@@ -122,8 +123,7 @@ def place(
 ) -> tuple[Mesh, list[Change]]:
     """A solid in millimetres, standing on y = 0 with x and z centred, longest side ``size_mm`` (exactly, after all).
 
-    orientation: "upright" (as it is), "standing" (turned as `turn_to_stand` does) or "flattest" (turned to lie on the
-    largest flat side of its hull).
+    orientation: see `orient`.
     flat_base: "cut" (the lowest ``base_mm`` are cut off, a quarter of the height at most) or "plinth" (set on a plate
     ``base_mm`` thick). base_mm: None is `usual_base`, and up to three times that is cut where it would fall over else.
     wall_mm: hollow out to walls this thick, with a hole of ``drain_mm`` across in the bottom; None: stays solid.
@@ -132,14 +132,13 @@ def place(
     Raises `BadRequest` for options that do not fit the mesh's size, `BadMesh` if the mesh is not solid where a base or
     hollowing needs it.
     """
-    _check_options(size_mm, orientation, flat_base, base_mm, wall_mm, drain_mm)
+    _check_options(size_mm, flat_base, base_mm, wall_mm, drain_mm)
     cuts = [base_mm] if base_mm is not None else [times * usual_base(size_mm, "cut") for times in DEEPER]
     if base_mm is None:
         base_mm = usual_base(size_mm, flat_base)
     changes: list[Change] = []
-    if orientation != "upright":
-        mesh, done = (turn_to_stand if orientation == "standing" else lay_flat)(mesh)
-        changes += done
+    mesh, done = orient(mesh, orientation)
+    changes += done
     if flat_base == "cut":
         mesh, done = _cut_until_it_stands(mesh, size_mm, cuts)
         changes += done
@@ -164,6 +163,17 @@ def place(
     return _exact(mesh, size_mm), changes
 
 
+def orient(mesh: Mesh, orientation: str) -> tuple[Mesh, list[Change]]:
+    """A solid as it is ("upright"), tilted as `tilt_to_stand` does ("standing"), or turned to lie on the largest flat
+    side of its hull ("flattest"). Raises `BadRequest` for another word.
+    """
+    if orientation not in ORIENTATIONS:
+        raise BadRequest(f"orientation cannot be {orientation!r}: use upright, standing or flattest.", "bad_choice")
+    if orientation == "upright":
+        return mesh, []
+    return tilt_to_stand(mesh) if orientation == "standing" else lay_flat(mesh)
+
+
 def _cut_until_it_stands(mesh: Mesh, size_mm: float, cuts: list[float]) -> tuple[Mesh, list[Change]]:
     """Scaled and cut flat, by the first of ``cuts`` (millimetres) after which it stands; by the first if by none."""
     tried = []
@@ -171,7 +181,7 @@ def _cut_until_it_stands(mesh: Mesh, size_mm: float, cuts: list[float]) -> tuple
         scaled, done = scale_to(mesh, size_mm, flat_base="cut", base_mm=base_mm)
         cut, more = cut_base(scaled, base_mm)
         tried.append((cut, done + more))
-        if stands(cut):
+        if stands(cut.vertices, centre_of_mass(cut)):
             return tried[-1]
     return tried[0]
 
@@ -218,13 +228,11 @@ def _one_sided(mesh: Mesh) -> bool:
     return bool(one_sided.any())
 
 
-def _check_options(size_mm, orientation, flat_base, base_mm, wall_mm, drain_mm) -> None:
+def _check_options(size_mm, flat_base, base_mm, wall_mm, drain_mm) -> None:
     def bounded(name: str, value: float, low: float, high: float, why: str) -> None:
         if not isinstance(value, int | float) or not low <= value <= high:
             raise BadRequest(f"{name} cannot be {value!r}: use {low:g} to {high:g} mm{why}.", "out_of_range")
 
-    if orientation not in ORIENTATIONS:
-        raise BadRequest(f"orientation cannot be {orientation!r}: use upright, standing or flattest.", "bad_choice")
     if flat_base is not None and flat_base not in FLAT_BASES:
         raise BadRequest(f"flat_base cannot be {flat_base!r}: use cut or plinth, or leave it out.", "bad_choice")
     bounded("size_mm", size_mm, 1.0, 1000.0, "")

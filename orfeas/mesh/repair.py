@@ -7,7 +7,7 @@ from dataclasses import replace
 from orfeas.errors import BadRequest
 from orfeas.mesh import Mesh
 from orfeas.mesh.change import Change
-from orfeas.mesh.finish import make_solid, place
+from orfeas.mesh.finish import make_solid, orient, place
 from orfeas.mesh.report import Report, inspect
 from orfeas.request import MAX_FACES, SIZE_MM
 
@@ -33,6 +33,7 @@ def repair(
     if not MAX_FACES[0] <= most <= MAX_FACES[1]:
         raise BadRequest(f"max_faces cannot be {most}: use {MAX_FACES[0]} to {MAX_FACES[1]}.", "out_of_range")
     solid, changes = make_solid(mesh, max_faces=most)
+    solid, turned = orient(solid, orientation)  # before its own size is taken
     size = float(solid.extents.max()) if size_mm is None else size_mm
     if size_mm is None and not SIZE_MM[0] <= size <= SIZE_MM[1]:
         raise BadRequest(
@@ -43,14 +44,13 @@ def repair(
     placed, done = place(
         solid,
         size_mm=size,
-        orientation=orientation,
         flat_base=flat_base,
         base_mm=base_mm,
         wall_mm=wall_mm,
         drain_mm=drain_mm,
         max_faces=most,
     )
-    changes = changes + done
+    changes = changes + turned + done
     return placed, inspect(placed, changes=changes), changes
 
 

@@ -10,20 +10,18 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from scipy.spatial import ConvexHull, QhullError
 
-from orfeas.mesh import Mesh, face_cross
+from orfeas.mesh import Mesh, face_cross, stance
 from orfeas.mesh.change import counted
 from orfeas.mesh.grid import build_grid, cast_rays
 from orfeas.mesh.intersect import crossing_pairs
+from orfeas.mesh.stance import best_tilt, mass_of, tips_at
 from orfeas.mesh.topology import Edges, find_bodies, find_edges, winding_flips
 
 RESIN_WALL_MM = 0.8
 FDM_WALL_MM = 1.2
 PLA_G_PER_CM3 = 1.24
 OVERHANG_DEGREES = 45.0  # a face that leans further out than this from the vertical needs support
-TIP_DEGREES = 10  # what tips over sooner is unsteady: IEC 62368-1 tilts by as much whatever stands on a table
-TILT_STEP = 0.25  # degrees
 THIN_SHARE = 0.01  # the thinnest wall is the one that this share of the surface undercuts: one sharp rim is no wall
 TOO_THIN_SHARE = 0.10  # with more of the surface thinner than resin allows, the model is not printable
 WALL_SAMPLES = 1500
@@ -121,9 +119,9 @@ def inspect(mesh: Mesh, *, changes: tuple | list = (), self_intersections: bool 
     crossings = min(len(pairs), MOST_CROSSINGS + 1)
     volume = centre = stands = genus = thinnest = thin_resin = thin_fdm = None
     if closed and not inside_out:
-        volume, centre = _mass(mesh, cross)
+        volume, centre = mass_of(mesh, cross)
         points = mesh.vertices[used]
-        stands = _stands(points, centre)
+        stands = stance.stands(points, centre)
         genus = _genus(len(used), edges, len(faces), bodies)
         if volume > 0:
             thinnest, thin_resin, thin_fdm = _walls(mesh, cross, area)
@@ -167,16 +165,6 @@ def say_mass(grams: float | None) -> str:
     if grams is None:
         return "unknown"
     return f"{grams:.1f} g" if grams < 1000 else f"{grams / 1000:,.2f} kg"
-
-
-def stands(mesh: Mesh) -> bool:
-    """Whether a closed mesh stands by itself: its centre of mass is over the hull of what touches the ground."""
-    return _stands(mesh.vertices, centre_of_mass(mesh))
-
-
-def centre_of_mass(mesh: Mesh) -> np.ndarray:
-    """(3,) of a closed mesh, wound the right way."""
-    return _mass(mesh, face_cross(mesh.vertices, mesh.faces))[1]
 
 
 # The steps of finishing that mended something wrong; the others only did what was asked for (size, base, fewer faces).
@@ -270,16 +258,18 @@ def _judge_stance(points: np.ndarray, centre: np.ndarray, stands: bool, done: se
     if not stands:
         if "add_plinth" in done:
             return ["It would fall over as it stands, even on its plate."]
+        helps = not done & {"tilt_to_stand", "lay_flat"} and best_tilt(points, centre)[1]
+        turn = "turn it to stand, " if helps else ""
         if "cut_base" in done:
-            return ["It would fall over as it stands, the flat side that was cut is too small: put it on a plate."]
-        turn = "" if done & {"turn_to_stand", "lay_flat"} else "turn it to stand, "
+            small = f"the flat side that was cut is too small: {turn}{'or ' if turn else ''}put it on a plate"
+            return [f"It would fall over as it stands, {small}."]
         return [f"It would fall over as it stands: {turn}cut it flat at the bottom, or put it on a plate."]
-    degrees = _tips_at(points, centre)
+    degrees = tips_at(points, centre)
     if degrees is None:
         return []
     found = f"It stands, but tips over when tilted by about {max(1, round(degrees))}°"
     shadow = points * (1, 0, 1) + (0, points[:, 1].min(), 0)  # a plate reaches as far
-    if "add_plinth" not in done and _tips_at(shadow, centre) is None:
+    if "add_plinth" not in done and tips_at(shadow, centre) is None:
         return [f"{found}: put it on a plate."]
     return [f"{found}, its foot is so small for its height: print it lying down, or with a brim."]
 
@@ -294,15 +284,6 @@ def _judge_hold(plinth: Mapping[str, Any]) -> list[str]:
 
 def _have(number: int) -> str:
     return "has" if number == 1 else "have"
-
-
-def _mass(mesh: Mesh, cross: np.ndarray) -> tuple[float, np.ndarray]:
-    """Volume and centre of mass of a closed mesh, by tetrahedra from the origin."""
-    a, b, c = (mesh.vertices[mesh.faces[:, k]] for k in range(3))
-    part = np.einsum("ij,ij->i", a, cross) / 6
-    volume = float(part.sum())
-    centre = (part[:, None] * (a + b + c)).sum(axis=0) / 4
-    return volume, centre / volume if abs(volume) > 1e-300 else mesh.vertices.mean(axis=0)
 
 
 def _genus(n_vertices: int, edges: Edges, n_faces: int, bodies: int) -> int | None:
@@ -320,47 +301,6 @@ def _shells(mesh: Mesh, body: np.ndarray, bodies: int) -> tuple[int, int, bool]:
     volume = volume_by_body(mesh, body, bodies)
     inside, twins, _ = nested_bodies(mesh, body, bodies)
     return int((inside & ~twins).sum()), int(twins.sum()), bool((volume[~inside] < 0).any())
-
-
-def _on_ground(points: np.ndarray) -> np.ndarray:
-    """(n,) which of the points are on the ground, within 0.5 % of the longest side."""
-    return points[:, 1] <= points[:, 1].min() + 0.005 * float(np.ptp(points, axis=0).max())
-
-
-def _stands(points: np.ndarray, centre: np.ndarray) -> bool:
-    """Whether the centre of mass is over the hull of the points on the ground."""
-    feet = points[_on_ground(points)][:, [0, 2]]
-    if len(feet) < 3:
-        return False
-    try:
-        hull = ConvexHull(feet)
-    except QhullError:
-        return False
-    return bool((hull.equations[:, :2] @ centre[[0, 2]] + hull.equations[:, 2] <= 1e-9).all())
-
-
-def _tips_at(points: np.ndarray, centre: np.ndarray) -> float | None:
-    """By how many degrees what stands may be tilted before it tips over, to its least steady side; None for
-    `TIP_DEGREES` or more.
-
-    It comes back until tilting lifts its centre of mass no more, whose height is its distance from the plane that
-    touches the body from below: so a rounded foot, on which a thing rocks, is not taken for a narrow one.
-    """
-    at, grounded = points - centre, _on_ground(points)
-    feet = at[grounded]
-    feet = feet[ConvexHull(feet[:, [0, 2]]).vertices]
-    feet[:, 1] = feet[:, 1].max()
-    # what is too high above a foot, for its distance from there, touches no plane that is tilted by so little
-    at = at[~grounded]
-    away = np.linalg.norm(at[:, [0, 2]] - feet[0, [0, 2]], axis=1)
-    at = np.concatenate([feet, at[at[:, 1] - feet[0, 1] <= away * np.tan(np.radians(TIP_DEGREES))]])
-    tilt = np.radians(np.arange(0, TIP_DEGREES + TILT_STEP, TILT_STEP))
-    soonest = len(tilt) - 1
-    for side in np.radians(np.arange(0, 360, 10)):
-        reach = at[:, 0] * np.cos(side) + at[:, 2] * np.sin(side)
-        height = (np.outer(reach, np.sin(tilt)) - np.outer(at[:, 1], np.cos(tilt))).max(axis=0)
-        soonest = min(soonest, int(height.argmax()))
-    return soonest * TILT_STEP if soonest < len(tilt) - 1 else None
 
 
 def _walls(mesh: Mesh, cross: np.ndarray, area: np.ndarray) -> tuple[float | None, float | None, float | None]:

@@ -12,15 +12,13 @@ from orfeas.errors import BadMesh, BadRequest
 from orfeas.mesh import Mesh, Texture
 from orfeas.mesh.change import Change, counted
 from orfeas.mesh.field import inner_solid
-from orfeas.mesh.report import centre_of_mass
 from orfeas.mesh.solid import from_manifold, to_manifold
+from orfeas.mesh.stance import best_tilt, centre_of_mass, tilted
 from orfeas.mesh.transfer import paint_new_faces
 
 SINK_SHARE = 0.5  # how deep a model stands in its plate at least, of the plate's thickness
 HELD_SHARE = 1 / 6  # of the plate's area: a model sinks until it is held by so much
 SINK_STEPS = np.array([0.002, 0.01, 0.02, 0.03, 0.04, 0.05])  # of the height: how deep it may sink for that
-STANDING_TURNS = np.arange(-10.0, 45.5, 0.5)  # degrees that the top goes back: cameras look down rather than up
-FOOT_SHARE = 0.01  # of the longest side: what is so near the ground bears, for feet from a picture are not quite flat
 MOST_CUT = 0.25  # of the height: a deeper cut would leave little of a flat model
 LEAST_CHAMBER = 0.01  # of the largest chamber: smaller ones stay filled, they would each need a drain hole
 
@@ -66,52 +64,25 @@ def scale_to(
     return placed, [Change("scale", sentence, {"factor": float(scale), "size_mm": float(size_mm)})]
 
 
-def turn_to_stand(mesh: Mesh) -> tuple[Mesh, list[Change]]:
-    """Turn a closed mesh about x, its top back by up to 45° or forward by up to 10°, to where it stands steadiest.
+def tilt_to_stand(mesh: Mesh) -> tuple[Mesh, list[Change]]:
+    """Tilt a closed mesh back by up to 45° or forward by up to 10°, about x, to where it stands steadiest.
 
     A picture from above shows a thing leaning towards the camera, and so does a model made in the picture's frame; a
-    camera is level sideways, so nothing is turned about other axes. What stands flat stays as it is. The change says so
-    if nothing was turned.
+    camera is level sideways, so it is turned about no other axis. What stands steadily stays as it is. The change says
+    so if nothing was turned, and if it does not stand for all that: see `orfeas.mesh.stance.best_tilt`.
     """
-    centre = centre_of_mass(mesh)
-    try:
-        points = mesh.vertices[ConvexHull(mesh.vertices).vertices] - centre
-    except QhullError as error:
-        raise BadMesh("The mesh is flat or a line: it has no side to stand on.", "no_volume") from error
-    foot = FOOT_SHARE * float(mesh.extents.max())
-    margins = np.array([_margin(points @ _lean(degrees).T, foot) for degrees in STANDING_TURNS])
-    best = np.flatnonzero(margins >= margins.max() - 1e-6 * foot)
-    degrees = float(STANDING_TURNS[best[np.abs(STANDING_TURNS[best]).argmin()]])
-    if degrees == 0:
-        sentence = "Not turned: it stands no steadier in another position."
-        return mesh, [Change("turn_to_stand", sentence, {"degrees": 0.0})]
-    turned = replace(mesh, vertices=mesh.vertices @ _lean(degrees).T)
-    sentence = f"Turned {'back' if degrees > 0 else 'forward'} by {abs(degrees):g}°, where it stands steadiest."
-    return turned, [Change("turn_to_stand", sentence, {"degrees": degrees})]
-
-
-def _lean(degrees: float) -> np.ndarray:
-    """(3, 3) rotation about x that takes the top, +Y, back towards -Z."""
-    angle = np.radians(degrees)
-    return np.array([[1, 0, 0], [0, np.cos(angle), np.sin(angle)], [0, -np.sin(angle), np.cos(angle)]])
-
-
-def _margin(points: np.ndarray, foot: float) -> float:
-    """How far the centre of mass, the origin, is inside of what bears it, negative outside; points: (n, 3) of the hull.
-
-    What bears it are the points up to ``foot`` above the ground; -inf where they have no area.
-    """
-    bearing = points[points[:, 1] <= points[:, 1].min() + foot][:, [0, 2]]
-    if len(bearing) < 3:
-        return -np.inf
-    try:
-        return -float(ConvexHull(bearing).equations[:, 2].max())
-    except QhullError:
-        return -np.inf
+    degrees, it_stands = best_tilt(mesh.vertices, centre_of_mass(mesh))
+    way = f"Tilted {'back' if degrees > 0 else 'forward'} by {abs(degrees):g}°"
+    if degrees:
+        sentence = f"{way}, where it stands steadiest." if it_stands else f"{way}, where least is missing to stand."
+    else:
+        sentence = "Not tilted: it stands as it is." if it_stands else "Not tilted: that does not make it stand."
+    turned = replace(mesh, vertices=tilted(mesh.vertices, degrees)) if degrees else mesh
+    return turned, [Change("tilt_to_stand", sentence, {"degrees": degrees, "stands": it_stands})]
 
 
 def lay_flat(mesh: Mesh) -> tuple[Mesh, list[Change]]:
-    """Turn the mesh to lie on the side of its convex hull with the most area, if its weight then rests within it."""
+    """Turn the mesh to lie on the side of its convex hull with the most area; the change says so if it does."""
     try:
         hull = ConvexHull(mesh.vertices)
     except QhullError as error:
@@ -127,14 +98,14 @@ def lay_flat(mesh: Mesh) -> tuple[Mesh, list[Change]]:
     weights = area * (normals @ normals[best] > 0.9994)
     down = weights @ normals
     down /= np.linalg.norm(down)
+    numbers = {"degrees": 0.0, "hull_share": round(float(share.max()), 4)}
     if down[1] < -0.9999:
-        return mesh, []
+        return mesh, [Change("lay_flat", "Not turned: it lies on its flattest side.", numbers)]
     rotation = _turn(down, np.array([0.0, -1.0, 0.0]))
     turned = replace(mesh, vertices=mesh.vertices @ rotation.T)
     degrees = float(np.degrees(np.arccos(np.clip(-down[1], -1, 1))))
     sentence = f"Turned by {degrees:.0f}° to lie on the flattest side."
-    numbers = {"degrees": round(degrees, 2), "hull_share": round(float(share.max()), 4)}
-    return turned, [Change("lay_flat", sentence, numbers)]
+    return turned, [Change("lay_flat", sentence, {**numbers, "degrees": round(degrees, 2)})]
 
 
 def cut_base(mesh: Mesh, base_mm: float) -> tuple[Mesh, list[Change]]:

@@ -18,6 +18,7 @@ from orfeas.request import (
     BASES,
     FORMATS,
     MAX_FACES,
+    OPTIONS,
     ORIENTATIONS,
     QUALITY_NAMES,
     SEED,
@@ -52,11 +53,10 @@ MEANINGS: Mapping[str, str] = {
     "base": "How it stands. none: as it is. cut: cut flat at the bottom, by 2 % of size_mm, or up to 6 % until"
     " it stands. plinth: on a plate, 2 % of size_mm thick, 1.2 mm at least.",
     "max_faces": f"At most so many triangles, {MAX_FACES[0]} to {MAX_FACES[1]:,}. Without it, what the quality allows.",
-    "orientation": "picture: as the picture shows it. standing: turned back to where it stands steadiest, for what was"
-    " seen from above leans. flattest: turned to lie on its largest flat side.",
+    "orientation": "picture: as the picture shows it. standing: tilted, back by up to 45 degrees or forward by up to"
+    " 10, to where it stands steadiest, for what was seen from above leans towards the camera. flattest: turned to lie"
+    " on its largest flat side.",
 }
-
-OPTIONS = ("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces", "orientation")
 
 
 def add_api(groups: Groups, cutter: Cutter) -> None:

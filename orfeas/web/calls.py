@@ -170,11 +170,13 @@ class Calls:
         documented = self.endpoints.get(f"/{function.api_name}", {"parameters": ()})["parameters"]
         if len(documented) == len(components):  # a script may know fewer options than there are by now
             left_out = documented[len(data) :]
-            if data and all(parameter["parameter_has_default"] for parameter in left_out):
+            if all(parameter["parameter_has_default"] for parameter in left_out):
                 data += [parameter["parameter_default"] for parameter in left_out]
         if len(data) != len(components) and not function.cancels:
             name = f"/{function.api_name}" if function.api_name else f"Endpoint {function._id}"
-            sentence = f"{name} takes {len(components)} values, not {len(data)}: {_DOCUMENT}"
+            least = sum(not parameter["parameter_has_default"] for parameter in documented) or len(components)
+            number = f"{least} to {len(components)}" if least < len(components) else len(components)
+            sentence = f"{name} takes {number} values, not {len(data)}: {_DOCUMENT}"
             raise Refused(422, "bad_arguments", sentence)
         document["data"] = [self._hand_on(component, value) for component, value in zip(components, data, strict=False)]
         names = [parameter["parameter_name"] for parameter in documented]

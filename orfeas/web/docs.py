@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orfeas import request
 from orfeas.export import EXPORTERS
 from orfeas.formats import writable_formats
-from orfeas.generate_cli import OPTIONS
-from orfeas.request import FORMATS, GenerationRequest
+from orfeas.request import FORMATS, OPTIONS, GenerationRequest
 from orfeas.web.api import MEANINGS
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ _PHOTOS = (
      " sharper its outline becomes."),
     ("Even light.", "A cloudy day, or a window at the side. The photo's shadows end up as colours of the model."),
     ("From the front, a little from above.", "As you would draw it. What the photo does not show has to be guessed. The"
-     " model leans as much as the camera looked down; among the options, “Standing” sets it upright."),
+     " model then leans towards the camera; “Standing”, among the options, tilts it back."),
     ("From two steps away.", "Step back and zoom in: a lens held close makes what is near too large."),
     ("Sharp, and large enough.", "A thousand pixels a side are plenty. Motion blur softens the outline."),
     ("Nothing transparent or mirroring.", "Glass and chrome show their surroundings, not themselves."),

@@ -12,8 +12,8 @@ from orfeas.bundle import MANIFEST, describe_result
 from orfeas.errors import OrfeasError
 from orfeas.index import StoredGroup
 from orfeas.rank import explain_ranking, rank
-from orfeas.request import BEST_OF, with_seeds
-from orfeas.web.api import MEANINGS, OPTIONS, docstring, explain, option_inputs
+from orfeas.request import BEST_OF, OPTIONS, with_seeds
+from orfeas.web.api import MEANINGS, docstring, explain, option_inputs
 from orfeas.web.copies import to_cache
 from orfeas.web.groups import MAX_BATCH_BYTES, MAX_PICTURES, ask_batch
 from orfeas.web.handlers import ask, watch

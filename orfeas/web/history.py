@@ -16,7 +16,7 @@ from gradio.utils import get_upload_folder
 
 from orfeas.errors import BadRequest, OrfeasError
 from orfeas.picture import MAX_BYTES
-from orfeas.request import BEST_OF, Tap, with_seeds
+from orfeas.request import BEST_OF, OPTIONS, Tap, with_seeds
 from orfeas.web.access import follow
 from orfeas.web.callers import Caller
 from orfeas.web.groups import MAX_PICTURES, ask_batch
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from orfeas.web.jobs import Jobs
 
 MAX_TOKENS = 200  # that a browser may ask after at once
-OPTIONS = ("quality", "format", "size_mm", "seed", "background", "texture", "base", "max_faces", "orientation")
 GONE = "The picture of this job is no longer here: choose it again. Its options are set."
 UNKNOWN = "This job is no longer known here: it was deleted, or it has expired."
 

@@ -36,8 +36,8 @@ MEANINGS: Mapping[str, str] = {
     " and PLY as millimetres.",
     "size_mm": f"The longest side in millimetres, {SIZE_MM[0]:g} to {SIZE_MM[1]:g}. Without it, the mesh's own.",
     "max_faces": f"At most so many triangles, {MAX_FACES[0]} to {MAX_FACES[1]:,}.",
-    "orientation": "upright: as it is. standing: turned back, as what was seen from above leans, to where it stands"
-    " steadiest. flattest: turned to lie on its largest flat side.",
+    "orientation": "upright: as it is. standing: tilted, back by up to 45 degrees or forward by up to 10, to where it"
+    " stands steadiest. flattest: turned to lie on its largest flat side.",
     "flat_base": "cut: cut flat at the bottom. plinth: put on a plate. Without it, as it is.",
     "base_mm": "The height of the cut or the thickness of the plate, 0.01 mm to a third of the size. Without it, 2 % of"
     " the size; up to 6 % are cut until it stands, and a plate has 1.2 mm at least.",

@@ -30,7 +30,7 @@ STAGE_TITLES = {
     "report": "Measure",
     "files": "Write the files",
 }
-ORIENTATION_TITLES = {"picture": "As shown", "standing": "Standing", "flattest": "Lying flat"}
+ORIENTATION_TITLES = {"picture": "As pictured", "standing": "Standing", "flattest": "Lying flat"}
 BASE_TITLES = {"none": "As it is", "cut": "Cut flat", "plinth": "On a plate"}
 FORMAT_TITLES = {
     "stl": "STL", "glb": "GLB", "obj": "OBJ", "ply": "PLY", "3mf": "3MF", "obj_zip": "OBJ zip", "usdz": "USDZ",
@@ -237,7 +237,8 @@ def _again(result: Result) -> str:
 def _stand(result: Result) -> str:
     """What makes a model stand that falls over; "" for one that stands."""
     request = result.request
-    changes = [("orientation:standing", "Turn it")] if request.orientation == "picture" else []
+    tilts = request.orientation == "picture" and request.base != "plinth"
+    changes = [("orientation:standing", "Turn it")] if tilts else []
     bases = {"none": ("cut", "plinth"), "cut": ("plinth",), "plinth": ()}[request.base]
     changes += [(f"base:{base}", BASE_TITLES[base]) for base in bases]
     if result.report["stands"] is not False or not changes:

@@ -265,8 +265,8 @@ def _options(page: handlers.Handlers) -> tuple[gr.components.Component, ...]:
         orientation = Choice(
             [(panels.ORIENTATION_TITLES[name], name) for name in ORIENTATIONS],
             value=default_of("orientation"),
-            label="Stance",
-            info="What is photographed from above leans",
+            label="Orientation",
+            info="What is seen from above leans",
             elem_id="orientation",
             elem_classes="segments",
         )

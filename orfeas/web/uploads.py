@@ -31,7 +31,8 @@ KEPT_REFUSALS = 1000
 _PREFIX = "/gradio_api/file="
 _ROUTE = SimpleNamespace(path="/gradio_api/file={path_or_url:path}")  # as Gradio calls it, for the log
 _NOT_THERE = "There is no such file: it may have expired."
-# What a page's <img> gets for an upload that is no picture: the page says what is wrong with it.
+# What a page's <img> gets for an upload that is no picture: the page says what is wrong with it, and to a refusal the
+# browser would add an error of its own in its console.
 _NO_PICTURE = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" width="240" height="240" fill="none" stroke="#888"'
     ' stroke-width="1"><path d="M4 5h16v14H4zM4 16l5-5 5 5 2-2 4 4M4 5l16 14"/></svg>'

@@ -16,6 +16,7 @@ from playwright.sync_api import expect
 from orfeas.errors import OrfeasError
 from orfeas.library import Library
 from orfeas.picture import MAX_BYTES
+from orfeas.recipe import read_recipe
 from orfeas.render.still import render_poster_and_turn
 from orfeas.settings import Settings
 from orfeas.studio import Studio
@@ -519,20 +520,30 @@ def test_more_options_may_be_opened_and_left_alone(visit, photo):
     assert page.inner_text(".result dl code") != "0"
 
 
-def test_options_typed_in_act(visit, photo):
+def test_options_that_are_set_act_and_come_back(visit, server, photo):
     visit = visit()
     page = visit.page
     visit.choose(photo)
     page.get_by_text("More options").click()
     page.locator("#seed textarea, #seed input").fill("77")
     page.locator("#max-faces textarea, #max-faces input").fill("900")
+    page.locator("#orientation").get_by_text("Standing").click()
     more = page.get_by_role("button", name="More options")
-    expect(more, "what is set is said where it is folded away").to_have_attribute(
-        "data-set", "Seed 77 · up to 900 faces"
-    )
+    said = "Orientation: standing · seed 77 · up to 900 faces"
+    expect(more, "what is set is said where it is folded away").to_have_attribute("data-set", said)
     visit.generate()
     visit.wait_for_state("done", "failed")
     assert visit.state == "done"
     expect(page.locator(".result dl code")).to_have_text("77", use_inner_text=True)
     faces = page.locator(".result dl div").filter(has=page.get_by_text("Faces", exact=True)).locator("dd").inner_text()
     assert int(faces.replace(",", "")) <= 900
+    expect(page.locator(".result .notes")).to_contain_text("ilted")
+    folder = server.jobs.studio.library.find(page.get_attribute(".result[data-result]", "data-result"))
+    made = read_recipe(folder / "recipe.json").options
+    assert (made["orientation"], made["seed"], made["base"]) == ("standing", 77, "none")
+    page.reload()
+    visit.errors.clear()
+    visit.wait_for_state("done")
+    more.click()  # what is folded away is not drawn before
+    expect(page.locator("#orientation .selected")).to_have_text("Standing", use_inner_text=True)
+    expect(more).to_have_attribute("data-set", said)

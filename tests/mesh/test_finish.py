@@ -12,7 +12,9 @@ from orfeas.errors import BadMesh, BadRequest
 from orfeas.mesh import Mesh, Texture, signed_volume
 from orfeas.mesh.finish import make_solid, place
 from orfeas.mesh.intersect import crossing_pairs
+from orfeas.mesh.repair import repair
 from orfeas.mesh.report import inspect
+from orfeas.mesh.stance import tilted
 from orfeas.mesh.topology import find_bodies, find_edges
 from orfeas.mesh.transfer import sample_texture
 from tests.mesh import shapes
@@ -320,41 +322,76 @@ def test_a_plate_is_never_too_thin_to_print(size_mm, thick):
         assert not any("walls under" in note for note in inspect(placed, changes=changes).notes)
 
 
-@pytest.mark.parametrize("leans", [24.0, 3.5, -8.0])
-def test_what_leans_is_turned_to_stand(leans):
-    """A mug seen from above: its top leans towards the camera, by as much as that looks down."""
+def leaning(mesh: Mesh, degrees: float) -> Mesh:
+    """As a camera sees it that looks down by so much: the top leans towards it."""
+    return replace(mesh, vertices=tilted(mesh.vertices, -degrees))
+
+
+@pytest.mark.parametrize("degrees", [24.0, 3.5, -8.0])
+def test_what_leans_is_tilted_to_stand(degrees):
     upright = shapes.painted(shapes.box((30, 50, 20)))
-    angle = np.radians(leans)
-    forward = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
-    leaning = replace(upright, vertices=upright.vertices @ forward.T)
-    assert inspect(leaning).stands is False
-    placed, changes = place(leaning, size_mm=50, orientation="standing")
+    seen = leaning(upright, degrees)
+    assert inspect(seen).stands is False
+    placed, changes = place(seen, size_mm=50, orientation="standing")
     assert placed.vertices == pytest.approx(place(upright, size_mm=50)[0].vertices, abs=1e-6)
     assert np.array_equal(placed.colors, upright.colors)
     assert np.array_equal(placed.faces, upright.faces)
-    assert changes[0].numbers == {"degrees": leans}
-    way = "back" if leans > 0 else "forward"
-    assert changes[0].sentence == f"Turned {way} by {abs(leans):g}°, where it stands steadiest."
+    assert changes[0].numbers == {"degrees": degrees, "stands": True}
+    way = "back" if degrees > 0 else "forward"
+    assert changes[0].sentence == f"Tilted {way} by {abs(degrees):g}°, where it stands steadiest."
     assert inspect(placed, changes=changes).stands is True
 
 
-def test_what_stands_is_not_turned():
-    for mesh in (shapes.cube(), shapes.box((40, 5, 40)), shapes.box((4, 90, 4))):
+def test_what_leans_and_has_its_weight_to_one_side_is_tilted_too():
+    foot, body = shapes.box((40, 8, 40)), shapes.box((16, 60, 16))
+    body = replace(body, vertices=body.vertices + np.array([6, 34, -8]))
+    statue = make_solid(shapes.together(foot, body), max_faces=1000)[0]
+    for degrees in (12.2, 29.9):
+        _, changes = place(leaning(statue, degrees), size_mm=50, orientation="standing")
+        assert changes[0].numbers["degrees"] == pytest.approx(degrees, abs=0.8)
+        assert changes[0].numbers["stands"] is True
+
+
+def test_what_stands_is_not_tilted():
+    foot, torso = shapes.box((40, 6, 40)), shapes.box((12, 60, 12))
+    bent = torso.vertices + np.array([0, 33, 0]) + np.outer(torso.vertices[:, 1] + 30, [0, 0, 0.3])
+    statue = make_solid(shapes.together(foot, replace(torso, vertices=bent)), max_faces=1000)[0]
+    upright = shapes.box((10, 90, 10))
+    bracket = shapes.together(
+        shapes.box((10, 10, 40)), replace(upright, vertices=upright.vertices + np.array([0, 45, -15]))
+    )
+    bracket = make_solid(bracket, max_faces=1000)[0]
+    ball = shapes.ball(cells=48)
+    for mesh in (shapes.cube(), shapes.box((40, 5, 40)), shapes.box((4, 90, 4)), statue, bracket, ball):
+        assert inspect(mesh).stands is True
         placed, changes = place(mesh, size_mm=50, orientation="standing")
         assert np.array_equal(placed.vertices, place(mesh, size_mm=50)[0].vertices)
-        assert changes[0].sentence == "Not turned: it stands no steadier in another position."
+        assert changes[0].sentence == "Not tilted: it stands as it is."
 
 
-def test_a_foot_of_one_edge_is_turned_no_farther_than_a_camera_may_look_down():
+@pytest.mark.parametrize("slope", [[0, 0, 3.0], [1.5, 0, 0]])
+def test_what_no_tilt_lets_stand_is_said_to_fall(slope):
     column = shapes.box((10, 60, 10))
-    leaning = replace(column, vertices=column.vertices + np.outer(column.vertices[:, 1], [0, 0, 3.0]))
-    _, changes = place(leaning, size_mm=50, orientation="standing")
-    assert -10 <= changes[0].numbers["degrees"] <= 45
+    slanted = replace(column, vertices=column.vertices + np.outer(column.vertices[:, 1], slope))
+    placed, changes = place(slanted, size_mm=50, orientation="standing")
+    assert changes[0].numbers["stands"] is inspect(placed).stands is False
+    assert changes[0].numbers["degrees"] >= 0, "never forward for nothing"
+    assert changes[0].sentence in (
+        f"Tilted back by {changes[0].numbers['degrees']:g}°, where least is missing to stand.",
+        "Not tilted: that does not make it stand.",
+    )
+
+
+@pytest.mark.parametrize("orientation", ["standing", "flattest"])
+def test_a_part_that_is_only_turned_keeps_its_size(orientation):
+    part = leaning(shapes.box((30, 50, 20)), 24)
+    turned, _, _ = repair(part, orientation=orientation)
+    assert sorted(turned.extents) == pytest.approx([20, 30, 50], abs=1e-6)
 
 
 def test_what_falls_over_is_cut_deeper():
     # a ball with a weight to one side: 2 mm off its bottom leave a flat side that is not below its middle
-    ball = shapes.ball(cells=32)
+    ball = shapes.ball(cells=48)
     leaning = Mesh(ball.vertices + np.outer(ball.vertices[:, 1] + 1, [0.4, 0, 0]), ball.faces)
     placed, changes = place(leaning, size_mm=100, flat_base="cut")
     assert inspect(placed).stands is True

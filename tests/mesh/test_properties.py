@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import manifold3d
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from orfeas.mesh.decimate import decimate
 from orfeas.mesh.finish import make_solid, place
 from orfeas.mesh.intersect import crossing_pairs
 from orfeas.mesh.solid import to_manifold
+from orfeas.mesh.stance import centre_of_mass, stands, tilted
+from orfeas.mesh.stand import tilt_to_stand
 from tests.mesh import shapes
 from tests.mesh.test_finish import assert_solid, volume
 
@@ -101,7 +105,12 @@ def test_budget_and_size_are_exact(wreck, budget, size_mm):
 
 
 @QUICK
-@given(parts(), st.floats(0.5, 8.0), st.sampled_from(["cut", "plinth"]), st.sampled_from(["upright", "flattest"]))
+@given(
+    parts(),
+    st.floats(0.5, 8.0),
+    st.sampled_from(["cut", "plinth"]),
+    st.sampled_from(["upright", "standing", "flattest"]),
+)
 def test_bases_keep_size_and_solidity(part, base_mm, flat_base, orientation):
     placed, _ = place(part, size_mm=60, flat_base=flat_base, base_mm=base_mm, orientation=orientation)
     assert_solid(placed)
@@ -109,6 +118,17 @@ def test_bases_keep_size_and_solidity(part, base_mm, flat_base, orientation):
     assert placed.vertices[:, 1].min() == pytest.approx(0, abs=1e-9)
     ground = (placed.vertices[:, 1] < 1e-6)[placed.faces].all(axis=1)
     assert ground.any()
+
+
+@QUICK
+@given(parts(), st.floats(-12.0, 50.0))
+def test_what_is_said_of_a_tilt_is_so_and_what_stood_stands(part, degrees):
+    part = replace(part, vertices=tilted(part.vertices, -degrees))
+    stood = stands(part.vertices, centre_of_mass(part))
+    made, (change,) = tilt_to_stand(part)
+    assert -10 <= change.numbers["degrees"] <= 45
+    assert change.numbers["stands"] is stands(made.vertices, centre_of_mass(made))
+    assert change.numbers["stands"] or not stood
 
 
 @QUICK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import socket
 import threading
@@ -24,12 +25,19 @@ QUEUE_SIZE = 3
 START_SECONDS = 120  # for the program to start: seconds, but for what else the machine does
 
 
+_HANDED_OUT: set[int] = set()
+
+
 def free_port() -> int:
-    """A port for a server that is started later: below 32768, from where on Linux hands out ports by itself, so that
-    no other socket is given it meanwhile.
+    """A port for a server that is started later: below 32768, from where on Linux usually hands out ports by itself,
+    never the same twice, and another range for each process that runs tests, so that nobody else is given it meanwhile.
     """
+    first = 20_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4 * 3000
     while True:
-        port = 20_000 + secrets.randbelow(12_768)
+        port = first + secrets.randbelow(3000)
+        if port in _HANDED_OUT:
+            continue
+        _HANDED_OUT.add(port)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

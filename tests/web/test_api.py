@@ -55,7 +55,7 @@ def test_options_act(client, photo):
     assert len(model.faces) <= 500
     assert answer["request"] == {
         "quality": "standard", "format": "ply", "size_mm": 42.0, "seed": 7, "background": "auto", "texture": "none",
-        "base": "none", "max_faces": 500, "orientation": "picture", "name": answer["name"], "taps": [],
+        "base": "none", "max_faces": 500, "name": answer["name"], "taps": [],
     }  # fmt: skip
 
 

@@ -204,11 +204,13 @@ def test_a_result_is_made_again_with_one_thing_changed(page, photo):
     assert len(expected["taps"]) == 1
 
 
-@pytest.mark.parametrize("change", ["size_mm:3", "base", "base:../cut", "nothing"])
-def test_only_quality_seed_and_stance_are_changed_by_a_button(page, photo, change):
+@pytest.mark.parametrize("change", ["size_mm:3", "base", "base:../cut", "orientation:upright", "nothing"])
+def test_only_quality_seed_base_and_orientation_are_changed_by_a_button(page, photo, change):
     make(page, str(photo), take(page, str(photo)))
     request = SimpleNamespace(session_hash="someone")
-    with pytest.raises(gr.Error, match=r"reload it and try again|use none, cut or plinth"):
+    with pytest.raises(
+        gr.Error, match=r"reload it and try again|use none, cut or plinth|use picture, standing or flattest"
+    ):
         asyncio.run(page.again("4" * 32, "no", page.jobs.get(TOKEN).result.id, change, request=request, progress=None))
 
 

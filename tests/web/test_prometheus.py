@@ -179,4 +179,4 @@ def test_no_rule_is_set_off_by_a_server_that_is_well(prometheus):
 
     # the disk of the test has, by its settings, little more than the least that must be free; and where a busy machine
     # was late with a scrape, the next one shows a server that is well
-    wait_until(lambda: set_off() <= {"OrfeasDiskNearlyFull"}, "a rule is set off")
+    wait_until(lambda: set_off() <= {"OrfeasDiskNearlyFull"}, "no rule is set off")

@@ -261,7 +261,7 @@ def test_what_is_noted_of_a_printable_model_does_not_contradict_its_verdict(make
         return re.findall(r'data-change="(?:base|orientation):(\w+)"', card)
 
     assert [offered(False, base=base) for base in ("none", "cut", "plinth")] == [
-        ["standing", "cut", "plinth"], ["standing", "plinth"], ["standing"],
+        ["standing", "cut", "plinth"], ["standing", "plinth"], [],
     ]  # fmt: skip
     assert offered(False, orientation="standing") == offered(False, orientation="flattest") == ["cut", "plinth"]
     assert offered(False, orientation="standing", base="plinth") == []
@@ -436,9 +436,8 @@ def test_stopping_waits_for_the_running_job_and_takes_no_more(photo, tmp_path, m
     from orfeas.library import Library
     from orfeas.web.serve import FETCH_SECONDS, start
 
-    fetched = (
-        threading.Event()
-    )  # the seconds for fetching the file last until it is fetched, however slow the machine is
+    # the seconds for fetching the file last until it is fetched, however slow the machine is
+    fetched = threading.Event()
 
     def sleep(seconds):
         if seconds == FETCH_SECONDS:
