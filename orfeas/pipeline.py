@@ -161,6 +161,7 @@ class Pipeline:
             self.shape,
             size_mm=request.size_mm,
             orientation="upright" if request.orientation == "picture" else request.orientation,
+            front_up=True,
             flat_base=None if request.base == "none" else request.base,
             max_faces=self._max_faces,
         )

@@ -40,7 +40,7 @@ def explain_ranking(ranked: Sequence[Ranked]) -> str:
         one.agreement for one in ranked if one.result.report["printable"] == ranked[0].result.report["printable"]
     ]
     if len(agreements) > 1 and max(agreements) - min(agreements) < LEAST_TIE:
-        return "Their outlines agree with the picture equally well, so the order says little: look at them and choose."
+        return "Their outlines agree with the picture about equally well: look at them and choose."
     return "Ranked by whether they can be printed, then by how well the outline agrees with the picture."
 
 

@@ -9,6 +9,7 @@
   const AGE_MS = 20000; // how often "1 min ago" is looked at
   const FRESH_MS = 20000; // for so long a job that was just asked for may be unknown to the server
   const UNUSABLE = ["unsupported_type", "corrupt", "too_large", "too_many_pixels", "too_small", "bad_aspect"]; // files
+  const STANCES = { standing: "standing", flattest: "lying flat", cut: "cut flat", plinth: "on a plate" };
   const OVER = ["done", "failed", "cancelled", "lost"];
   const born = new Map(); // token -> when this page made it, or heard of it from another tab
   const states = new Map(); // token -> what the server said
@@ -223,7 +224,8 @@
 
   function detailsOf({ options = {} }) {
     if (!options.quality) return "";
-    return `${options.size_mm} mm · ${options.quality} · ${options.format.toUpperCase()} · seed\u00a0${options.seed}`;
+    const stance = [STANCES[options.orientation], STANCES[options.base]].filter(Boolean).map((word) => ` · ${word}`).join("");
+    return `${options.size_mm} mm · ${options.quality} · ${options.format.toUpperCase()}${stance} · seed\u00a0${options.seed}`;
   }
 
   function age() {
@@ -422,6 +424,7 @@
       return;
     }
     passed.taken?.();
+    window.orfeas.forgive();
     add(passed.spec.token);
     $("history").scrollIntoView({ behavior: "smooth", block: "start" });
   }

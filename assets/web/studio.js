@@ -176,6 +176,10 @@
   }
 
   // A sentence in the place of the model, to which the Model tab leads back: no job is in this state.
+  function forgive() { // what was refused is no longer what is being done
+    if (["failed", "told"].includes(root.dataset.job) && !backToModel()) setState("empty");
+  }
+
   function tell(title, sentence) {
     $("told-title").textContent = title;
     $("told").textContent = sentence;
@@ -262,7 +266,7 @@
     const parts = job.seconds > 1 ? [`${Math.floor(job.seconds)} s`] : [];
     if (job.left) {
       const jobs = job.left.jobs === 1 ? "the last job here" : `the last ${job.left.jobs} jobs here`;
-      parts.push(job.left.seconds > 0 ? `about ${nice(job.left.seconds)} left, from ${jobs}` : `longer than ${jobs}`);
+      parts.push(job.left.seconds > 0 ? `about ${nice(job.left.seconds)} left, from ${jobs}` : `should be done by now, going by ${jobs}`);
     }
     return parts.join(" · ");
   }
@@ -413,5 +417,5 @@
     wanted = { result: button.dataset.result, change: button.dataset.change ?? "" };
     $("again").click();
   };
-  Object.assign(window.orfeas, { begin, again: () => [wanted.result, wanted.change], resume, open, settle, settleResumed, stop, show, tell, keepSide, clear, token: () => token ?? "" });
+  Object.assign(window.orfeas, { begin, again: () => [wanted.result, wanted.change], resume, open, settle, settleResumed, stop, show, tell, forgive, keepSide, clear, token: () => token ?? "" });
 })();

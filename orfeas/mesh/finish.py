@@ -115,6 +115,7 @@ def place(
     *,
     size_mm: float,
     orientation: str = "upright",
+    front_up: bool = False,
     flat_base: str | None = None,
     base_mm: float | None = None,
     wall_mm: float | None = None,
@@ -123,7 +124,7 @@ def place(
 ) -> tuple[Mesh, list[Change]]:
     """A solid in millimetres, standing on y = 0 with x and z centred, longest side ``size_mm`` (exactly, after all).
 
-    orientation: see `orient`.
+    orientation, front_up: see `orient`.
     flat_base: "cut" (the lowest ``base_mm`` are cut off, a quarter of the height at most) or "plinth" (set on a plate
     ``base_mm`` thick). base_mm: None is `usual_base`, and up to three times that is cut where it would fall over else.
     wall_mm: hollow out to walls this thick, with a hole of ``drain_mm`` across in the bottom; None: stays solid.
@@ -137,7 +138,7 @@ def place(
     if base_mm is None:
         base_mm = usual_base(size_mm, flat_base)
     changes: list[Change] = []
-    mesh, done = orient(mesh, orientation)
+    mesh, done = orient(mesh, orientation, front_up=front_up)
     changes += done
     if flat_base == "cut":
         mesh, done = _cut_until_it_stands(mesh, size_mm, cuts)
@@ -163,15 +164,15 @@ def place(
     return _exact(mesh, size_mm), changes
 
 
-def orient(mesh: Mesh, orientation: str) -> tuple[Mesh, list[Change]]:
+def orient(mesh: Mesh, orientation: str, *, front_up: bool = False) -> tuple[Mesh, list[Change]]:
     """A solid as it is ("upright"), tilted as `tilt_to_stand` does ("standing"), or turned to lie on the largest flat
-    side of its hull ("flattest"). Raises `BadRequest` for another word.
+    side of its hull on which it rests ("flattest"; front_up: see `lay_flat`). Raises `BadRequest` for another word.
     """
     if orientation not in ORIENTATIONS:
         raise BadRequest(f"orientation cannot be {orientation!r}: use upright, standing or flattest.", "bad_choice")
     if orientation == "upright":
         return mesh, []
-    return tilt_to_stand(mesh) if orientation == "standing" else lay_flat(mesh)
+    return tilt_to_stand(mesh) if orientation == "standing" else lay_flat(mesh, front_up=front_up)
 
 
 def _cut_until_it_stands(mesh: Mesh, size_mm: float, cuts: list[float]) -> tuple[Mesh, list[Change]]:

@@ -29,6 +29,7 @@ LIKELY_MM = (1.0, 1000.0)  # the longest side of what is printed; outside of tha
 LEAST_HELD = 1 / 20  # of its plate's area: a model that touches less of it may break off
 MOST_CROSSINGS = 10_000  # are counted: with more, how many more changes nothing
 
+PLATE_ADVICE = "put it on a plate"
 READY, REPAIRED, NOT_PRINTABLE = "Ready", "Ready after repair", "Not printable"
 
 
@@ -261,16 +262,16 @@ def _judge_stance(points: np.ndarray, centre: np.ndarray, stands: bool, done: se
         helps = not done & {"tilt_to_stand", "lay_flat"} and best_tilt(points, centre)[1]
         turn = "turn it to stand, " if helps else ""
         if "cut_base" in done:
-            small = f"the flat side that was cut is too small: {turn}{'or ' if turn else ''}put it on a plate"
+            small = f"the flat side that was cut is too small: {turn}{'or ' if turn else ''}{PLATE_ADVICE}"
             return [f"It would fall over as it stands, {small}."]
-        return [f"It would fall over as it stands: {turn}cut it flat at the bottom, or put it on a plate."]
+        return [f"It would fall over as it stands: {turn}cut it flat at the bottom, or {PLATE_ADVICE}."]
     degrees = tips_at(points, centre)
     if degrees is None:
         return []
     found = f"It stands, but tips over when tilted by about {max(1, round(degrees))}°"
     shadow = points * (1, 0, 1) + (0, points[:, 1].min(), 0)  # a plate reaches as far
     if "add_plinth" not in done and tips_at(shadow, centre) is None:
-        return [f"{found}: put it on a plate."]
+        return [f"{found}: {PLATE_ADVICE}."]
     return [f"{found}, its foot is so small for its height: print it lying down, or with a brim."]
 
 

@@ -13,12 +13,14 @@ from orfeas.mesh import Mesh, Texture
 from orfeas.mesh.change import Change, counted
 from orfeas.mesh.field import inner_solid
 from orfeas.mesh.solid import from_manifold, to_manifold
-from orfeas.mesh.stance import best_tilt, centre_of_mass, tilted
+from orfeas.mesh.stance import best_tilt, centre_of_mass, stands, tilted
 from orfeas.mesh.transfer import paint_new_faces
 
 SINK_SHARE = 0.5  # how deep a model stands in its plate at least, of the plate's thickness
 HELD_SHARE = 1 / 6  # of the plate's area: a model sinks until it is held by so much
 SINK_STEPS = np.array([0.002, 0.01, 0.02, 0.03, 0.04, 0.05])  # of the height: how deep it may sink for that
+FRONT = 0.3  # z of the normals of sides that count as the front
+LIKES_FRONT = 1 / 3  # how much of its area such a side counts with for what is to lie on the ground
 MOST_CUT = 0.25  # of the height: a deeper cut would leave little of a flat model
 LEAST_CHAMBER = 0.01  # of the largest chamber: smaller ones stay filled, they would each need a drain hole
 
@@ -81,8 +83,12 @@ def tilt_to_stand(mesh: Mesh) -> tuple[Mesh, list[Change]]:
     return turned, [Change("tilt_to_stand", sentence, {"degrees": degrees, "stands": it_stands})]
 
 
-def lay_flat(mesh: Mesh) -> tuple[Mesh, list[Change]]:
-    """Turn the mesh to lie on the side of its convex hull with the most area; the change says so if it does."""
+def lay_flat(mesh: Mesh, *, front_up: bool = False) -> tuple[Mesh, list[Change]]:
+    """Turn a closed mesh to lie on the side of its convex hull with the most area, of those on which it rests.
+
+    front_up: the front, +Z, is what a picture shows, and lies on the ground only if no other side has a third of its
+    area. The change says so if nothing was turned, and if it rests on no side, which the largest then is.
+    """
     try:
         hull = ConvexHull(mesh.vertices)
     except QhullError as error:
@@ -94,18 +100,25 @@ def lay_flat(mesh: Mesh) -> tuple[Mesh, list[Change]]:
     some = np.argsort(-area)[:512]
     same = normals[some] @ normals.T > 0.9994
     share = same @ area / max(area.sum(), 1e-300)
-    best = some[int(np.argmax(share))]
-    weights = area * (normals @ normals[best] > 0.9994)
-    down = weights @ normals
-    down /= np.linalg.norm(down)
-    numbers = {"degrees": 0.0, "hull_share": round(float(share.max()), 4)}
-    if down[1] < -0.9999:
-        return mesh, [Change("lay_flat", "Not turned: it lies on its flattest side.", numbers)]
-    rotation = _turn(down, np.array([0.0, -1.0, 0.0]))
-    turned = replace(mesh, vertices=mesh.vertices @ rotation.T)
-    degrees = float(np.degrees(np.arccos(np.clip(-down[1], -1, 1))))
-    sentence = f"Turned by {degrees:.0f}° to lie on the flattest side."
-    return turned, [Change("lay_flat", sentence, {**numbers, "degrees": round(degrees, 2)})]
+    points, centre = mesh.vertices[hull.vertices], centre_of_mass(mesh)
+
+    def rotation_to(side: int) -> np.ndarray:
+        down = (area * same[side]) @ normals
+        return _turn(down / np.linalg.norm(down), np.array([0.0, -1.0, 0.0]))
+
+    liked = share * np.where(normals[some, 2] > FRONT, LIKES_FRONT, 1.0) if front_up else share
+    order = np.argsort(-liked, kind="stable")
+    resting = (side for side in order if stands((points - centre) @ rotation_to(side).T, np.zeros(3)))
+    side = next(resting, None)
+    rests = side is not None
+    side = side if rests else int(share.argmax())
+    rotation = rotation_to(side)
+    degrees = float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))
+    numbers = {"degrees": round(degrees, 2), "hull_share": round(float(share[side]), 4), "stands": rests}
+    if degrees < 1:
+        return mesh, [Change("lay_flat", "Not turned: it lies on its flattest side.", {**numbers, "degrees": 0.0})]
+    sentence = f"Turned by {degrees:.0f}° to lie on the flattest side{'' if rests else ', on which it does not rest'}."
+    return replace(mesh, vertices=mesh.vertices @ rotation.T), [Change("lay_flat", sentence, numbers)]
 
 
 def cut_base(mesh: Mesh, base_mm: float) -> tuple[Mesh, list[Change]]:

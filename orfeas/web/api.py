@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 MEANINGS: Mapping[str, str] = {
     "picture": "A JPEG, PNG or WebP of one thing, seen whole.",
     "quality": "How fine: more faces take longer.",
-    "format": "The file to make. STL and 3MF are Z-up and stand on the bed; GLB and OBJ are Y-up.",
+    "format": "The file to make. STL and 3MF are Z-up and stand on the bed; GLB, OBJ and PLY are Y-up.",
     "size_mm": f"The longest side of the model in millimetres, {SIZE_MM[0]:g} to {SIZE_MM[1]:g}.",
     "seed": f"{SEED[0]} to {SEED[1]}. The same picture, options and seed give the same file. Without one, it is drawn"
     " at random and reported.",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect as signatures
 import math
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -138,7 +139,7 @@ def repair_file(path: str | None, options: Mapping[str, Any], format: Any) -> tu
         solid, report, changes = repair_mesh(mesh, **given)
     except BadRequest as error:
         raise error.renamed({theirs: ours for ours, theirs in _OF_REPAIR.items()}) from None
-    title = Path(path).stem
+    title = re.sub(r"_\d+(\.\d+)?mm$", "", Path(path).stem)  # of one of our own files: it gets its size anew
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / file_name(title, float(solid.extents.max()), format)
         export(solid, file, format, title=title)

@@ -382,6 +382,25 @@ def test_what_no_tilt_lets_stand_is_said_to_fall(slope):
     )
 
 
+def test_what_lies_flat_rests_there_with_its_front_up():
+    slope = shapes.box((10, 60, 10))
+    slanted = replace(slope, vertices=slope.vertices + np.outer(slope.vertices[:, 1], [0, 0, 3.0]))
+    placed, changes = place(slanted, size_mm=50, orientation="flattest")
+    assert changes[0].numbers["stands"] is inspect(placed).stands is True
+    tablet = shapes.box((60, 80, 10))
+    for turned_round in (False, True):
+        nose = shapes.box((6, 6, 6))
+        front = replace(nose, vertices=nose.vertices + np.array([0, 20, -7 if turned_round else 7]))
+        face = make_solid(shapes.together(tablet, front), max_faces=1000)[0]
+        placed, changes = place(face, size_mm=80, orientation="flattest")
+        assert changes[0].sentence == "Turned by 90° to lie on the flattest side."
+        assert changes[0].numbers["stands"] is inspect(placed).stands is True
+        assert placed.extents[1] == pytest.approx(15)  # on the whole side, not on the nose
+    thin, _ = place(tablet, size_mm=80, orientation="flattest", front_up=True)
+    up = np.argmax(tablet.vertices[:, 2])  # of the two sides that are alike, the picture's is not the one below
+    assert thin.vertices[up, 1] == pytest.approx(10)
+
+
 @pytest.mark.parametrize("orientation", ["standing", "flattest"])
 def test_a_part_that_is_only_turned_keeps_its_size(orientation):
     part = leaning(shapes.box((30, 50, 20)), 24)

@@ -266,6 +266,9 @@ def test_what_is_noted_of_a_printable_model_does_not_contradict_its_verdict(make
     assert offered(False, orientation="standing") == offered(False, orientation="flattest") == ["cut", "plinth"]
     assert offered(False, orientation="standing", base="plinth") == []
     assert [offered(stands) for stands in (True, None)] == [[], []]
+    advice = "It stands, but tips over when tilted by about 2°: put it on a plate."
+    plain = replace(plain, report={**plain.report, "notes": (advice,)})
+    assert offered(True) == ["plinth"]
 
 
 @pytest.mark.parametrize("usd", [True, False])
