@@ -175,11 +175,11 @@
     if ($("stage-note")) $("stage-note").textContent = sentence;
   }
 
-  // A sentence in the place of the model, to which the Model tab leads back: no job is in this state.
   function forgive() { // what was refused is no longer what is being done
     if (["failed", "told"].includes(root.dataset.job) && !backToModel()) setState("empty");
   }
 
+  // A sentence in the place of the model, to which the Model tab leads back: no job is in this state.
   function tell(title, sentence) {
     $("told-title").textContent = title;
     $("told").textContent = sentence;
