@@ -52,7 +52,7 @@ def test_printable_comes_before_agreement_and_agreement_before_order(monkeypatch
     assert [one.result.name for one in ranked] == ["c", "b", "d", "a"]
     assert "Ranked by" in explain_ranking(ranked)
     same = [Ranked(one.result, 0.9) for one in ranked[:3]]
-    assert "the order says little" in explain_ranking(same)
+    assert "about equally well" in explain_ranking(same)
 
 
 def test_the_results_of_a_studio_are_ranked(make_studio, photo):  # noqa: F811
