@@ -39,7 +39,7 @@ from orfeas.mesh.solid import (
     part_touching,
     split_shared_edges,
 )
-from orfeas.mesh.stance import centre_of_mass, stands
+from orfeas.mesh.stability import centre_of_mass, stands
 from orfeas.mesh.stand import add_plinth, cut_base, hollow_out, lay_flat, scale_to, tilt_to_stand
 from orfeas.mesh.topology import find_edges, is_closed, is_manifold, winding_flips
 from orfeas.mesh.transfer import bake_texture

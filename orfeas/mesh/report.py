@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from orfeas.mesh import Mesh, face_cross, stance
+from orfeas.mesh import Mesh, face_cross, stability
 from orfeas.mesh.change import counted
 from orfeas.mesh.grid import build_grid, cast_rays
 from orfeas.mesh.intersect import crossing_pairs
-from orfeas.mesh.stance import best_tilt, mass_of, tips_at
+from orfeas.mesh.stability import can_be_tilted_to_stand, mass_of, tips_at
 from orfeas.mesh.topology import Edges, find_bodies, find_edges, winding_flips
 
 RESIN_WALL_MM = 0.8
@@ -122,7 +122,7 @@ def inspect(mesh: Mesh, *, changes: tuple | list = (), self_intersections: bool 
     if closed and not inside_out:
         volume, centre = mass_of(mesh, cross)
         points = mesh.vertices[used]
-        stands = stance.stands(points, centre)
+        stands = stability.stands(points, centre)
         genus = _genus(len(used), edges, len(faces), bodies)
         if volume > 0:
             thinnest, thin_resin, thin_fdm = _walls(mesh, cross, area)
@@ -259,7 +259,7 @@ def _judge_stance(points: np.ndarray, centre: np.ndarray, stands: bool, done: se
     if not stands:
         if "add_plinth" in done:
             return ["It would fall over as it stands, even on its plate."]
-        helps = not done & {"tilt_to_stand", "lay_flat"} and best_tilt(points, centre)[1]
+        helps = not done & {"tilt_to_stand", "lay_flat"} and can_be_tilted_to_stand(points, centre)
         turn = "turn it to stand, " if helps else ""
         if "cut_base" in done:
             small = f"the flat side that was cut is too small: {turn}{'or ' if turn else ''}{PLATE_ADVICE}"

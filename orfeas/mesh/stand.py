@@ -13,7 +13,7 @@ from orfeas.mesh import Mesh, Texture
 from orfeas.mesh.change import Change, counted
 from orfeas.mesh.field import inner_solid
 from orfeas.mesh.solid import from_manifold, to_manifold
-from orfeas.mesh.stance import best_tilt, centre_of_mass, stands, tilted
+from orfeas.mesh.stability import best_tilt, centre_of_mass, stands, tilted
 from orfeas.mesh.transfer import paint_new_faces
 
 SINK_SHARE = 0.5  # how deep a model stands in its plate at least, of the plate's thickness
@@ -71,7 +71,7 @@ def tilt_to_stand(mesh: Mesh) -> tuple[Mesh, list[Change]]:
 
     A picture from above shows a thing leaning towards the camera, and so does a model made in the picture's frame; a
     camera is level sideways, so it is turned about no other axis. What stands steadily stays as it is. The change says
-    so if nothing was turned, and if it does not stand for all that: see `orfeas.mesh.stance.best_tilt`.
+    so if nothing was turned, and if it does not stand for all that: see `orfeas.mesh.stability.best_tilt`.
     """
     degrees, it_stands = best_tilt(mesh.vertices, centre_of_mass(mesh))
     way = f"Tilted {'back' if degrees > 0 else 'forward'} by {abs(degrees):g}°"

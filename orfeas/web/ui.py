@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -238,14 +239,7 @@ def _options(page: handlers.Handlers) -> tuple[gr.components.Component, ...]:
         elem_id="quality",
         elem_classes="segments tall",
     )
-    format_ = Choice(
-        [(panels.FORMAT_TITLES[name], name) for name in FORMATS],
-        value=default_of("format"),
-        label="File format",
-        info="All but STL keep the colours.",
-        elem_id="format",
-        elem_classes="segments",
-    )
+    format_ = _segments("format", "File format", panels.FORMAT_TITLES, FORMATS, "All but STL keep the colours.")
     size_mm = Amount(
         default_of("size_mm"),
         label=LABELS["size_mm"],
@@ -255,28 +249,10 @@ def _options(page: handlers.Handlers) -> tuple[gr.components.Component, ...]:
         elem_id="size",
     )
     with gr.Accordion("More options", open=False, elem_id="advanced"):
-        texture = Choice(
-            [(_TEXTURE_TITLES[name], name) for name in TEXTURES],
-            value=default_of("texture"),
-            label="Colours",
-            elem_id="texture",
-            elem_classes="segments",
-        )
-        orientation = Choice(
-            [(panels.ORIENTATION_TITLES[name], name) for name in ORIENTATIONS],
-            value=default_of("orientation"),
-            label="Orientation",
-            info="What is seen from above leans",
-            elem_id="orientation",
-            elem_classes="segments",
-        )
-        base = Choice(
-            [(panels.BASE_TITLES[name], name) for name in BASES],
-            value=default_of("base"),
-            label="Base",
-            elem_id="base",
-            elem_classes="segments",
-        )
+        texture = _segments("texture", "Colours", _TEXTURE_TITLES, TEXTURES)
+        leans = "What is seen from above leans"
+        orientation = _segments("orientation", "Orientation", panels.ORIENTATION_TITLES, ORIENTATIONS, leans)
+        base = _segments("base", "Base", panels.BASE_TITLES, BASES)
         # text fields: Gradio's number field turns into 0 when a closed accordion around it is opened
         seed = gr.Textbox(
             label=LABELS["seed"],
@@ -293,3 +269,17 @@ def _options(page: handlers.Handlers) -> tuple[gr.components.Component, ...]:
             elem_id="max-faces",
         )
     return quality, format_, size_mm, seed, texture, base, max_faces, orientation
+
+
+def _segments(
+    option: str, label: str, titles: Mapping[str, str], choices: Sequence[str], info: str | None = None
+) -> Choice:
+    """One choice of a few side by side; its element has the option's name."""
+    return Choice(
+        [(titles[name], name) for name in choices],
+        value=default_of(option),
+        label=label,
+        info=info,
+        elem_id=option,
+        elem_classes="segments",
+    )

@@ -14,7 +14,7 @@ from orfeas.mesh.finish import make_solid, place
 from orfeas.mesh.intersect import crossing_pairs
 from orfeas.mesh.repair import repair
 from orfeas.mesh.report import inspect
-from orfeas.mesh.stance import tilted
+from orfeas.mesh.stability import tilted
 from orfeas.mesh.topology import find_bodies, find_edges
 from orfeas.mesh.transfer import sample_texture
 from tests.mesh import shapes

@@ -15,7 +15,7 @@ from orfeas.mesh.decimate import decimate
 from orfeas.mesh.finish import make_solid, place
 from orfeas.mesh.intersect import crossing_pairs
 from orfeas.mesh.solid import to_manifold
-from orfeas.mesh.stance import centre_of_mass, stands, tilted
+from orfeas.mesh.stability import centre_of_mass, stands, tilted
 from orfeas.mesh.stand import tilt_to_stand
 from tests.mesh import shapes
 from tests.mesh.test_finish import assert_solid, volume

@@ -16,7 +16,7 @@ from orfeas.mesh.grid import near_pair_batches
 from orfeas.mesh.intersect import crossing_pairs
 from orfeas.mesh.repair import repair
 from orfeas.mesh.report import NOT_PRINTABLE, READY, REPAIRED, inspect
-from orfeas.mesh.stance import tilted
+from orfeas.mesh.stability import tilted
 from tests.mesh import shapes
 
 

@@ -16,9 +16,7 @@ CONTACT = 0.005  # of the longest side: points up to this high count as contact,
 TILTS = np.arange(-10.0, 45.5, 0.5)  # degrees that the top goes back: cameras look down rather than up
 ROUGH_CONTACT = 0.01  # of the longest side, where tilts are compared: at 0.5 % it is often three points
 LOOKED_AT = 6  # tilts whose stability is measured, the most promising ones
-WORTH_DEGREES = (
-    3.0  # what stands is tilted only where it then tips over so much later: what is round always differs a little
-)
+WORTH_DEGREES = 3.0  # what stands is tilted only where it then tips over so much later: round things differ by less
 
 
 def mass_of(mesh: Mesh, cross: np.ndarray) -> tuple[float, np.ndarray]:
@@ -107,6 +105,12 @@ def best_tilt(points: np.ndarray, centre: np.ndarray) -> tuple[float, bool]:
     if here is not None and steady.max() < here + WORTH_DEGREES:
         return 0.0, True
     return float(TILTS[best]), True
+
+
+def can_be_tilted_to_stand(points: np.ndarray, centre: np.ndarray) -> bool:
+    """The second answer of `best_tilt`, sooner: the search ends at the first tilt at which the body stands."""
+    points = points - centre
+    return any(_margins(points, degrees)[0] >= -1e-9 for degrees in sorted(TILTS, key=abs))
 
 
 def _margins(points: np.ndarray, degrees: float) -> tuple[float, float]:
