@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from orfeas.engines.sketch import learned
-from orfeas.engines.sketch.train import families, solids
+from orfeas.engines.sketch.train import families, photo, solids
 from orfeas.engines.sketch.train.__main__ import build_parser, main
 from orfeas.engines.sketch.train.assembly import MATERIALS, Assembly
 from orfeas.engines.sketch.train.dataset import SHARD, VALIDATION, Shards, make_batch, pack, relight, write_shard
@@ -64,6 +64,54 @@ def test_solids_are_closed_and_as_large_as_they_should(solid, volume):
     assert edges_match(solid)
     # the ring's tube has ten sides, which takes 6 % off its cross section
     assert signed_volume(solid.vertices, solid.faces) == pytest.approx(volume, rel=0.07)
+
+
+def test_lumps_of_facets_are_closed_and_fill_their_box():
+    for seed in range(20):
+        solid = solids.faceted(np.random.default_rng(seed))
+        assert edges_match(solid)
+        np.testing.assert_allclose([solid.vertices.min(0), solid.vertices.max(0)], [[-1] * 3, [1] * 3], atol=1e-12)
+        assert 1.5 < signed_volume(solid.vertices, solid.faces) < 8
+
+
+def seen_normals(solid: solids.Solid, turned: np.ndarray, creased: float) -> tuple[np.ndarray, np.ndarray]:
+    """A solid as `photo.render` shows it: colours and normals of the pixels that it covers."""
+    points = solid.vertices @ turned.T * 0.25
+    seen = scan(points, solid.faces, 64, only_facing=True)
+    material = np.zeros(len(solid.faces), np.int64)
+    image, normals = photo.render(
+        seen, points, solid.faces, material, solid.vertices, np.random.default_rng(11), creased
+    )
+    covered = image[..., 3] > 0
+    return image[covered][:, :3], normals[covered]
+
+
+def test_flat_sides_have_one_normal_each_and_round_ones_turn():
+    turned = solids.turn(y=0.6, x=0.3)
+    for creased in (0.0, 1.0):
+        _, normals = seen_normals(solids.BOX, turned, creased)
+        assert len(np.unique(normals.round(5), axis=0)) == 3
+        np.testing.assert_allclose(np.abs(normals @ turned).max(1), 1, atol=1e-6)  # those of its faces
+    _, normals = seen_normals(solids.cylinder(20), turned, 1.0)
+    local = normals @ turned
+    side = np.abs(local[:, 1]) < 0.5
+    # between the facets, 18 degrees apart, it turns; the edge to the top stays sharp
+    np.testing.assert_allclose(local[side, 1], 0, atol=1e-6)
+    np.testing.assert_allclose(local[~side], [(0, 1, 0)] * np.count_nonzero(~side), atol=1e-6)
+    angles = np.sort(np.arctan2(local[side, 0], local[side, 2]))
+    assert np.diff(angles).max() < np.radians(9)
+
+
+def test_simple_pictures_shade_flat_sides_and_creased_ones_do_not(monkeypatch):
+    monkeypatch.setattr(photo, "_openness", lambda *arguments: 1.0)  # darker where one side shades another
+    turned = solids.turn(y=0.6, x=0.3)
+    spreads = []
+    for creased in (0.0, 1.0):
+        image, normals = seen_normals(solids.BOX, turned, creased)
+        side = image[normals[:, 2] == normals[:, 2].max()].mean(1)
+        spreads.append(np.ptp(side) / side.mean())
+    assert spreads[0] > 0.1
+    assert spreads[1] < 1e-3
 
 
 @pytest.mark.parametrize("family", [*families.TRAINING, *families.HELD_OUT], ids=lambda family: family.__name__)

@@ -15,6 +15,7 @@ from orfeas.engines.sketch.train.scan import Fragments, nearest
 from orfeas.engines.sketch.train.solids import rotation
 
 OVERSAMPLING = 1.5  # pixels rendered along a side for each one kept
+CREASE = np.radians(35)  # faces that meet at a greater angle have an edge between them
 PRINTS = 24  # size of the pool of printed patterns
 
 
@@ -85,12 +86,17 @@ def render(
     material: np.ndarray,
     place: np.ndarray,
     random: np.random.Generator,
+    creased: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the picture and its normals.
 
+    A quarter of pictures shows every face flat. Of the others the share ``creased`` is smoothed between the creases,
+    as real things are, and the rest by normals interpolated from corner to corner, as simple renderers do, which puts
+    shades onto the flat sides of boxes that are not there.
+
     points: (n, 3) as projected. material: (m,) of each face. place: (n, 3) in object coordinates, for the textures.
-    Returns (size, size, 4) float32 RGBA, straight alpha, and (size, size, 3) float32 normals, x right, y up, z to the
-    viewer.
+    Returns (size, size, 4) float32 RGBA, straight alpha, and (size, size, 3) float32 normals of the surface as it is
+    between its creases, x right, y up, z to the viewer.
     """
     size = fragments.size
     pixels, front = nearest(fragments)
@@ -98,7 +104,12 @@ def render(
     corners = faces[face]
     first, second = fragments.weights[front].T
     weights = np.stack([first, second, 1 - first - second], 1)[..., None].astype(np.float64)
-    normal = _normals(points, faces, face, corners, weights, smooth=random.random() < 0.75)
+    flat, true = _creased(points, faces, face, weights)
+    normal = flat
+    if random.random() < 0.75:
+        # drawn only where it could matter: pictures without creases stay what they were
+        simple = creased < 1 and (creased <= 0 or random.random() >= creased)
+        normal = _interpolated(points, faces, corners, weights, flat) if simple else true
     colour = material_colours((place[corners] * weights).sum(1), material[face], random)
 
     light = np.array([random.normal(0, 0.6), random.uniform(0.1, 1), random.uniform(0.2, 1)])
@@ -115,27 +126,54 @@ def render(
     image[pixels, :3] = colour.clip(0, 1) ** random.uniform(0.7, 1.3)
     image[pixels, 3] = 1
     normals = np.zeros((size * size, 3), np.float32)
-    normals[pixels] = normal
+    normals[pixels] = true
     return image.reshape(size, size, 4), normals.reshape(size, size, 3)
 
 
-def _normals(points, faces, face, corners, weights, smooth: bool) -> np.ndarray:
-    """(k, 3) unit normals of the fragments; smoothed over the mesh except across sharp edges."""
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / (np.linalg.norm(vectors, axis=-1, keepdims=True) + 1e-12)
+
+
+def _cross(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """(m, 3) normals of faces, twice as long as the faces are large."""
     a, b, c = (points[faces[:, corner]] for corner in range(3))
-    cross = np.cross(b - a, c - a)
-    flat = cross / (np.linalg.norm(cross, axis=1, keepdims=True) + 1e-12)
-    flat = flat[face]
-    if not smooth:
-        return flat
-    corner = np.zeros_like(points)
-    for axis in range(3):
-        corner[:, axis] = np.bincount(faces.ravel(), np.repeat(cross[:, axis], 3), len(points))
-    corner /= np.linalg.norm(corner, axis=1, keepdims=True) + 1e-12
-    soft = (corner[corners] * weights).sum(1)
-    soft /= np.linalg.norm(soft, axis=1, keepdims=True) + 1e-12
-    sharp = (soft * flat).sum(1) < 0.75
-    soft[sharp] = flat[sharp]
-    return soft
+    return np.cross(b - a, c - a)
+
+
+def _creased(
+    points: np.ndarray, faces: np.ndarray, face: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(k, 3) unit normals of the fragments' faces, and of the surface smoothed between faces that meet at less than
+    `CREASE`.
+
+    face: (k,) of each fragment. weights: (k, 3, 1) barycentric.
+    """
+    cross = _cross(points, faces)
+    normal = _unit(cross)
+    seen, number = np.unique(face, return_inverse=True)
+    vertex = faces[seen].ravel()
+    # all faces around each corner of a face that is seen
+    around = np.argsort(faces, axis=None, kind="stable")
+    count = np.bincount(faces.ravel(), minlength=len(points))
+    start = np.cumsum(count) - count
+    repeat = count[vertex]
+    corner = np.repeat(np.arange(len(vertex)), repeat)
+    step = np.arange(len(corner)) - np.repeat(np.cumsum(repeat) - repeat, repeat)
+    other = around[start[vertex[corner]] + step] // 3
+    smooth = (normal[other] * normal[seen[corner // 3]]).sum(1) > np.cos(CREASE)
+    added = cross[other[smooth]]
+    corner = corner[smooth]
+    soft = np.stack([np.bincount(corner, added[:, axis], len(vertex)) for axis in range(3)], 1)
+    soft = _unit(soft).reshape(-1, 3, 3)
+    return normal[face], _unit((soft[number] * weights).sum(1))
+
+
+def _interpolated(points, faces, corners, weights, flat) -> np.ndarray:
+    """(k, 3) unit normals interpolated between the means at the corners; flat where that is far off."""
+    cross = _cross(points, faces)
+    corner = np.stack([np.bincount(faces.ravel(), np.repeat(cross[:, axis], 3), len(points)) for axis in range(3)], 1)
+    soft = _unit((_unit(corner)[corners] * weights).sum(1))
+    return np.where((soft * flat).sum(1, keepdims=True) < 0.75, flat, soft)
 
 
 def _openness(fragments: Fragments, pixels: np.ndarray, front: np.ndarray, strength: float) -> np.ndarray:

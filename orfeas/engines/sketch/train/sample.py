@@ -15,6 +15,7 @@ from orfeas.engines.sketch.train.solids import turn
 
 LAYERS = 80  # voxels of the truth in z
 Z_START = -0.75  # where they begin, in frame units: more room behind than before the outline's plane
+CREASED = 0.6  # of the pictures that are not all flat: smoothed between creases, see `photo.render`
 LEAST_COVERAGE = 0.03  # of the picture; slimmer objects are drawn again
 
 
@@ -74,12 +75,13 @@ def _deform(vertices: np.ndarray, family: families.Family, random: np.random.Gen
 def _view(vertices: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, float]:
     """(points, camera distance): vertices turned, projected and fitted into the frame.
 
-    Yaw all round, but oftener near the front; elevation -5 to 35 degrees; a little roll. Half of the cameras are
-    orthographic, the others 1.5 to 8 frame sides away. Perspective is applied to z as well (x, y and z times d / (d -
-    z)): planes stay planes, rays become parallel, and the solid stays aligned with the picture.
+    Yaw all round, but oftener near the front; elevation -5 to 35 degrees, oftener 5 to 25; a little roll. Half of the
+    cameras are orthographic, the others 1.5 to 8 frame sides away. Perspective is applied to z as well (x, y and z
+    times d / (d - z)): planes stay planes, rays become parallel, and the solid stays aligned with the picture.
     """
     yaw = random.uniform(-np.pi, np.pi) if random.random() < 0.5 else random.normal(0, 0.7)
-    view = turn(y=yaw, x=np.radians(random.uniform(-5, 35)), z=random.normal(0, 0.03))
+    elevation = random.uniform(5, 25) if random.random() < 0.5 else random.uniform(-5, 35)
+    view = turn(y=yaw, x=np.radians(elevation), z=random.normal(0, 0.03))
     points = vertices @ view.T
     points = points - (points.min(0) + points.max(0)) / 2
     points = points / np.ptp(points[:, :2], axis=0).max()
@@ -97,7 +99,7 @@ def _look(vertices, points, faces, material, random, family: str, distance: floa
     middle = vertices.mean(0)
     place = (vertices - middle) / np.abs(vertices - middle).max()
     seen = scan(points, faces, round(learned.PICTURE * photo.OVERSAMPLING), only_facing=True)
-    image, normals = photo.render(seen, points, faces, material, place, random)
+    image, normals = photo.render(seen, points, faces, material, place, random, CREASED)
     rgba = photo.photograph(image, learned.PICTURE, random)
     if np.mean(rgba[..., 3] > 127) < LEAST_COVERAGE:
         return None

@@ -68,6 +68,27 @@ def superquadric(
     return outwards(Solid(vertices, _grid_faces(rows, sides, False)))
 
 
+def faceted(random: np.random.Generator) -> Solid:
+    """A lump of flat facets, between a cut stone and a box with its corners cut off: the hull of 14 to 60 points."""
+    from scipy.spatial import ConvexHull
+
+    direction = random.normal(0, 1, (random.integers(14, 60), 3))
+    power = random.choice([2.0, 4.0, 8.0])  # of the norm whose unit ball they lie on: a ball, up to nearly a box
+    points = direction / (np.abs(direction) ** power).sum(1, keepdims=True) ** (1 / power)
+    hull = ConvexHull(points)
+    vertices = points[hull.vertices]
+    number = np.zeros(len(points), np.int32)
+    number[hull.vertices] = np.arange(len(vertices))
+    faces = number[hull.simplices]
+    corners = vertices[faces]
+    inward = np.einsum(
+        "ij,ij->i", np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), corners[:, 0]
+    )
+    faces[inward < 0] = faces[inward < 0][:, ::-1]
+    low, high = vertices.min(0), vertices.max(0)
+    return Solid((vertices - (low + high) / 2) / ((high - low) / 2), faces)
+
+
 def lathe(profile: np.ndarray, sides: int = 24) -> Solid:
     """A solid of revolution about Y. profile: (n, 2) radius and height, from the axis to the axis."""
     angle = np.arange(sides) / sides * 2 * np.pi

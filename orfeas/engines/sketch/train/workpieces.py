@@ -1,6 +1,7 @@
-"""Families of what engineers and toy makers build: square, crossing, extruded, pierced, and lying anyhow.
+"""Families of what engineers and toy makers build: square, crossing, stacked, extruded and pierced.
 
-Members as in `families`; most have one material, so that nothing but light tells one face from the next.
+Members as in `families`; most stand square and upright, as things on a table do, and most have one material, so that
+nothing but light tells one face from the next.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from orfeas.engines.sketch.train.solids import (
     BOX,
     Solid,
     cylinder,
+    faceted,
     pierced,
     plate,
     random_outline,
@@ -24,9 +26,9 @@ HALF = np.pi / 2
 
 
 def _lay(a: Assembly) -> None:
-    """Half of the time turn the whole to lie anyhow; mostly give all parts one material."""
+    """Now and then turn the whole to lie anyhow; mostly give all parts one material."""
     r = a.random
-    turned = rotation(r.normal(0, 1, 3) * 2) if r.random() < 0.6 else np.eye(3)
+    turned = rotation(r.normal(0, 1, 3) * 2) if r.random() < 0.25 else np.eye(3)
     one = r.random() < 0.6
     a.parts = [(Solid(s.vertices @ turned.T, s.faces), a.parts[0][1] if one else kind) for s, kind in a.parts]
 
@@ -41,11 +43,12 @@ def _stroke(r: np.random.Generator) -> np.ndarray:
 def crossing(a: Assembly) -> None:
     """Beams, boards and bulges through one another, square to each other or at any angle about one axis."""
     r = a.random
-    askew, axis = r.random() < 0.5, r.integers(3)
-    shares = ((1, 0, 0), (0.75, 0.15, 0.1), (0, 1, 0), (0.4, 0.4, 0.2))[r.choice(4, p=(0.4, 0.2, 0.25, 0.15))]
+    askew, axis = r.random() < 0.3, r.integers(3)
+    shares = ((1, 0, 0, 0), (0.75, 0.1, 0.1, 0.05), (0, 1, 0, 0), (0, 0, 0, 1), (0.3, 0.3, 0.2, 0.2))
+    shares = shares[r.choice(5, p=(0.35, 0.15, 0.15, 0.2, 0.15))]
     edges = r.choice([0.2, 0.5, 1.0])
     for _ in range(r.integers(2, 6)):
-        shape = (BOX, superquadric(edges, edges), cylinder(12))[r.choice(3, p=shares)]
+        shape = (BOX, superquadric(edges, edges), cylinder(12), faceted(r))[r.choice(4, p=shares)]
         turned = rotation(np.eye(3)[axis] * r.uniform(0, np.pi)) if askew else None
         a.add(shape, _stroke(r), r.uniform(-0.35, 0.35, 3), turned)
     _lay(a)
@@ -66,6 +69,33 @@ def grown(a: Assembly) -> None:
         a.add(shapes[r.integers(len(shapes))], size, place, turned)
         places.append(place)
         sizes.append(size)
+    _lay(a)
+
+
+def stacked(a: Assembly) -> None:
+    """Toy blocks, cell next to cell of a lattice, each full or slim: all boxes, or all lumps of facets, or rounded."""
+    r = a.random
+    kind = r.choice(3, p=(0.5, 0.35, 0.15))  # boxes, facets, rounded edges
+    edge = np.exp(r.normal(0, 0.15, 3)) / 2
+    axes = r.permutation(3)[: r.choice([1, 2, 3], p=(0.1, 0.4, 0.5))]  # in a row, in a plane, in space
+    cells = [(np.zeros(3), edge)]
+    pegs = r.uniform(0.1, 0.6)  # share of cells that are slimmer
+    for _ in range(r.integers(1, 7)):
+        root, size = cells[r.integers(len(cells))]
+        axis, side = r.choice(axes), r.choice([-1, 1])
+        slim = r.random() < pegs
+        new = edge * (r.uniform(0.2, 0.6, 3) if slim else r.uniform(0.85, 1.05, 3) if r.random() < 0.5 else 1.02)
+        new[axis] = edge[axis] * r.choice([0.5, 1.0, 1.0, 2.0])
+        place = root.copy()
+        place[axis] += side * (size[axis] + new[axis] * 0.97)
+        if r.random() < 0.25:  # to one side, as far as it still holds
+            other = r.choice(axes)
+            if other != axis:
+                place[other] += r.choice([-1, 1]) * abs(size[other] - new[other])
+        cells.append((place, new))
+    for place, size in cells:
+        shape = BOX if kind == 0 else faceted(r) if kind == 1 else superquadric(0.25, 0.25)
+        a.add(shape, size * (1.03 if kind == 0 else 1.12), place)
     _lay(a)
 
 
