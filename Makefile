@@ -59,12 +59,18 @@ TRAIN ?= out/sketch-shape
 SHARDS ?= 80
 MINUTES ?= 120
 START ?= assets/models/sketch-shape.onnx
+DEVICE ?= cpu
+# PROCESSES draw samples; THREADS compute, where DEVICE is the processor; FEEDERS make batches, many of them for a GPU.
+PROCESSES ?= 1
+THREADS ?= 1
+FEEDERS ?= 1
+COMPUTE = --device $(DEVICE) --threads $(THREADS) --feeders $(FEEDERS)
 STEP = $(BIN)/python -m orfeas.engines.sketch.train
 
 train-sketch: $(VENV)/.test-installed ## the sketch engine's network: data, training, ONNX file, scores; goes on where it was
 	$(STEP) data $(TRAIN)/data --first 1000000 --shards 2
-	$(STEP) data $(TRAIN)/data --shards $(SHARDS)
-	$(STEP) fit $(TRAIN)/data $(TRAIN)/run.pt --minutes $(MINUTES) $(if $(START),--start $(START) --peak 0.35)
+	$(STEP) data $(TRAIN)/data --shards $(SHARDS) --processes $(PROCESSES)
+	$(STEP) fit $(TRAIN)/data $(TRAIN)/run.pt --minutes $(MINUTES) $(COMPUTE) $(if $(START),--start $(START) --peak 0.35)
 	$(STEP) export $(TRAIN)/run.pt $(TRAIN)/sketch-shape.onnx $(if $(START),--other $(START))
 	$(BIN)/python benchmarks/sketch_shape.py --model $(TRAIN)/sketch-shape.onnx
 

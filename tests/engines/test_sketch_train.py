@@ -14,7 +14,8 @@ from orfeas.engines.sketch.train.__main__ import build_parser, main
 from orfeas.engines.sketch.train.assembly import MATERIALS, Assembly
 from orfeas.engines.sketch.train.dataset import SHARD, VALIDATION, Shards, make_batch, pack, relight, write_shard
 from orfeas.engines.sketch.train.export import to_onnx
-from orfeas.engines.sketch.train.fit import WEIGHTS, Trainer, _union, losses, tensors
+from orfeas.engines.sketch.train.feed import feed, tensors
+from orfeas.engines.sketch.train.fit import WEIGHTS, Trainer, _union, losses, unpack
 from orfeas.engines.sketch.train.optimize import orthogonalize
 from orfeas.engines.sketch.train.restore import restore, weights_of
 from orfeas.engines.sketch.train.sample import LAYERS, Z_START, draw_sample
@@ -186,9 +187,23 @@ def test_shards_come_back_and_batches_mirror(tmp_path, samples):
         mirrored[name] = np.flip(values, axis)
     mirrored["solid"] = np.packbits(mirrored["solid"], axis=-1)
     plain, other = make_batch([row], None), make_batch([mirrored], None)
-    np.testing.assert_array_equal(other.solid, plain.solid[..., ::-1])
+    there, here = (np.unpackbits(batch.solid, axis=-1) for batch in (other, plain))
+    np.testing.assert_array_equal(there, here[..., ::-1])
     np.testing.assert_allclose(other.inputs[:, 16:18], plain.inputs[:, 16:18, :, ::-1], atol=1e-6)
     np.testing.assert_array_equal(other.normals[:, 0], -plain.normals[:, 0, :, ::-1])
+
+
+def test_mirrored_batches_have_mirrored_truth(samples):
+    row = {name: values[0] for name, values in pack(samples[:1]).items()}
+    plain = np.unpackbits(make_batch([row], None).solid, axis=-1)
+    seeds = [seed for seed in range(40) if not np.array_equal(_drawn(row, seed), plain)]
+    assert 5 < len(seeds) < 35
+    for seed in seeds:
+        np.testing.assert_array_equal(_drawn(row, seed), plain[..., ::-1])
+
+
+def _drawn(row: dict[str, np.ndarray], seed: int) -> np.ndarray:
+    return np.unpackbits(make_batch([row], np.random.default_rng(seed)).solid, axis=-1)
 
 
 def test_lamps_and_reflections_follow_the_normal_and_stay_on_the_object():
@@ -222,6 +237,39 @@ def test_learning_lowers_the_loss_and_resumes(tmp_path, samples):
     resumed = Trainer.load(tmp_path / "checkpoint.pt")
     assert resumed.step == 1
     assert resumed.learn(batch) == pytest.approx(second, rel=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_learns_as_the_processor_does_and_each_goes_on_for_the_other(tmp_path, samples):
+    batch = tensors(make_batch([{k: v[0] for k, v in pack([s]).items()} for s in samples], None))
+    there, here = Trainer(seed=1, budget_seconds=100, device="cuda"), Trainer(seed=1, budget_seconds=100)
+    first = there.learn(batch), here.learn(batch)
+    assert first[0] == pytest.approx(first[1], rel=0.02)
+    for trainer, other in ((there, "cpu"), (here, "cuda")):
+        trainer.save(tmp_path / "checkpoint.pt")
+        resumed = Trainer.load(tmp_path / "checkpoint.pt", other)
+        assert total(resumed.learn(batch)) == pytest.approx(total(trainer.learn(batch)), rel=0.02)
+
+
+def test_batches_come_from_other_processes_and_differ(tmp_path):
+    write_shard(tmp_path, 7, 4)
+    found = []
+    for _ in range(2):
+        batches = feed(tmp_path, (3, 0, 0), 2, 2, pinned=False)
+        found.append([next(batches) for _ in range(3)])
+        del batches
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    first, second, third = (batch["inputs"] for batch in found[0])
+    assert first.shape == (2, learned.CHANNELS, learned.GRID, learned.GRID)
+    assert not torch.equal(first, second)  # of the two processes
+    assert not torch.equal(first, third)
+
+
+def test_bits_unpack_as_they_were_packed():
+    bits = np.random.default_rng(0).random((2, 3, 64)) < 0.5
+    np.testing.assert_array_equal(unpack(torch.from_numpy(np.packbits(bits, axis=-1))), bits)
 
 
 def total(terms: dict[str, float]) -> float:
@@ -315,7 +363,7 @@ def test_steps_make_a_network_and_go_on_where_they_were(tmp_path, capsys):
     data, checkpoint, target = tmp_path / "data", tmp_path / "run.pt", tmp_path / "shape.onnx"
 
     def make() -> None:
-        main(["data", str(data), "--shards", "1", "--samples", "4"])
+        main(["data", str(data), "--shards", "2", "--samples", "4", "--processes", "2"])
         main(["data", str(data), "--first", str(VALIDATION), "--shards", "1", "--samples", "2"])
         main(["fit", str(data), str(checkpoint), "--minutes", "0.002", "--start", str(learned.MODEL)])
         main(["export", str(checkpoint), str(target)])
@@ -349,5 +397,6 @@ def test_make_target_runs_the_steps(start):
     assert steps[0].first == VALIDATION
     assert steps[3].other == steps[2].start
     assert steps[2].start == (Path("assets/models/sketch-shape.onnx") if start is None else None)
+    assert (steps[1].processes, steps[2].device, steps[2].threads, steps[2].feeders) == (1, "cpu", 1, 1)
     assert steps[2].folder == steps[0].folder == steps[1].folder
     assert f"benchmarks/sketch_shape.py --model {steps[3].target}" in said.stdout

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import multiprocessing
 import time
 from pathlib import Path
 
 from orfeas.engines.sketch import learned
+from orfeas.engines.sketch.train.dataset import BATCH, SHARD, write_shard
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -17,15 +20,18 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("folder", type=Path)
     data.add_argument("--first", type=int, default=0, help="number of the first shard, which is also its seed")
     data.add_argument("--shards", type=int, default=40)
-    data.add_argument("--samples", type=int, default=256, help="in each new shard")
-    data.add_argument("--every", type=int, default=1, help="step between the shards' numbers, for several processes")
+    data.add_argument("--samples", type=int, default=SHARD, help="in each new shard")
+    data.add_argument("--processes", type=int, default=1, help="that draw, each a shard at a time")
     training = steps.add_parser("fit", help="train on the shards of a folder, resuming from the checkpoint")
     training.add_argument("folder", type=Path)
     training.add_argument("checkpoint", type=Path)
     training.add_argument("--minutes", type=float, default=60.0, help="of training in all, over which the rate falls")
     training.add_argument("--start", type=Path, help="an exported network to begin with, where there is no checkpoint")
     training.add_argument("--peak", type=float, default=1.0, help="factor on the learning rates")
-    training.add_argument("--threads", type=int, default=1)
+    training.add_argument("--device", default="cpu", help='of torch, such as "cuda"')
+    training.add_argument("--batch", type=int, default=BATCH, help="samples a step, of each process that trains")
+    training.add_argument("--feeders", type=int, default=1, help="processes that make batches; many for a GPU")
+    training.add_argument("--threads", type=int, default=1, help="of the processor that compute")
     training.add_argument("--seed", type=int, default=0)
     training.add_argument("--workers", type=int, default=1, help="processes that train together, each started by hand")
     training.add_argument("--worker", type=int, default=0, help="which of them this is, from 0")
@@ -42,11 +48,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one step."""
     arguments = build_parser().parse_args(arguments)
     if arguments.step == "data":
-        draw(
-            arguments.folder,
-            range(arguments.first, arguments.first + arguments.shards, arguments.every),
-            arguments.samples,
-        )
+        numbers = range(arguments.first, arguments.first + arguments.shards)
+        draw(arguments.folder, numbers, arguments.samples, arguments.processes)
     elif arguments.step == "fit":
         import torch
 
@@ -63,6 +66,9 @@ def main(arguments: list[str] | None = None) -> None:
             arguments.seed,
             arguments.start,
             arguments.peak,
+            arguments.device,
+            arguments.batch,
+            arguments.feeders,
         )
     elif arguments.step == "export":
         from orfeas.engines.sketch.train.export import export
@@ -76,17 +82,25 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{arguments.target}: {size} bytes")
 
 
-def draw(folder: Path, numbers: range, samples: int) -> None:
+def draw(folder: Path, numbers: range, samples: int, processes: int) -> None:
     """Write the shards of these numbers, saying how long each took."""
+    job = functools.partial(_draw_one, folder, samples)
+    if processes == 1:
+        for number in numbers:
+            print(job(number), flush=True)
+        return
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for said in pool.imap_unordered(job, numbers):
+            print(said, flush=True)
+
+
+def _draw_one(folder: Path, samples: int, number: int) -> str:
     import cv2
 
-    from orfeas.engines.sketch.train.dataset import write_shard
-
     cv2.setNumThreads(1)
-    for number in numbers:
-        started = time.monotonic()
-        write_shard(folder, number, samples)
-        print(f"shard {number} {time.monotonic() - started:.1f} s", flush=True)
+    started = time.monotonic()
+    write_shard(folder, number, samples)
+    return f"shard {number} {time.monotonic() - started:.1f} s"
 
 
 if __name__ == "__main__":

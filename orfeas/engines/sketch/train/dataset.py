@@ -18,7 +18,9 @@ from orfeas.engines.sketch.train import families
 from orfeas.engines.sketch.train.sample import Sample, draw_sample
 
 SHARD = 256  # samples a shard
+BATCH = 48  # samples a step, of each process that trains
 FIELDS = ("rgba", "prior", "front", "back", "normals", "solid")
+MIRRORED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1], axis=1)[:, 0]
 VALIDATION = 1_000_000  # shards from this number on hold the held-out families
 
 
@@ -58,10 +60,11 @@ def read_shard(folder: Path) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Arrays of one training step, float32.
+    """Arrays of one training step, float32 but for ``solid``.
 
     inputs: (n, CHANNELS, GRID, GRID). front, back: (n, GRID, GRID), 0 outside. mask: (n, GRID, GRID), 1 inside.
-    normals: (n, 3, GRID, GRID). solid: (n, LAYERS, GRID, GRID).
+    normals: (n, 3, GRID, GRID). solid: (n, LAYERS, GRID, GRID / 8) uint8, eight voxels a byte, as `numpy.packbits`
+    leaves them: a thirty-second of what goes between processes and to a device.
     """
 
     inputs: np.ndarray
@@ -83,13 +86,13 @@ def make_batch(rows: list[dict[str, np.ndarray]], random: np.random.Generator | 
         rgba = row["rgba"].astype(np.float32) / 255
         prior, front, back = (row[name].astype(np.float32) for name in ("prior", "front", "back"))
         normal = row["normals"].astype(np.float32).transpose(2, 0, 1) / 127
-        solid = np.unpackbits(row["solid"], axis=-1)
+        solid = row["solid"]
         if random is not None:
             rgba[..., :3] = recolour(relight(row["rgba"][..., :3], row["normals"], random), random)
             if random.random() < 0.5:
                 alpha, rgba, prior, front, back = (values[:, ::-1] for values in (alpha, rgba, prior, front, back))
                 normal = normal[..., ::-1] * np.array([-1, 1, 1], np.float32)[:, None, None]
-                solid = solid[..., ::-1]
+                solid = MIRRORED[solid[..., ::-1]]
         distance = learned.outline_distance(alpha)
         inputs.append(learned.network_input(rgba, distance, prior))
         fronts.append(front)
@@ -104,7 +107,7 @@ def make_batch(rows: list[dict[str, np.ndarray]], random: np.random.Generator | 
         np.where(mask, back, 0),
         mask.astype(np.float32),
         np.stack(normals),
-        np.stack(solids).astype(np.float32),
+        np.stack(solids),
     )
 
 

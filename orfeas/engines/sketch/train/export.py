@@ -201,6 +201,6 @@ def export(
 ) -> int:
     """Write the averaged network of a checkpoint; returns the file's size in bytes. other, share: see `to_onnx`."""
     network = SketchNet().eval()
-    network.load_state_dict(torch.load(checkpoint, weights_only=True)["average"])
+    network.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["average"])
     target.write_bytes(to_onnx(network, half, other, share))
     return target.stat().st_size

@@ -1,6 +1,7 @@
 """Training: a clock for a budget, checkpoints that can be resumed, an average of the weights, losses on record.
 
-Several processes may train one network together: each learns from batches of its own, and gradients are averaged.
+On the processor, or on a GPU that other processes keep in batches. Several processes may train one network together:
+each learns from batches of its own, and gradients are averaged.
 """
 
 from __future__ import annotations
@@ -8,8 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import queue
-import threading
 import time
 from pathlib import Path
 
@@ -19,13 +18,13 @@ from torch import Tensor, distributed
 from torch.nn import functional
 
 from orfeas.engines.sketch import learned
-from orfeas.engines.sketch.train.dataset import Batch, Shards, make_batch
+from orfeas.engines.sketch.train.dataset import BATCH, Shards, make_batch
+from orfeas.engines.sketch.train.feed import feed, tensors
 from orfeas.engines.sketch.train.network import SketchNet
 from orfeas.engines.sketch.train.optimize import Muon
 from orfeas.engines.sketch.train.restore import restore
 from orfeas.engines.sketch.train.sample import LAYERS, Z_START
 
-BATCH = 48  # samples a step, for each process
 PEAK_RATE = 1.2e-3  # of AdamW, for the first and last layers and all vectors
 MUON_RATE = 0.01  # for the convolutions between
 WARM_UP = 40  # steps
@@ -49,7 +48,7 @@ def losses(surface: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     mask = batch["mask"]
     inside = mask > 0.5
     owner = inside.nonzero()[:, 0]
-    truth = batch["solid"].permute(0, 2, 3, 1)[inside]  # (cells, layers)
+    truth = unpack(batch["solid"]).permute(0, 2, 3, 1)[inside].float()  # (cells, layers)
     count = len(mask)
     surface = surface.float()
     front, back = (surface[:, 0] - batch["front"]) * mask, (surface[:, 1] - batch["back"]) * mask
@@ -79,9 +78,15 @@ def losses(surface: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def unpack(solid: Tensor) -> Tensor:
+    """(..., n) uint8 to (..., 8 n) uint8 of 0 and 1, the inverse of `numpy.packbits`."""
+    bits = torch.arange(7, -1, -1, dtype=torch.uint8, device=solid.device)
+    return ((solid[..., None] >> bits) & 1).flatten(-2)
+
+
 def _per_object(values: Tensor, owner: Tensor, count: int) -> Tensor:
     """(count,) sums of a value a column over the columns of each object; owner: (columns,) the object's number."""
-    return torch.zeros(count, dtype=values.dtype).index_add_(0, owner, values)
+    return torch.zeros(count, dtype=values.dtype, device=values.device).index_add_(0, owner, values)
 
 
 def _union(front: Tensor, back: Tensor, truth: Tensor, owner: Tensor, count: int) -> Tensor:
@@ -105,7 +110,7 @@ def _union(front: Tensor, back: Tensor, truth: Tensor, owner: Tensor, count: int
     with torch.no_grad():
         shifts = [shift / learned.GRID for shift in SHIFTS]
         best = torch.stack([apart(front + shift, back + shift) for shift in shifts]).argmin(0)
-        shift = torch.tensor(shifts)[best][owner]
+        shift = torch.tensor(shifts, device=best.device)[best][owner]
     return apart(front + shift, back + shift)
 
 
@@ -114,22 +119,18 @@ def total_loss(terms: dict[str, Tensor]) -> Tensor:
     return sum(WEIGHTS[name] * value for name, value in terms.items())
 
 
-def tensors(batch: Batch) -> dict[str, Tensor]:
-    """The arrays of a batch as tensors."""
-    return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in vars(batch).items()}
-
-
 class Trainer:
     """Network, its average, optimizers and clock; everything that a checkpoint holds."""
 
-    def __init__(self, seed: int = 0, budget_seconds: float = 3600.0):
+    def __init__(self, seed: int = 0, budget_seconds: float = 3600.0, device: str = "cpu"):
         torch.manual_seed(seed)
+        self.device = torch.device(device)
         self.seed = seed
         self.budget_seconds = budget_seconds
         self.peak = 1.0  # factor on both rates: a network that is nearly there is only shaken by the whole
         self.elapsed_seconds = 0.0
         self.step = 0
-        self.network = SketchNet().to(memory_format=torch.channels_last)
+        self.network = SketchNet().to(self.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         between, others = [], []
         for name, parameter in self.network.named_parameters():
@@ -151,10 +152,11 @@ class Trainer:
     def learn(self, batch: dict[str, Tensor]) -> dict[str, float]:
         """One step on a batch; returns the unweighted losses before it."""
         self.network.train()
+        batch = on_device(batch, self.device)
         for optimizer, peak in ((self.adam, PEAK_RATE), (self.muon, MUON_RATE)):
             optimizer.param_groups[0]["lr"] = self.peak * peak * self.rate()
         inputs = batch["inputs"].contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16):
             surface = self.network(inputs)
         terms = losses(surface, batch)
         self.network.zero_grad()
@@ -170,12 +172,12 @@ class Trainer:
             for mean, now in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
                 if mean.is_floating_point():
                     mean.lerp_(now, 1 - keep)
-        return {name: value.item() for name, value in terms.items()}
+        return dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
 
     def _agree(self) -> None:
         """Average the gradients of all processes, and take the first one's clock."""
         gradients = [parameter.grad for parameter in self.network.parameters()]
-        clock = torch.tensor([self.elapsed_seconds if distributed.get_rank() == 0 else 0.0])
+        clock = torch.tensor([self.elapsed_seconds if distributed.get_rank() == 0 else 0.0], device=self.device)
         flat = torch.cat([clock, *(gradient.flatten() for gradient in gradients)])
         distributed.all_reduce(flat)
         self.elapsed_seconds = flat[0].item()
@@ -200,64 +202,46 @@ class Trainer:
         partial.rename(path)
 
     @classmethod
-    def load(cls, path: Path) -> Trainer:
-        """Go on from a checkpoint."""
-        state = torch.load(path, weights_only=True)
-        trainer = cls(state["seed"], state["budget_seconds"])
+    def load(cls, path: Path, device: str = "cpu") -> Trainer:
+        """Go on from a checkpoint, whatever device it was made on."""
+        state = torch.load(path, map_location=device, weights_only=True)
+        trainer = cls(state["seed"], state["budget_seconds"], device)
         trainer.elapsed_seconds, trainer.step = state["elapsed_seconds"], state["step"]
         for name in ("network", "average", "adam", "muon"):
             getattr(trainer, name).load_state_dict(state[name])
         return trainer
 
 
+def on_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The batch on its way to a device."""
+    return {name: values.to(device, non_blocking=True) for name, values in batch.items()}
+
+
 def validate(network: SketchNet, shards: Shards, count: int = VALIDATED) -> dict[str, float]:
     """Mean losses, and overlap of volumes with the truth, on the first ``count`` samples in the network's own grid."""
     scores: dict[str, list[float]] = {}
+    device = next(network.parameters()).device
     for start in range(0, min(count, len(shards)), 16):
         rows = [shards.row(index) for index in range(start, min(start + 16, count, len(shards)))]
-        batch = tensors(make_batch(rows, None))
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        batch = on_device(tensors(make_batch(rows, None)), device)
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
             surface = network(batch["inputs"].contiguous(memory_format=torch.channels_last))
         for name, value in losses(surface, batch).items():
             scores.setdefault(name, []).append(value.item() * len(rows))
         inside = batch["mask"][:, None] > 0.5
-        z = Z_START + (torch.arange(LAYERS) + 0.5)[None, :, None, None] / learned.GRID
+        z = Z_START + (torch.arange(LAYERS, device=device) + 0.5)[None, :, None, None] / learned.GRID
         prior = batch["inputs"][:, 17:18] * 0.2
         between = (z <= surface[:, 0:1].float()) & (z >= surface[:, 1:2].float())
         guesses = {
             "iou depth": between,
             "iou inflation": z.abs() <= prior,
         }
-        truth = batch["solid"] > 0.5
+        truth = unpack(batch["solid"]) > 0
         for name, guess in guesses.items():
             guess = guess & inside
             overlap = (guess & truth).sum((1, 2, 3)) / (guess | truth).sum((1, 2, 3)).clamp(min=1)
             scores.setdefault(name, []).append(overlap.sum().item())
     return {name: round(sum(values) / min(count, len(shards)), 4) for name, values in scores.items()}
-
-
-def feed(shards: Shards, seed: tuple[int, ...], stop: threading.Event) -> queue.Queue:
-    """Batches drawn at random from the shards, made ahead in a thread."""
-    batches: queue.Queue = queue.Queue(4)
-    random = np.random.default_rng(seed)
-
-    def work() -> None:
-        drawn = 0
-        while not stop.is_set():
-            if drawn % 64 == 0:
-                shards.refresh()
-            drawn += 1
-            rows = [shards.row(int(index)) for index in random.integers(0, len(shards), BATCH)]
-            batch = tensors(make_batch(rows, random))
-            while not stop.is_set():
-                try:
-                    batches.put(batch, timeout=1.0)
-                    break
-                except queue.Full:
-                    continue
-
-    threading.Thread(target=work, daemon=True).start()
-    return batches
 
 
 def fit(
@@ -267,22 +251,25 @@ def fit(
     seed: int = 0,
     start: Path | None = None,
     peak: float = 1.0,
+    device: str = "cpu",
+    batch: int = BATCH,
+    feeders: int = 1,
 ) -> Trainer:
     """Train until the budget is spent, from the checkpoint if there is one; the budget given now counts.
 
     start: an exported network to begin with where there is no checkpoint yet. peak: factor on the learning rates.
+    device: of torch. batch: samples a step. feeders: processes that make batches.
 
     Where a `torch.distributed` group is set up, all its processes train together; the first one keeps the records.
     """
-    trainer = Trainer.load(checkpoint) if checkpoint.exists() else Trainer(seed, budget_seconds)
+    trainer = Trainer.load(checkpoint, device) if checkpoint.exists() else Trainer(seed, budget_seconds, device)
     trainer.budget_seconds, trainer.peak = budget_seconds, peak
     worker = distributed.get_rank() if distributed.is_initialized() else 0
     shards, held_out = Shards(data), Shards(data, held_out=True)
     if start is not None and not checkpoint.exists():
         rows = [shards.row(index) for index in range(min(MEASURED, len(shards)))]
         trainer.begin_with(restore(start, torch.from_numpy(make_batch(rows, None).inputs)))
-    stop = threading.Event()
-    batches = feed(shards, (seed, trainer.step, worker), stop)
+    batches = feed(data, (seed, trainer.step, worker), batch, feeders, pinned=trainer.device.type == "cuda")
     began, before, saved, recent = time.monotonic(), trainer.elapsed_seconds, time.monotonic(), []
 
     def record(**values) -> None:
@@ -292,7 +279,7 @@ def fit(
     while trainer.elapsed_seconds < budget_seconds:
         if worker == 0:
             trainer.elapsed_seconds = before + time.monotonic() - began
-        recent.append(trainer.learn(batches.get()))
+        recent.append(trainer.learn(next(batches)))
         if trainer.step % 20 == 0:
             record(samples=len(shards), **{name: round(np.mean([r[name] for r in recent]), 4) for name in recent[0]})
             recent = []
@@ -300,7 +287,7 @@ def fit(
             trainer.save(checkpoint)
             saved = time.monotonic()
             record(validation=validate(trainer.average, held_out))
-    stop.set()
+    del batches  # ends the processes that make them
     if worker == 0:
         trainer.save(checkpoint)
         record(validation=validate(trainer.average, held_out, len(held_out)))
