@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -153,7 +154,7 @@ def restore_backup(root: Path, source: BinaryIO) -> tuple[Archived, Path | None]
     folder = Path(tempfile.mkdtemp(prefix="restoring-", dir=root))
     try:
         archived = unpack_backup(source, folder)
-        kept = root / f"before-restore-{time.strftime('%Y%m%d-%H%M%S')}"
+        kept = _unused(root / f"before-restore-{time.strftime('%Y%m%d-%H%M%S')}")
         old = [path for path in (root / "results", *root.glob(f"{INDEX}*")) if path.exists()]
         for path in old:
             kept.mkdir(exist_ok=True)
@@ -166,6 +167,12 @@ def restore_backup(root: Path, source: BinaryIO) -> tuple[Archived, Path | None]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return archived, kept if old else None
+
+
+def _unused(path: Path) -> Path:
+    """The path, with a number behind it if there is something already: of another restore in the same second."""
+    names = itertools.chain([path.name], (f"{path.name}-{number}" for number in itertools.count(2)))
+    return next(free for name in names if not (free := path.with_name(name)).exists())
 
 
 def unpack_backup(source: BinaryIO, folder: Path) -> Archived:

@@ -8,6 +8,7 @@ import json
 import shutil
 import tarfile
 import threading
+import time
 
 import pytest
 
@@ -87,6 +88,13 @@ def test_what_was_there_before_is_kept_beside(root, archive):
     assert problems(root) == {}
     assert (kept / changed.relative_to(root)).read_text() == "{}"
     assert (kept / "library.sqlite3").is_file()
+
+
+def test_restores_in_the_same_second_keep_what_each_found(root, archive, monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda form: "20260102-030405")
+    kept = [restore_backup(root, io.BytesIO(archive))[1] for _ in range(3)]
+    assert [path.name.removeprefix("before-restore-20260102-030405") for path in kept] == ["", "-2", "-3"]
+    assert all(len(list((path / "results").iterdir())) == 2 for path in kept)
 
 
 def test_an_app_that_runs_is_not_restored_under(root, archive):
