@@ -54,10 +54,12 @@ bench: $(VENV)/.test-installed ## run every CPU benchmark; each ends with one JS
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 # Made anew or gone on with: shards, checkpoint and result stay in $(TRAIN), and what is there is not done again.
-# MINUTES is training in all, over which the learning rate falls. START= begins from random weights.
+# MINUTES is training in all, over which the learning rate falls from PEAK times its usual height; a few minutes want
+# less than 1. START= begins from random weights.
 TRAIN ?= out/sketch-shape
-SHARDS ?= 80
+SHARDS ?= 200
 MINUTES ?= 120
+PEAK ?= 2
 START ?= assets/models/sketch-shape.onnx
 DEVICE ?= cpu
 # PROCESSES draw samples; THREADS compute, where DEVICE is the processor; FEEDERS make batches, many of them for a GPU.
@@ -70,8 +72,8 @@ STEP = $(BIN)/python -m orfeas.engines.sketch.train
 train-sketch: $(VENV)/.test-installed ## the sketch engine's network: data, training, ONNX file, scores; goes on where it was
 	$(STEP) data $(TRAIN)/data --first 1000000 --shards 2
 	$(STEP) data $(TRAIN)/data --shards $(SHARDS) --processes $(PROCESSES)
-	$(STEP) fit $(TRAIN)/data $(TRAIN)/run.pt --minutes $(MINUTES) $(COMPUTE) $(if $(START),--start $(START) --peak 0.35)
-	$(STEP) export $(TRAIN)/run.pt $(TRAIN)/sketch-shape.onnx $(if $(START),--other $(START))
+	$(STEP) fit $(TRAIN)/data $(TRAIN)/run.pt --minutes $(MINUTES) $(COMPUTE) --peak $(PEAK) $(if $(START),--start $(START))
+	$(STEP) export $(TRAIN)/run.pt $(TRAIN)/sketch-shape.onnx
 	$(BIN)/python benchmarks/sketch_shape.py --model $(TRAIN)/sketch-shape.onnx
 
 clean: ## remove the virtual environment and caches

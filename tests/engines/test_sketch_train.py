@@ -395,8 +395,8 @@ def test_make_target_runs_the_steps(start):
     steps = [build_parser().parse_args(line.split()) for line in lines]
     assert [step.step for step in steps] == ["data", "data", "fit", "export"]
     assert steps[0].first == VALIDATION
-    assert steps[3].other == steps[2].start
     assert steps[2].start == (Path("assets/models/sketch-shape.onnx") if start is None else None)
+    assert steps[3].other is None  # after a run of this length the two are too far apart to be averaged
     assert (steps[1].processes, steps[2].device, steps[2].threads, steps[2].feeders) == (1, "cpu", 1, 1)
     assert steps[2].folder == steps[0].folder == steps[1].folder
     assert f"benchmarks/sketch_shape.py --model {steps[3].target}" in said.stdout

@@ -33,13 +33,22 @@ LEAST_HALF = 0.75  # in cells: half the thickness that every part of the silhoue
 STEEPEST = 4.0  # slope of the middle up to which that is so: steeper are steps from one part to another
 # Fixed on the families held out from training (`train/RUNS.md`):
 ROUND = (0.93, 0.95, 0.97)  # likeness of the outline to an ellipse at which the network counts
-TRUST = (1.0, 0.5, 0.0)  # wholly, by half, for nothing: fixed on 878 views of families trained on
-# What is added to inflation is smoothed within the outline, in pixels of the network's picture: a little where parts
-# are stout, and over their whole length where they are thin. There a cell holds more ground than part and the network's
-# answer is mostly noise, while what a handle or a leg is attached to says where it lies; it is as deep as it is wide.
-SMOOTHING = 5.0  # length in stout parts
+TRUST = (1.0, 0.8, 0.0)  # wholly, mostly, for nothing
+# What is added to inflation is smoothed within the outline, in pixels of the network's picture. Where parts are stout,
+# bends are smoothed and slants are left as they are; where they are thin, all differences are, over their whole length:
+# there a cell holds more ground than part and the network's answer is mostly noise, while what a handle or a leg is
+# attached to says where it lies; it is as deep as it is wide.
+BENDING = 7.0  # length of the former
+SMOOTHING = 5.0  # and of the latter
 STOUT = (1.5, 9.0)  # half widths between which the network's own answer comes to count
 LEAST_WEIGHT = 0.004  # of where it sees thin parts
+Stencil = dict[tuple[int, int], float]  # weight of the pixel at an offset (down, right), each at most 1
+GRADIENT: tuple[Stencil, ...] = ({(0, 0): -1.0, (0, 1): 1.0}, {(0, 0): -1.0, (1, 0): 1.0})
+HESSIAN: tuple[Stencil, ...] = (
+    {(0, -1): 1.0, (0, 0): -2.0, (0, 1): 1.0},
+    {(-1, 0): 1.0, (0, 0): -2.0, (1, 0): 1.0},
+    {(0, 0): 2**0.5, (0, 1): -(2**0.5), (1, 0): -(2**0.5), (1, 1): 2**0.5},  # the mixed one counts twice
+)
 SOFTNESS = 1.2  # in the grid's cells: blur of the field, but not where the outline is thin
 
 
@@ -63,7 +72,7 @@ class LearnedShape:
     Raises `BadWeights` where the model's file is missing.
     """
 
-    version = "learned-4"
+    version = "learned-5"
 
     def __init__(self, model: Path = MODEL):
         if not model.is_file():
@@ -202,37 +211,54 @@ def settle(middle: np.ndarray, half: np.ndarray, known: np.ndarray, mask: np.nda
     stout = np.clip((half_width(mask) - STOUT[0]) / (STOUT[1] - STOUT[0]), 0, 1)
     counted = np.repeat(np.repeat(known, 2, axis=0), 2, axis=1)
     weight = np.where(counted, np.maximum(stout**2, LEAST_WEIGHT), 0.01 * LEAST_WEIGHT)
-    return _smooth_within(mask, middle, weight), _smooth_within(mask, stout * half, np.ones(mask.shape))
+    return (
+        _smooth_within(mask, middle, weight, stout),
+        _smooth_within(mask, stout * half, np.ones(mask.shape), stout),
+    )
 
 
-def _smooth_within(mask: np.ndarray, values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """(h, w) float32: the m with the least sum of weight (m - values)^2 + SMOOTHING^2 |grad m|^2 over the mask.
+def _smooth_within(mask: np.ndarray, values: np.ndarray, weight: np.ndarray, stout: np.ndarray) -> np.ndarray:
+    """(h, w) float32: the m with the least sum of weight (m - values)^2 + SMOOTHING^2 (1 - stout)^2 |grad m|^2 +
+    BENDING^4 stout |hess m|^2 over the mask.
 
     No value leaves the mask: what lies side by side in the picture and is not connected does not mix. Outside, the
     nearest value.
     """
     import cv2
-    from scipy.sparse import csr_array
+    from scipy.sparse import diags_array
     from scipy.sparse.linalg import splu
 
     # pixels that touch at a corner are connected, as thin slanting parts are
     inside = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     number = np.full(mask.shape, -1)
     number[inside] = np.arange(np.count_nonzero(inside))
-    rows, columns = [], []
-    for here, there in ((number[:, :-1], number[:, 1:]), (number[:-1], number[1:])):
-        both = (here >= 0) & (there >= 0)
-        rows += [here[both], there[both]]
-        columns += [there[both], here[both]]
-    row, column = np.concatenate(rows), np.concatenate(columns)
-    count = np.count_nonzero(inside)
-    own = weight[inside] + SMOOTHING**2 * np.bincount(row, minlength=count)
-    every = np.arange(count)
-    entries = np.concatenate([own, np.full(len(row), -(SMOOTHING**2))])
-    matrix = csr_array((entries, (np.concatenate([every, row]), np.concatenate([every, column]))), (count, count))
+    energy = diags_array(weight[inside].astype(np.float64))
+    slack, stiff = SMOOTHING**2 * (1 - stout) ** 2, BENDING**4 * stout
+    for strength, stencils in ((slack, GRADIENT), (stiff, HESSIAN)):
+        for stencil in stencils:
+            rows, at = _differences(number, stencil)
+            energy = energy + rows.T @ (diags_array(strength[at]) @ rows)
     settled = np.zeros(mask.shape, np.float32)
-    settled[inside] = splu(matrix.tocsc()).solve(weight[inside] * values[inside].astype(np.float64))
+    settled[inside] = splu(energy.tocsc()).solve(weight[inside] * values[inside].astype(np.float64))
     return settled[_nearest(inside)]
+
+
+def _differences(number: np.ndarray, stencil: Stencil) -> tuple:
+    """(sparse (k, n), origins): the stencil wherever all of its pixels are inside, and where it stands there.
+
+    number: (h, w) int, of the n pixels inside, -1 outside.
+    """
+    from scipy.sparse import csr_array
+
+    height, width = number.shape
+    around = np.pad(number, 1, constant_values=-1)
+    parts = [around[1 + y : 1 + y + height, 1 + x : 1 + x + width] for y, x in stencil]
+    at = np.nonzero(np.min(parts, axis=0) >= 0)
+    columns = np.stack([part[at] for part in parts], axis=1)
+    count = len(columns)
+    starts = np.arange(count + 1) * len(stencil)
+    values = np.tile(np.array(list(stencil.values())), count)
+    return csr_array((values, columns.ravel(), starts), (count, number.max() + 1)), at
 
 
 def half_width(mask: np.ndarray) -> np.ndarray:
