@@ -385,6 +385,13 @@ def test_steps_make_a_network_and_go_on_where_they_were(tmp_path, capsys):
     assert '"validation"' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("option", ["--feeders", "--batch", "--threads"])
+def test_training_with_nothing_is_refused(option, capsys):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["fit", "data", "run.pt", option, "0"])
+    assert f"argument {option}: 0 is too few: 1 or more" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 @pytest.mark.parametrize("start", [None, ""])
 def test_make_target_runs_the_steps(start):

@@ -12,6 +12,13 @@ from orfeas.engines.sketch import learned
 from orfeas.engines.sketch.train.dataset import BATCH, SHARD, write_shard
 
 
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is too few: 1 or more")
+    return number
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m orfeas.engines.sketch.train", description=__doc__)
@@ -20,8 +27,8 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("folder", type=Path)
     data.add_argument("--first", type=int, default=0, help="number of the first shard, which is also its seed")
     data.add_argument("--shards", type=int, default=40)
-    data.add_argument("--samples", type=int, default=SHARD, help="in each new shard")
-    data.add_argument("--processes", type=int, default=1, help="that draw, each a shard at a time")
+    data.add_argument("--samples", type=_count, default=SHARD, help="in each new shard")
+    data.add_argument("--processes", type=_count, default=1, help="that draw, each a shard at a time")
     training = steps.add_parser("fit", help="train on the shards of a folder, resuming from the checkpoint")
     training.add_argument("folder", type=Path)
     training.add_argument("checkpoint", type=Path)
@@ -29,11 +36,13 @@ def build_parser() -> argparse.ArgumentParser:
     training.add_argument("--start", type=Path, help="an exported network to begin with, where there is no checkpoint")
     training.add_argument("--peak", type=float, default=1.0, help="factor on the learning rates")
     training.add_argument("--device", default="cpu", help='of torch, such as "cuda"')
-    training.add_argument("--batch", type=int, default=BATCH, help="samples a step, of each process that trains")
-    training.add_argument("--feeders", type=int, default=1, help="processes that make batches; many for a GPU")
-    training.add_argument("--threads", type=int, default=1, help="of the processor that compute")
+    training.add_argument("--batch", type=_count, default=BATCH, help="samples a step, of each process that trains")
+    training.add_argument("--feeders", type=_count, default=1, help="processes that make batches; many for a GPU")
+    training.add_argument("--threads", type=_count, default=1, help="of the processor that compute")
     training.add_argument("--seed", type=int, default=0)
-    training.add_argument("--workers", type=int, default=1, help="processes that train together, each started by hand")
+    training.add_argument(
+        "--workers", type=_count, default=1, help="processes that train together, each started by hand"
+    )
     training.add_argument("--worker", type=int, default=0, help="which of them this is, from 0")
     training.add_argument("--meeting", type=Path, help="a file, not there yet, by which they find each other")
     exporting = steps.add_parser("export", help="write the averaged network of a checkpoint as ONNX")
