@@ -220,7 +220,7 @@ def test_a_flat_base_makes_it_stand(make_studio, base):
 
 
 def test_what_was_seen_from_above_is_turned_to_stand(make_studio):
-    studio, photo = make_studio(SketchEngine(source=LearnedShape())), EXAMPLES / "house.jpg"
+    studio, photo = make_studio(SketchEngine(source=LearnedShape())), EXAMPLES / "teapot.jpg"
     leaning, standing = (
         finish(studio, GenerationRequest(photo, quality="draft", size_mm=50, seed=1, orientation=orientation))
         for orientation in ("picture", "standing")
@@ -228,7 +228,7 @@ def test_what_was_seen_from_above_is_turned_to_stand(make_studio):
     assert leaning.report["stands"] is False
     assert standing.report["stands"] is True
     turned = re.fullmatch(r"Tilted back by ([\d.]+)°, where it stands steadiest\.", standing.notes[-2])
-    assert 15 < float(turned[1]) < 32  # the camera looked down by 22°
+    assert 9 < float(turned[1]) < 27  # the camera looked down by 18°
     assert not any("ilted" in note for note in leaning.notes)
     models = [trimesh.load_mesh(result.files["model"]) for result in (leaning, standing)]
     assert [model.extents.max() for model in models] == pytest.approx([50, 50], abs=0.01)

@@ -14,7 +14,7 @@ from orfeas.engines.sketch.train.__main__ import build_parser, main
 from orfeas.engines.sketch.train.assembly import MATERIALS, Assembly
 from orfeas.engines.sketch.train.dataset import SHARD, VALIDATION, Shards, make_batch, pack, relight, write_shard
 from orfeas.engines.sketch.train.export import to_onnx
-from orfeas.engines.sketch.train.feed import feed, tensors
+from orfeas.engines.sketch.train.feed import Feed, tensors
 from orfeas.engines.sketch.train.fit import WEIGHTS, Trainer, _union, losses, unpack
 from orfeas.engines.sketch.train.optimize import orthogonalize
 from orfeas.engines.sketch.train.restore import restore, weights_of
@@ -252,18 +252,17 @@ def test_a_gpu_learns_as_the_processor_does_and_each_goes_on_for_the_other(tmp_p
         assert total(resumed.learn(batch)) == pytest.approx(total(trainer.learn(batch)), rel=0.02)
 
 
-def test_batches_come_from_other_processes_and_differ(tmp_path):
+def test_batches_are_the_same_from_one_process_or_two_and_differ(tmp_path):
     write_shard(tmp_path, 7, 4)
     found = []
-    for _ in range(2):
-        batches = feed(tmp_path, (3, 0, 0), 2, 2, pinned=False)
-        found.append([next(batches) for _ in range(3)])
-        del batches
+    for processes in (1, 2):
+        with Feed(tmp_path, (3, 0, 0), 2, processes) as feed:
+            found.append([feed.draw() for _ in range(3)])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
     first, second, third = (batch["inputs"] for batch in found[0])
     assert first.shape == (2, learned.CHANNELS, learned.GRID, learned.GRID)
-    assert not torch.equal(first, second)  # of the two processes
+    assert not torch.equal(first, second)
     assert not torch.equal(first, third)
 
 

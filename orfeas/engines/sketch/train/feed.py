@@ -2,54 +2,75 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from orfeas.engines.sketch.train.dataset import Batch, Shards, make_batch
 
-AHEAD = 3  # batches that each process keeps ready
+if TYPE_CHECKING:
+    from torch import Tensor
+
+AHEAD = 3  # batches that are kept ready for each process
 REFRESHED = 64  # batches after which a process looks for new shards
+
+# Of a process that makes batches; these never load torch, which takes them seconds.
+_shards: Shards
+_drawn: Iterator[int]
 
 
 def tensors(batch: Batch) -> dict[str, Tensor]:
     """The arrays of a batch as tensors."""
+    import torch
+
     return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in vars(batch).items()}
 
 
-class Draws(IterableDataset):
-    """Batches without end from the training shards of ``folder``, other ones for each process and seed."""
+class Feed:
+    """Batches without end from the training shards of a folder, the same for the same seed; use it in ``with``.
 
-    def __init__(self, folder: Path, seed: tuple[int, ...], batch: int):
-        self.folder, self.seed, self.batch = folder, seed, batch
+    batch: samples in each. processes: that make them. pinned: in memory that a GPU copies from by itself.
+    """
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        cv2.setNumThreads(1)
-        process = get_worker_info().id
-        random = np.random.default_rng((*self.seed, process))
-        shards, drawn = Shards(self.folder), 0
-        while True:
-            if drawn % REFRESHED == 0:
-                shards.refresh()
-            drawn += 1
-            chosen = random.integers(0, len(shards), self.batch)
-            yield tensors(make_batch([shards.row(int(index)) for index in chosen], random))
+    def __init__(self, folder: Path, seed: tuple[int, ...], batch: int, processes: int = 1, pinned: bool = False):
+        # started anew, not forked: what torch's threads hold in this process would be held in theirs for ever
+        spawn = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(processes, spawn, initializer=_open, initargs=(folder,))
+        self._ahead = AHEAD * processes
+        self._numbers = itertools.count()
+        self._coming: deque[Future] = deque()
+        self._seed, self._batch, self._pinned = seed, batch, pinned
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def draw(self) -> dict[str, Tensor]:
+        """The next batch. Raises `concurrent.futures.BrokenExecutor` if a process was killed."""
+        while len(self._coming) <= self._ahead:
+            self._coming.append(self._pool.submit(_draw, (*self._seed, next(self._numbers)), self._batch))
+        drawn = tensors(self._coming.popleft().result())
+        return {name: values.pin_memory() for name, values in drawn.items()} if self._pinned else drawn
 
 
-def feed(folder: Path, seed: tuple[int, ...], batch: int, processes: int, pinned: bool) -> Iterator[dict[str, Tensor]]:
-    """An iterator over `Draws`; its processes end with it. pinned: in memory that a GPU copies from by itself."""
-    # started anew, not forked: what torch's threads hold in this process would be held in theirs for ever
-    loader = DataLoader(
-        Draws(folder, seed, batch),
-        batch_size=None,
-        num_workers=processes,
-        prefetch_factor=AHEAD,
-        multiprocessing_context="spawn",
-        pin_memory=pinned,
-    )
-    return iter(loader)
+def _open(folder: Path) -> None:
+    global _shards, _drawn
+    cv2.setNumThreads(1)
+    _shards, _drawn = Shards(folder), itertools.count(1)
+
+
+def _draw(seed: tuple[int, ...], count: int) -> Batch:
+    random = np.random.default_rng(seed)
+    if next(_drawn) % REFRESHED == 0:
+        _shards.refresh()
+    chosen = random.integers(0, len(_shards), count)
+    return make_batch([_shards.row(int(index)) for index in chosen], random)

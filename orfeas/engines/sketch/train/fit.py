@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from orfeas.engines.sketch import learned
 from orfeas.engines.sketch.train.dataset import BATCH, Shards, make_batch
-from orfeas.engines.sketch.train.feed import feed, tensors
+from orfeas.engines.sketch.train.feed import Feed, tensors
 from orfeas.engines.sketch.train.network import SketchNet
 from orfeas.engines.sketch.train.optimize import Muon
 from orfeas.engines.sketch.train.restore import restore
@@ -269,25 +269,26 @@ def fit(
     if start is not None and not checkpoint.exists():
         rows = [shards.row(index) for index in range(min(MEASURED, len(shards)))]
         trainer.begin_with(restore(start, torch.from_numpy(make_batch(rows, None).inputs)))
-    batches = feed(data, (seed, trainer.step, worker), batch, feeders, pinned=trainer.device.type == "cuda")
     began, before, saved, recent = time.monotonic(), trainer.elapsed_seconds, time.monotonic(), []
 
     def record(**values) -> None:
         if worker == 0:
             print(json.dumps({"step": trainer.step, "seconds": round(trainer.elapsed_seconds), **values}), flush=True)
 
-    while trainer.elapsed_seconds < budget_seconds:
-        if worker == 0:
-            trainer.elapsed_seconds = before + time.monotonic() - began
-        recent.append(trainer.learn(next(batches)))
-        if trainer.step % 20 == 0:
-            record(samples=len(shards), **{name: round(np.mean([r[name] for r in recent]), 4) for name in recent[0]})
-            recent = []
-        if worker == 0 and time.monotonic() - saved > CHECKPOINT_SECONDS:
-            trainer.save(checkpoint)
-            saved = time.monotonic()
-            record(validation=validate(trainer.average, held_out))
-    del batches  # ends the processes that make them
+    with Feed(data, (seed, trainer.step, worker), batch, feeders, pinned=trainer.device.type == "cuda") as feed:
+        while trainer.elapsed_seconds < budget_seconds:
+            if worker == 0:
+                trainer.elapsed_seconds = before + time.monotonic() - began
+            recent.append(trainer.learn(feed.draw()))
+            if trainer.step % 20 == 0:
+                shards.refresh()
+                means = {name: round(np.mean([terms[name] for terms in recent]), 4) for name in recent[0]}
+                record(samples=len(shards), **means)
+                recent = []
+            if worker == 0 and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                trainer.save(checkpoint)
+                saved = time.monotonic()
+                record(validation=validate(trainer.average, held_out))
     if worker == 0:
         trainer.save(checkpoint)
         record(validation=validate(trainer.average, held_out, len(held_out)))
