@@ -42,6 +42,7 @@ BENDING = 7.0  # length of the former
 SMOOTHING = 5.0  # and of the latter
 STOUT = (1.5, 9.0)  # half widths between which the network's own answer comes to count
 LEAST_WEIGHT = 0.004  # of where it sees thin parts
+SOFTNESS = 1.2  # in the grid's cells: blur of the field, but not where the outline is thin
 Stencil = dict[tuple[int, int], float]  # weight of the pixel at an offset (down, right), each at most 1
 GRADIENT: tuple[Stencil, ...] = ({(0, 0): -1.0, (0, 1): 1.0}, {(0, 0): -1.0, (1, 0): 1.0})
 HESSIAN: tuple[Stencil, ...] = (
@@ -49,7 +50,6 @@ HESSIAN: tuple[Stencil, ...] = (
     {(-1, 0): 1.0, (0, 0): -2.0, (1, 0): 1.0},
     {(0, 0): 2**0.5, (0, 1): -(2**0.5), (1, 0): -(2**0.5), (1, 1): 2**0.5},  # the mixed one counts twice
 )
-SOFTNESS = 1.2  # in the grid's cells: blur of the field, but not where the outline is thin
 
 
 @dataclass(frozen=True)
@@ -211,36 +211,40 @@ def settle(middle: np.ndarray, half: np.ndarray, known: np.ndarray, mask: np.nda
     stout = np.clip((half_width(mask) - STOUT[0]) / (STOUT[1] - STOUT[0]), 0, 1)
     counted = np.repeat(np.repeat(known, 2, axis=0), 2, axis=1)
     weight = np.where(counted, np.maximum(stout**2, LEAST_WEIGHT), 0.01 * LEAST_WEIGHT)
-    return (
-        _smooth_within(mask, middle, weight, stout),
-        _smooth_within(mask, stout * half, np.ones(mask.shape), stout),
-    )
+    return _smooth_within(mask, stout, (middle, weight), (stout * half, np.ones(mask.shape)))
 
 
-def _smooth_within(mask: np.ndarray, values: np.ndarray, weight: np.ndarray, stout: np.ndarray) -> np.ndarray:
-    """(h, w) float32: the m with the least sum of weight (m - values)^2 + SMOOTHING^2 (1 - stout)^2 |grad m|^2 +
-    BENDING^4 stout |hess m|^2 over the mask.
+def _smooth_within(
+    mask: np.ndarray, stout: np.ndarray, *weighted: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, ...]:
+    """(h, w) float32 for each pair of values and weight: the m with the least sum of weight (m - values)^2 +
+    SMOOTHING^2 (1 - stout)^2 |grad m|^2 + BENDING^4 stout |hess m|^2 over the mask.
 
     No value leaves the mask: what lies side by side in the picture and is not connected does not mix. Outside, the
     nearest value.
     """
     import cv2
-    from scipy.sparse import diags_array
+    from scipy.sparse import csr_array, diags_array
     from scipy.sparse.linalg import splu
 
     # pixels that touch at a corner are connected, as thin slanting parts are
     inside = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     number = np.full(mask.shape, -1)
-    number[inside] = np.arange(np.count_nonzero(inside))
-    energy = diags_array(weight[inside].astype(np.float64))
+    count = np.count_nonzero(inside)
+    number[inside] = np.arange(count)
+    roughness = csr_array((count, count))
     slack, stiff = SMOOTHING**2 * (1 - stout) ** 2, BENDING**4 * stout
     for strength, stencils in ((slack, GRADIENT), (stiff, HESSIAN)):
         for stencil in stencils:
             rows, at = _differences(number, stencil)
-            energy = energy + rows.T @ (diags_array(strength[at]) @ rows)
-    settled = np.zeros(mask.shape, np.float32)
-    settled[inside] = splu(energy.tocsc()).solve(weight[inside] * values[inside].astype(np.float64))
-    return settled[_nearest(inside)]
+            roughness = roughness + rows.T @ (diags_array(strength[at]) @ rows)
+    nearest, smoothed = _nearest(inside), []
+    for values, weight in weighted:
+        energy = (roughness + diags_array(weight[inside])).tocsc()
+        settled = np.zeros(mask.shape, np.float32)
+        settled[inside] = splu(energy).solve(weight[inside] * values[inside].astype(np.float64))
+        smoothed.append(settled[nearest])
+    return tuple(smoothed)
 
 
 def _differences(number: np.ndarray, stencil: Stencil) -> tuple:
