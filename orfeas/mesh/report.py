@@ -29,7 +29,7 @@ LIKELY_MM = (1.0, 1000.0)  # the longest side of what is printed; outside of tha
 LEAST_HELD = 1 / 20  # of its plate's area: a model that touches less of it may break off
 MOST_CROSSINGS = 10_000  # are counted: with more, how many more changes nothing
 
-PLATE_ADVICE = "put it on a plate"
+TURN_ADVICE, PLATE_ADVICE = "turn it to stand", "put it on a plate"
 READY, REPAIRED, NOT_PRINTABLE = "Ready", "Ready after repair", "Not printable"
 
 
@@ -260,7 +260,7 @@ def _judge_stance(points: np.ndarray, centre: np.ndarray, stands: bool, done: se
         if "add_plinth" in done:
             return ["It would fall over as it stands, even on its plate."]
         helps = not done & {"tilt_to_stand", "lay_flat"} and can_be_tilted_to_stand(points, centre)
-        turn = "turn it to stand, " if helps else ""
+        turn = f"{TURN_ADVICE}, " if helps else ""
         if "cut_base" in done:
             small = f"the flat side that was cut is too small: {turn}{'or ' if turn else ''}{PLATE_ADVICE}"
             return [f"It would fall over as it stands, {small}."]

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from orfeas.export import EXPORTERS, file_name
 from orfeas.formats import writable_formats
-from orfeas.mesh.report import PLATE_ADVICE, say_mass
+from orfeas.mesh.report import PLATE_ADVICE, TURN_ADVICE, say_mass
 from orfeas.request import QUALITIES, QUALITY_NAMES
 from orfeas.web.frame import MARK
 
@@ -236,14 +236,13 @@ def _again(result: Result) -> str:
 
 def _stand(result: Result) -> str:
     """What makes a model stand that falls over, or that is advised to be put on a plate; else ""."""
-    request = result.request
-    tilts = request.orientation == "picture" and request.base != "plinth"
-    changes = [("orientation:standing", "Turn it")] if tilts else []
-    bases = {"none": ("cut", "plinth"), "cut": ("plinth",), "plinth": ()}[request.base]
+    advised = " ".join(result.report["notes"])
+    changes = [("orientation:standing", "Turn it")] if TURN_ADVICE in advised else []
+    bases = {"none": ("cut", "plinth"), "cut": ("plinth",), "plinth": ()}[result.request.base]
     changes += [(f"base:{base}", BASE_TITLES[base]) for base in bases]
     if result.report["stands"] is False and changes:
         return _remakes(result, "Make it stand", changes)
-    if any(PLATE_ADVICE in note for note in result.report["notes"]):
+    if PLATE_ADVICE in advised:
         return _remakes(result, "Make it steadier", [("base:plinth", BASE_TITLES["plinth"])])
     return ""
 

@@ -254,21 +254,21 @@ def test_what_is_noted_of_a_printable_model_does_not_contradict_its_verdict(make
     bad = {**plain.report, "verdict": "Not printable", "printable": False, "reasons": ("Flat.",), "notes": (fall,)}
     assert "Printable. Note" not in result_card(replace(plain, report=bad))
 
-    # what falls over can be made to stand by a button: it is offered what it has not got
-    def offered(stands, **options):
-        report = {**plain.report, "stands": stands}
+    # what falls over can be made to stand by a button: it is offered what it has not got, and a tilt where one helps
+    def offered(stands, advice=fall, **options):
+        report = {**plain.report, "stands": stands, "notes": (advice,)}
         card = result_card(replace(plain, request=replace(plain.request, **options), report=report))
         return re.findall(r'data-change="(?:base|orientation):(\w+)"', card)
 
-    assert [offered(False, base=base) for base in ("none", "cut", "plinth")] == [
-        ["standing", "cut", "plinth"], ["standing", "plinth"], [],
-    ]  # fmt: skip
-    assert offered(False, orientation="standing") == offered(False, orientation="flattest") == ["cut", "plinth"]
-    assert offered(False, orientation="standing", base="plinth") == []
-    assert [offered(stands) for stands in (True, None)] == [[], []]
-    advice = "It stands, but tips over when tilted by about 2°: put it on a plate."
-    plain = replace(plain, report={**plain.report, "notes": (advice,)})
-    assert offered(True) == ["plinth"]
+    assert [offered(False, base=base) for base in ("none", "cut")] == [
+        ["standing", "cut", "plinth"],
+        ["standing", "plinth"],
+    ]
+    no_tilt = fall.replace("turn it to stand, ", "")
+    assert offered(False, no_tilt) == offered(False, no_tilt, orientation="standing") == ["cut", "plinth"]
+    assert offered(False, "It would fall over as it stands, even on its plate.", base="plinth") == []
+    assert [offered(stands, "Other things.") for stands in (True, None)] == [[], []]
+    assert offered(True, "It stands, but tips over when tilted by about 2°: put it on a plate.") == ["plinth"]
 
 
 @pytest.mark.parametrize("usd", [True, False])
