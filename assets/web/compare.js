@@ -185,5 +185,5 @@
   // --- start -----------------------------------------------------------------------------------------------------------
 
   window.orfeas.compare = open;
-  window.orfeas.whenThere(() => $("compare-turn"), 60).then(watchTurning);
+  window.orfeas.whenThere(() => $("compare-turn"), Infinity).then(watchTurning);
 })();

@@ -239,7 +239,9 @@
     applyTheme();
     nameParts();
   }).observe(root, { childList: true, subtree: true, attributes: true, attributeFilter: ["class"] });
-  whenThere(() => document.querySelector("#nav .links"), 60).then(showPage);
-  whenThere(() => document.querySelector("#generate"), 60).then(() => { root.dataset.there = "yes"; });
+  whenThere(() => document.querySelector("#nav .links"), Infinity).then(showPage);
+  whenThere(() => document.querySelector("#generate") && document.querySelector("#header header"), Infinity).then(() => {
+    root.dataset.there = "yes";
+  });
   window.orfeas = { actions, whenThere, element, keyOf };
 })();

@@ -543,6 +543,7 @@
     wanted: () => passed.token,
     restoring: () => restoring.token,
     spec: () => JSON.stringify(passed.spec),
+    failed: () => started(JSON.stringify({ error: "The server did not take it: try again in a moment." })),
     restore, restored, started, drop,
   };
   const waiting = new MutationObserver(() => {

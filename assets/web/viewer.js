@@ -8,6 +8,7 @@
   const READ_AT_LATEST_MS = 30000; // after canvas and file are there, whatever the scene says
   const GIVE_UP_MS = 120000; // then the still stays
   const $ = (id) => document.getElementById(id);
+  const loaded = new Set(); // addresses of all that the page has loaded
   let store = null; // Babylon's EngineStore
   let address = ""; // of the model on the canvas
   let middle = null; // what the camera looked at when the model was first drawn
@@ -25,9 +26,8 @@
   }
 
   async function loadStore() {
-    const loaded = performance.getEntriesByType("resource").find((entry) => /\/engineStore-[^/]*\.js$/.test(entry.name));
-    if (!loaded || store) return;
-    store = Object.values(await import(loaded.name)).find((part) => part && "LastCreatedScene" in part);
+    const module = store ? "" : [...loaded].find((name) => /\/engineStore-[^/]*\.js$/.test(name));
+    if (module) store = Object.values(await import(module)).find((part) => part && "LastCreatedScene" in part);
   }
 
   function sceneOf(canvas) {
@@ -74,7 +74,7 @@
       address = $("viewer").querySelector("a[download]")?.href ?? "";
       const scene = findScene();
       const isNew = isSame || scene?.meshes.some((mesh) => mesh.getTotalVertices() && !old.has(mesh));
-      if (canvas && !fetched && performance.getEntriesByName(address).length) fetched = now;
+      if (canvas && !fetched && loaded.has(address)) fetched = now;
       if (canvas && !arrived && isNew) arrived = now;
       const isLate = (arrived && now - arrived > DRAWN_AT_LATEST_MS) || (fetched && now - fetched > READ_AT_LATEST_MS);
       if (canvas && (isLate || (isNew && isDrawn(canvas)))) drawn();
@@ -253,7 +253,10 @@
 
   // --- start -------------------------------------------------------------------------------------------------------
 
-  performance.setResourceTimingBufferSize(2000); // the viewer alone asks for 200 files, the default is 250
+  // Heard as it comes: the browser's own list is full after 250, and a page that asks for a job's state asks often.
+  new PerformanceObserver((heard) => heard.getEntries().forEach((entry) => loaded.add(entry.name))).observe({
+    type: "resource", buffered: true,
+  });
   root.classList.add(hasWebGL() ? "has-webgl" : "no-webgl");
   root.classList.toggle("no-fullscreen", !document.fullscreenEnabled); // as on iPhones
   Object.assign(root.dataset, { model: "no", canvas: "no" });

@@ -125,6 +125,7 @@ def add_history(
     )
     shown = "(picture, said) => window.orfeas.history.restored(picture, said)"
     restored.then(None, [picture, said], js=shown, **quiet)
+    restored.failure(None, js="() => window.orfeas.keepSide(false)", **quiet)
     started = starter.click(
         history.start,
         [passed, picture, *options, desk],
@@ -133,6 +134,7 @@ def add_history(
         **quiet,
     )
     started.then(None, [answer], js="(answer) => window.orfeas.history.started(answer)", **quiet)
+    started.failure(None, js="() => window.orfeas.history.failed()", **quiet)
     return opener
 
 

@@ -154,7 +154,6 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
         begin = "(token, draws, ...rest) => [window.orfeas.begin(rest[4]), window.orfeas.draws(), ...rest]"  # [4]: seed
         settle = "() => window.orfeas.settle()"
         run = generate.click(page.make, [*asked, desk], shown, js=begin, concurrency_limit=None, **quiet)
-        run.then(None, js=settle, **quiet)
         again = again_button.click(
             page.again,
             [token, draws, *again_of],
@@ -163,7 +162,8 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
             concurrency_limit=None,
             **quiet,
         )
-        again.then(None, js=settle, **quiet)
+        for over in (run.then, run.failure, again.then, again.failure):  # 6.31: no `then` after an error
+            over(None, js=settle, **quiet)
         stop.click(None, js="() => window.orfeas.stop()", **light)
         for told in (demo.load, run.then, again.then):  # the times of the jobs here, the last one's with them
             told(lambda: gr.update(**page.qualities()), None, [quality], **light)

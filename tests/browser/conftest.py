@@ -81,7 +81,7 @@ def browser_without_webgl(launch):
 class Visit:
     """A page in a context of its own, with everything it said and asked for."""
 
-    def __init__(self, browser, at: str, ready: str = "#generate", **context):
+    def __init__(self, browser, at: str, ready: str = "#generate", prepare=lambda page: None, **context):
         self.context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **context})
         self.page = self.context.new_page()
         self.errors: list[str] = []
@@ -89,6 +89,7 @@ class Visit:
         self.page.on("console", self._on_console)
         self.page.on("pageerror", self._on_page_error)
         self.page.on("request", self._on_request)
+        prepare(self.page)
         self.page.goto(at)
         self.page.wait_for_selector(ready)
 

@@ -148,6 +148,18 @@ def test_a_bad_picture_is_explained_in_the_page(visit, tmp_path):
     visit.wait_for_state("failed")
     expect(visit.page.locator("#error")).to_have_text(re.compile(r"\.$"), use_inner_text=True)
     expect(visit.page.locator("#generate")).to_be_visible()
+    # the next press is a new one: it does not wait for the end of an event that is over
+    visit.page.evaluate("""() => {
+      const {begin, whenThere} = window.orfeas;
+      window.begun = 0;
+      window.orfeas.begin = seed => { window.begun += 1; return begin(seed); };
+      window.orfeas.whenThere = (found, seconds) => seconds === 3 ? new Promise(() => {}) : whenThere(found, seconds);
+    }""")
+    visit.page.wait_for_function(
+        "() => { if (!window.begun) document.querySelector('#generate').click(); return window.begun > 0; }",
+        polling=200,
+    )
+    visit.wait_for_state("failed")
 
     unreadable, large = tmp_path / "text.png", tmp_path / "large.png"
     unreadable.write_text("no picture")

@@ -160,6 +160,32 @@ def test_nothing_jumps_while_a_job_runs_and_the_views_are_real(visit, engine, ph
     assert page.evaluate("document.body.classList.contains('dark')"), "the choice is remembered"
 
 
+def test_parts_that_come_in_another_order_move_nothing(visit, photo, pace):
+    pace.release(50)
+    late = []
+
+    def prepare(page):
+        page.route(re.compile(r"/assets/HTML-[^/]*\.js$"), lambda route: late.append(route))
+        page.add_init_script("performance.setResourceTimingBufferSize(1)")  # as full as after minutes of a job
+
+    visit = visit(ready="body", prepare=prepare)
+    page = visit.page
+    page.wait_for_selector("#stage", state="attached")
+    page.wait_for_timeout(500)  # what is drawn too early is drawn by now
+    (part,) = late
+    part.continue_()
+    page.wait_for_selector("#examples img")
+    page.wait_for_selector("#generate")
+    shifts = page.evaluate(SHIFT)
+    assert sum(shift["value"] for shift in shifts) < 0.05, shifts
+    visit.choose(photo)
+    visit.generate()
+    visit.wait_for_state("done")
+    visit.wait_for_canvas()
+    assert page.evaluate("performance.getEntriesByType('resource').length") <= 1
+    expect(page.locator("#switch-view button").first).to_be_enabled()
+
+
 def test_the_same_once_more_the_time_it_takes_and_the_docs_meanwhile(visit, server, engine, photo, pace, tmp_path):
     visit = visit()
     page = visit.page
