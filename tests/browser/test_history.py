@@ -215,6 +215,11 @@ def test_the_best_of_several_seeds_is_shown_and_two_are_compared(
     visit.wait_for_state("failed")
     seed.fill("")
     page.select_option("#best-of-count", "3")
+    page.route("**/gradio_api/run/**", lambda route: route.fulfill(status=500, json={"error": None}))
+    page.get_by_role("button", name="Best of 3").click()
+    expect(page.locator("#best-of-error")).to_have_text("The server did not take it: try again in a moment.")
+    page.unroute("**/gradio_api/run/**")
+    visit.errors[:] = [error for error in visit.errors if "status of 500" not in error]
     page.get_by_role("button", name="Best of 3").click()
     wait_until(lambda: engine.running, "the first of them runs")
     visit.wait_for_state("empty")  # what was refused before is not what is being done
