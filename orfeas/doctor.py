@@ -151,7 +151,7 @@ def _look_at_gpu() -> Iterator[Finding]:
             free, total = torch.cuda.mem_get_info(index)
             major, minor = torch.cuda.get_device_capability(index)
             name = f"{torch.cuda.get_device_name(index)} (compute {major}.{minor}), PyTorch {torch.__version__}"
-        except RuntimeError as error:
+        except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
             yield Finding(f"cuda:{index}", NOTE, explain_broken_gpu(f"cuda:{index}", error))
             continue
         yield Finding(f"cuda:{index}", OK, f"{name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free")

@@ -162,6 +162,16 @@ def test_not_ready_while_the_engine_is_loaded(make_studio):
     assert readiness.find_problem() is None
 
 
+def test_not_ready_once_the_gpu_has_failed(make_studio, monkeypatch):
+    engine = PacedEngine()
+    readiness = Readiness(Jobs(make_studio(engine), 3), 0)
+    readiness.load().join(30)
+    assert readiness.find_problem() is None
+    monkeypatch.setattr(engine, "health", lambda: {"ready": False, "problem": "cuda:0 failed at work."})
+    problem = readiness.find_problem()
+    assert (problem.code, str(problem)) == ("broken_gpu", "cuda:0 failed at work.")
+
+
 @pytest.mark.parametrize(
     ("error", "code"), [(BadWeights("The file is damaged."), "bad_weights"), (ZeroDivisionError("secret"), "internal")]
 )

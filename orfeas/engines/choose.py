@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orfeas.engines import zerogpu
-from orfeas.engines.gpu import explain_broken_gpu, explain_no_gpu, rule_out_gpu
+from orfeas.engines.gpu import explain_broken_gpu, explain_no_gpu, rule_out_gpu, try_gpu
 from orfeas.errors import BadWeights, EngineUnavailable
 from orfeas.telemetry import log
 
@@ -135,8 +135,11 @@ def choose_device(asked: str, forced: bool) -> tuple[str, str]:
             "no_gpu",
         )
     try:
-        return f"cuda:{index}", f"a {torch.cuda.get_device_name(index)} is there"
-    except RuntimeError as error:
+        name = torch.cuda.get_device_name(index)
+        if not zerogpu.is_here():
+            try_gpu(f"cuda:{index}")
+        return f"cuda:{index}", f"a {name} is there"
+    except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
         raise EngineUnavailable(explain_broken_gpu(f"cuda:{index}", error), "broken_gpu") from error
 
 

@@ -50,11 +50,33 @@ def explain_no_gpu() -> str:
 
 def explain_broken_gpu(device: str, error: Exception) -> str:
     """The sentence about a GPU that is there but answers with an error, as a full or broken one does."""
-    why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:120]
+    why = _first_line(error)
+    if "no kernel image" in why:
+        return f"{device} is older than this PyTorch runs on ({why}): pytorch.org has earlier builds."
     return (
         f"{device} is there but does not answer ({why}): it may be full (nvidia-smi shows by whom), or its driver may"
         " need a restart of the machine."
     )
+
+
+def explain_lost_gpu(device: str, error: Exception) -> str:
+    """The sentence about a GPU that failed at work: this process gets nothing more out of it."""
+    why = _first_line(error)
+    return f"{device} failed at work ({why}): start the program again, or the machine if that does not help."
+
+
+def try_gpu(device: str) -> None:
+    """Compute something there: an older GPU answers, while this PyTorch may hold nothing that it can run.
+
+    Raises `RuntimeError`.
+    """
+    import torch
+
+    (torch.ones((), device=device) + 1).item()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:120]
 
 
 def _is_built_for_amd() -> bool:

@@ -47,8 +47,10 @@ class Readiness:
             check_storage(self.jobs.studio.library, self.min_free)
         except OrfeasError as error:
             return error
-        if self.jobs.studio.engine.health().get("ready") is False:
-            return OrfeasError("No worker of the engine runs now: see `serve status` on the cluster.", "no_worker")
+        health = self.jobs.studio.engine.health()
+        if health.get("ready") is False:
+            said = health.get("problem", "No worker of the engine runs now: see `serve status` on the cluster.")
+            return OrfeasError(said, "broken_gpu" if "problem" in health else "no_worker")
         if self.jobs.is_full:
             return OrfeasError(self.jobs.full_sentence, "queue_full")
         return None

@@ -39,6 +39,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
     memory = {"free": 24e9}
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (memory["free"], 24e9))
+    monkeypatch.setattr(choose, "try_gpu", lambda device: None)
     return memory
 
 
@@ -185,6 +186,18 @@ def test_a_gpu_that_does_not_answer_is_told_and_not_run(folder, gpu, monkeypatch
     assert engine.reason.endswith("So the built-in engine runs.")
     with pytest.raises(EngineUnavailable, match="nvidia-smi"):
         choose_engine(settings(engine="hunyuan3d", hunyuan3d_path=folder))
+
+
+def test_a_gpu_that_this_pytorch_has_nothing_for_is_told_and_not_run(folder, gpu, monkeypatch):
+    def fail(device):
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nCompile with")
+
+    monkeypatch.setattr(choose, "try_gpu", fail)
+    engine = choose_engine(settings(hunyuan3d_path=folder))
+    assert engine.name == "sketch"
+    assert engine.reason.startswith("cuda:0 is older than this PyTorch runs on (CUDA error: no kernel image is")
+    monkeypatch.setenv("SPACES_ZERO_GPU", "1")  # which lends its GPU job by job: nothing is to touch it before
+    assert choose_device("auto", False)[0] == "cuda:0"
 
 
 def test_devices(gpu):

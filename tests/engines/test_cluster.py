@@ -251,6 +251,9 @@ def test_a_worker_whose_engine_hangs_says_so(engine, cutout, monkeypatch):
     worker._thread.shutdown()
     now[0] = 200.0
     worker.check_health()  # it came back after all
+    monkeypatch.setattr(worker._engine, "health", lambda: {"ready": False, "problem": "cuda:0 failed at work."})
+    with pytest.raises(RuntimeError, match="cuda:0 failed at work"):
+        worker.check_health()
 
 
 def test_a_cluster_that_is_not_there_is_a_sentence(settings):

@@ -110,8 +110,9 @@ class Worker:
         return {**described, **more}
 
     def check_health(self) -> None:
-        """Serve replaces a worker whose engine hangs, or cannot say how it is."""
-        self._engine.health()
+        """Serve replaces a worker whose engine hangs, cannot say how it is, or has lost its GPU."""
+        if problem := self._engine.health().get("problem"):
+            raise RuntimeError(problem)
         since = self._stepped
         if since is not None and time.monotonic() - since > self._stall_seconds:
             raise RuntimeError(f"the engine made no step for {self._stall_seconds:g} s")

@@ -64,6 +64,15 @@ class Approximations:
                 f"The guidance interval cannot be {low} to {high}: use 0 <= low <= high <= 1.", "bad_choice"
             )
 
+    def keys(self) -> list[str]:
+        """What is on, as `parse` takes it."""
+        on = {
+            "solver": self.solver != "euler",
+            "guidance": self.guidance_interval != (0.0, 1.0),
+            "latents": self.top_latents,
+        }
+        return [key for key, is_on in on.items() if is_on]
+
     def names(self) -> list[str]:
         """What differs from the exact way, for people."""
         return self.sampling_names() + self.field_names()

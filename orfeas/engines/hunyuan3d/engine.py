@@ -28,16 +28,19 @@ import torch
 from torch import Tensor
 
 from orfeas.engines import Step
+from orfeas.engines.gpu import explain_lost_gpu
 from orfeas.engines.hunyuan3d.approximations import Approximations
 from orfeas.engines.hunyuan3d.config import RELEASED, ModelConfig
 from orfeas.engines.hunyuan3d.preprocess import prepare_image
 from orfeas.engines.hunyuan3d.residency import (
     INT8,
     INT8_NAME,
+    RESIDENT,
     Networks,
     Residency,
     choose_residency,
     free_gigabytes,
+    keep_off_system_memory,
     model_gigabytes,
     release_memory,
 )
@@ -61,7 +64,7 @@ FEATURES_KEPT = 8  # pictures; 2.8 MB each
 # Where each stage begins in the shape's progress; from the counted work of a standard job (30 steps, R = 384).
 STARTS = {"features": 0.0, "diffusion": 0.02, "decoding": 0.80, "volume": 0.82, "surface": 0.97}
 FIELD_NOTE = "Memory ran out while the field was read, so it is read in pieces of half the size."
-_MEMORY_WORDS = ("out of memory", "can't allocate memory", "alloc_failed")
+_MEMORY_WORDS = ("out of memory", "can't allocate memory", "alloc_failed", "when calling `cublascreate")
 
 
 @dataclass
@@ -117,13 +120,15 @@ class Hunyuan3DEngine:
         self._networks = networks
         self._features: OrderedDict[str, Tensor] = OrderedDict()
         self._stepped_down = False  # memory ran out since the policy was chosen
+        self._lost = ""  # why this process cannot use its GPU any more
         self._closed = False
 
     @property
     def version(self) -> str:
         policy = self._networks.residency.name if self._networks else None
+        in_8_bit = ["int8"] if policy == INT8 else []
         return "-".join(
-            ["hunyuan3d-2.1-1", str(self.dtype).removeprefix("torch."), *(["int8"] if policy == INT8 else [])]
+            ["hunyuan3d-2.1-1", str(self.dtype).removeprefix("torch."), *in_8_bit, *self.approximations.keys()]
         )
 
     @property
@@ -145,11 +150,14 @@ class Hunyuan3DEngine:
         networks = Networks(self.weights, self.config, self._where, self.dtype, self._choose_residency())
         try:
             networks.preload()
+            fits = True
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
+            fits = False
+        if not fits:  # out of the handler, whose traceback holds what was half loaded
             if networks.step_down() is None:
-                raise self._memory_error() from error
+                raise self._memory_error()
             self._stepped_down = True
         self._networks = networks
 
@@ -157,6 +165,7 @@ class Hunyuan3DEngine:
         if self._policy is None:
             model_gb = model_gigabytes(self.config, self.dtype)
             residency = choose_residency(free_gigabytes(self._where), model_gb, self.device)
+            keep_off_system_memory(self._where)
         else:
             residency = Residency(self._policy, f"The policy {self._policy!r} was asked for.")
         log.info("weights_placed", reason=residency.reason)
@@ -169,14 +178,16 @@ class Hunyuan3DEngine:
             "engine": self.name,
             "version": self.version,
             "device": self.device,
-            "ready": networks is not None,
+            "ready": networks is not None and not self._lost,
             "precision": str(self.dtype).removeprefix("torch."),
             "weights": self.weights.name,
             "approximations": self._sampling_names() + self.approximations.field_names(),
         }
+        if self._lost:
+            facts["problem"] = self._lost
         if networks is not None:
             facts |= {"residency": networks.residency.name, "residency_reason": networks.residency.reason}
-            if self._where.type == "cuda":
+            if self._where.type == "cuda" and not self._lost:
                 facts["vram_used_gb"] = round(torch.cuda.memory_allocated(self._where) / 1e9, 2)
         return facts
 
@@ -191,10 +202,11 @@ class Hunyuan3DEngine:
     def shape(self, cutout: Cutout, quality: Quality, seed: int) -> Iterator[Step | Mesh]:
         """Yield a step after each diffusion step and each chunk of the volume, then the mesh.
 
-        The last step's facts hold ``shape_seconds`` by stage, ``peak_vram_mb`` (on a GPU), ``residency`` and
-        ``latent`` (T, channels) float16, from which `remesh` makes the mesh again. Raises `OrfeasError` with code
-        "no_surface" where the field has none, `OutOfMemory` where even a leaner policy does not fit; the next job
-        finds a working engine in either case.
+        The last step's facts hold ``shape_seconds`` by stage, ``peak_vram_mb`` (on a GPU; with what torch's allocator
+        keeps, without what CUDA itself takes), ``residency`` and ``latent`` (T, channels) float16, from which `remesh`
+        makes the mesh again. Raises `OrfeasError` with code "no_surface" where the field has none, `OutOfMemory` where
+        even a leaner policy does not fit; the next job finds a working engine in either case. Raises
+        `EngineUnavailable` with code "broken_gpu" where the GPU failed; so does every job after it.
         """
         yield from self._run(_Job(quality, seed, prepare_image(cutout.rgba, self.config)))
 
@@ -234,6 +246,9 @@ class Hunyuan3DEngine:
                         yield _not_backwards(event, job)
                     return
                 except Exception as error:
+                    if is_gpu_lost(error):
+                        self._lost = explain_lost_gpu(self.device, error)
+                        raise EngineUnavailable(self._lost, "broken_gpu") from error
                     if not is_out_of_memory(error):
                         raise
                 # Out of the handler: what the traceback held is free now, and the networks can go.
@@ -245,7 +260,8 @@ class Hunyuan3DEngine:
                 job.facts["memory_note"] = note
                 yield Step(job.fraction, note)
         finally:
-            release_memory(self._where)
+            if not self._lost:
+                release_memory(self._where)
 
     def _make_room(self, job: _Job) -> str:
         """Prepare the second try; says how in a sentence, "" if there is no way.
@@ -310,9 +326,9 @@ class Hunyuan3DEngine:
                 guidance=GUIDANCE,
                 solver=self.approximations.solver,
                 guidance_interval=self.approximations.guidance_interval,
-                halves_in_turn=self._networks.residency.name == INT8,
+                halves_in_turn=self._networks.residency.name != RESIDENT,
             )
-            for event in steps:
+            for event in _without_gradients(steps):
                 if isinstance(event, Tensor):
                     latents = event
                     continue
@@ -351,7 +367,7 @@ class Hunyuan3DEngine:
             del cells
             refined = quality.grid >= self.refine_from
             if refined:
-                for done, better in refine_surface(surface, geometry, chunk):
+                for done, better in _without_gradients(refine_surface(surface, geometry, chunk)):
                     yield Step(_between("surface", None, done), f"Sharpening the surface, {done:.0%}")
                     surface = better or surface
             mesh = Mesh(surface.vertices.cpu().numpy(), surface.faces.cpu().numpy().astype(np.int32))
@@ -371,7 +387,7 @@ class Hunyuan3DEngine:
             **job.facts,
         }
         if self._where.type == "cuda":
-            facts["peak_vram_mb"] = round(torch.cuda.max_memory_allocated(self._where) / 1e6, 1)
+            facts["peak_vram_mb"] = round(torch.cuda.max_memory_reserved(self._where) / 1e6, 1)
         return facts
 
     @contextmanager
@@ -392,6 +408,8 @@ class Hunyuan3DEngine:
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise EngineUnavailable("The Hunyuan3D engine was closed: start the program again.")
+        if self._lost:
+            raise EngineUnavailable(self._lost, "broken_gpu")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -399,6 +417,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _MEMORY_WORDS)
+
+
+def is_gpu_lost(error: BaseException) -> bool:
+    """Whether CUDA reports what this process does not recover from, such as an illegal access or a GPU that is gone."""
+    kind = getattr(torch, "AcceleratorError", None)  # of torch 2.8 on
+    return kind is not None and isinstance(error, kind) and not is_out_of_memory(error)
 
 
 def _find_gpu(device: torch.device) -> None:
@@ -414,6 +438,17 @@ def _find_gpu(device: torch.device) -> None:
 def _between(stage: str, following: str | None, done: float) -> float:
     end = STARTS[following] if following else 1.0
     return STARTS[stage] + (end - STARTS[stage]) * min(1.0, done)
+
+
+def _without_gradients(events: Iterator) -> Iterator:
+    """The same events, each made under `torch.no_grad`, which must not reach over a yield into what others do."""
+    while True:
+        with torch.no_grad():
+            try:
+                event = next(events)
+            except StopIteration:
+                return
+        yield event
 
 
 def _not_backwards(event: Step | Mesh, job: _Job) -> Step | Mesh:

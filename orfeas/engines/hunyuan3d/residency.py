@@ -8,6 +8,7 @@ comes back from the page cache.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +26,12 @@ from orfeas.telemetry import log
 
 RESIDENT, SEQUENTIAL, INT8 = "resident", "sequential", "int8"
 # Policy -> gigabytes (1e9 bytes) that have to be free for the released model in half precision, and what it does.
-# Counted from the sizes of tensors, the most at once is 8.15, 7.12 and 4.92; the rest is room for the field's points,
-# the allocator's rounding and what else is on the card. Cards sold as 12, 8 and 6 GB leave this much free.
+# Counted from the sizes of tensors, the most at once is 8.15, 6.71 and 4.92; the rest is room for the field's points,
+# the allocator's rounding (a model of it reserved 6.99 for the second, 5.17 for the third), what CUDA's libraries load,
+# and what else is on the card. Cards sold as 12, 8 and 6 GB leave this much free.
 POLICIES = {
     RESIDENT: (10.5, "all networks stay in memory"),
-    SEQUENTIAL: (7.7, "one network at a time is in memory"),
+    SEQUENTIAL: (7.4, "one network at a time is in memory"),
     INT8: (5.5, "one network at a time is in memory, the transformer's experts in 8 bit"),
 }
 INT8_NAME = "the transformer's experts in 8 bit"  # as an approximation, for people
@@ -78,7 +80,7 @@ def free_gigabytes(device: torch.device) -> float:
     if device.type == "cuda":
         try:
             free, _ = torch.cuda.mem_get_info(device)
-        except RuntimeError as error:
+        except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
             raise EngineUnavailable(explain_broken_gpu(str(device), error), "broken_gpu") from error
         return (free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)) / 1e9
     try:
@@ -86,6 +88,18 @@ def free_gigabytes(device: torch.device) -> float:
         return next(int(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
         return float("inf")
+
+
+def keep_off_system_memory(device: torch.device) -> None:
+    """On Windows, let this process take no more than is free now.
+
+    NVIDIA's driver there would lend it the machine's memory, many times slower, in place of the error to step down on.
+    """
+    if device.type != "cuda" or sys.platform != "win32":
+        return
+    _, total = torch.cuda.mem_get_info(device)
+    ours = torch.cuda.memory_allocated(device) / 1e9
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (free_gigabytes(device) + ours) * 1e9 / total), device)
 
 
 def model_gigabytes(config: ModelConfig, dtype: torch.dtype) -> float:
@@ -212,8 +226,8 @@ def load_int8_experts(
             setattr(owner, child, kind(*((weight, scale) if stacked else (weight[0], scale[0])), bias))
     state = {ours: assemble(recipe, tensors, device, dtype) for ours, recipe in plan.items()}
     state |= {ours: value for ours, value in module.state_dict().items() if not value.is_meta}
-    module.load_state_dict(state, strict=True, assign=True)
-    return module.requires_grad_(False).eval()
+    module.requires_grad_(False).load_state_dict(state, strict=True, assign=True)  # as in `load_part`
+    return module.eval()
 
 
 def _gb(value: float) -> str:

@@ -10,10 +10,9 @@ whatever order. The field jumps a little from cell to cell.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from orfeas.engines.hunyuan3d.vae import GeoDecoder, GeoField
+from orfeas.engines.hunyuan3d.vae import GeoDecoder, GeoField, attend_to_latents
 
 CELLS = 6  # of the lattice along an axis
 PROBES = 4  # points along an axis of a cell, whose queries are averaged
@@ -43,7 +42,7 @@ class TopLatentsField(GeoField):
                     part = slice(start, start + count)
                     chosen = self.chosen[cell].unsqueeze(-1).expand(-1, -1, self.keys.shape[-1]).unsqueeze(0)
                     keys, values = self.keys.gather(2, chosen), self.values.gather(2, chosen)
-                    mixed[:, :, part] = F.scaled_dot_product_attention(queries[:, :, part], keys, values)
+                    mixed[:, :, part] = attend_to_latents(queries[:, :, part], keys, values)
                 start += count
             return mixed
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from orfeas.engines.hunyuan3d.config import VaeConfig
 
@@ -188,4 +189,11 @@ class GeoField:
         return self.decoder(points.to(self.device), self._attend)
 
     def _attend(self, queries: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(queries, self.keys, self.values)
+        return attend_to_latents(queries, self.keys, self.values)
+
+
+def attend_to_latents(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attention of ever other numbers of points, without cuDNN's, which newer GPUs get first: it would draw up a plan
+    for every number, some 30 ms each, and again in every thread."""
+    with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+        return F.scaled_dot_product_attention(queries, keys, values)

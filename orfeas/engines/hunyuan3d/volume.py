@@ -55,14 +55,19 @@ Field = Callable[[Tensor], Tensor]  # (n, 3) float32 on the device -> (n,) logit
 
 
 def choose_chunk(device: torch.device | str, bytes_per_point: int = BYTES_PER_POINT) -> int:
-    """How many points to ask for at once: a third of the free GPU memory, or a constant on the CPU."""
+    """How many points to ask for at once: what a third of the free GPU memory holds, or a constant on the CPU.
+
+    A power of two: how many rows a product has can decide the last bit of it, and so free memory the same request's
+    mesh. A few numbers, the same on all cards with room, keep that rare.
+    """
     device = torch.device(device)
     if device.type != "cuda":
         return CPU_CHUNK
     free, _ = torch.cuda.mem_get_info(device)
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     low, high = CHUNK_BOUNDS
-    return int(min(high, max(low, (free + cached) / 3 // bytes_per_point)))
+    points = int(min(high, max(low, (free + cached) / 3 // bytes_per_point)))
+    return 1 << (points.bit_length() - 1)
 
 
 def level_cells(cells: int, coarsest: int = COARSEST) -> list[int]:

@@ -93,7 +93,9 @@ def test_a_step_of_the_released_model_takes_what_the_policies_say(monkeypatch):
         return peak.most / 1e9
 
     rows = 2 * 2 * 4097
-    sequential = count(False)
+    resident = count(False)
+    rows //= 2
+    sequential = count(True)
     others = sum(p.nbytes for part in ("conditioner", "vae") for p in networks[part].parameters()) / 1e9
     for layer in (module for module in model.modules() if isinstance(module, moe.MixtureOfExperts)):
         owners = [(layer.experts, "up"), (layer.experts, "down"), (layer, "shared_fc1"), (layer, "shared_fc2")]
@@ -102,9 +104,8 @@ def test_a_step_of_the_released_model_takes_what_the_policies_say(monkeypatch):
             kind = Int8StackedLinear if isinstance(old, moe.StackedLinear) else Int8Linear
             scale = torch.empty((*old.weight.shape[:-1], 1), device="meta")
             setattr(owner, child, kind(old.weight.to(torch.int8), scale, old.bias))
-    rows //= 2
     # In `residency.POLICIES`, and below 8 GB as promised.
-    assert [sequential + others, sequential, count(True)] == pytest.approx([8.15, 7.12, 4.92], abs=0.02)
+    assert [resident + others, sequential, count(True)] == pytest.approx([8.15, 6.71, 4.92], abs=0.02)
 
 
 class _Peak(TorchDispatchMode):
@@ -181,7 +182,7 @@ def test_reference_that_cannot_be_used_is_said(benchmark, checkout, tmp_path):
 
 def test_goals_are_judged_by_the_run_they_are_about(benchmark):
     exact = {"grid": 384, "steps": 50, "approximations": [], "total_seconds": 3.4}
-    exact |= {"tflops": {"diffusion": 300.0}, "peak_vram_gb": {"diffusion": 7.1, "volume": 8.2}}
+    exact |= {"tflops": {"diffusion": 300.0}, "peak_vram_gb": {"diffusion": 7.1, "volume": 7.7}, "other_vram_gb": 0.5}
     other = {**exact, "grid": 256, "total_seconds": 1.0}
     ratios = [
         {"grid": 384, "steps": 50, "approximations": [], "whole_at_least": 2.9},

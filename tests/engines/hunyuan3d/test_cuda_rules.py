@@ -53,7 +53,7 @@ def make(weights, device, policy, top_latents):
         features = move(networks.get("conditioner"))(pixels.to(device))
         noise = sampler.draw_noise(4, config.latent_shape)
         dit = move(networks.get("model"))
-        *_, latents = sampler.sample(dit, features, steps=3, noise=noise, halves_in_turn=policy == INT8)
+        *_, latents = sampler.sample(dit, features, steps=3, noise=noise, halves_in_turn=policy != RESIDENT)
         vae = move(networks.get("vae"))
         decoded = vae.latent_decoder(latents)
         field = GeoField(vae.geo_decoder, decoded)

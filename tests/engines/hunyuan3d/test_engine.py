@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from orfeas.engines import Step
 from orfeas.engines.hunyuan3d import engine as room
 from orfeas.engines.hunyuan3d.approximations import Approximations
+from orfeas.engines.hunyuan3d.checkpoint import PARTS
 from orfeas.engines.hunyuan3d.engine import Hunyuan3DEngine, is_out_of_memory
 from orfeas.engines.hunyuan3d.moe import MixtureOfExperts, StackedLinear
 from orfeas.engines.hunyuan3d.residency import (
@@ -22,6 +23,7 @@ from orfeas.engines.hunyuan3d.residency import (
     Networks,
     Residency,
     choose_residency,
+    keep_off_system_memory,
     model_gigabytes,
     quantize_rows,
     widen,
@@ -231,10 +233,10 @@ def test_policy_follows_free_memory():
     assert choose_residency(24.0).name == RESIDENT
     assert choose_residency(10.5).name == RESIDENT
     assert choose_residency(10.4).name == SEQUENTIAL
-    assert choose_residency(7.7).name == SEQUENTIAL
-    assert choose_residency(7.6).name == INT8
+    assert choose_residency(7.4).name == SEQUENTIAL
+    assert choose_residency(7.3).name == INT8
     assert choose_residency(5.5).name == INT8
-    assert "7.6 GB" in choose_residency(7.6).reason
+    assert "7.3 GB" in choose_residency(7.3).reason
     with pytest.raises(EngineUnavailable, match=r"5\.5 GB.*5\.4 GB"):
         choose_residency(5.4)
     assert choose_residency(20.0, 2 * RELEASED_GB).name == SEQUENTIAL  # float32 takes twice as much
@@ -257,7 +259,8 @@ def test_sequential_and_resident_give_the_same_mesh_with_one_network_at_a_time(m
         most = max(most, len(engine._networks._here))
         mesh = event
     assert most == 1
-    assert np.array_equal(mesh.vertices, events[-1].vertices)
+    assert np.array_equal(mesh.faces, events[-1].faces)
+    np.testing.assert_allclose(mesh.vertices, events[-1].vertices, atol=1e-5)  # the halves of a step run in turn
 
 
 def test_int8_rows_are_within_half_a_step():
@@ -406,6 +409,54 @@ def test_after_a_forced_step_the_policy_follows_free_memory_again(make_engine, m
     assert list(engine.shape(Subject(), QUALITY, seed=1))[-2].facts["residency"] == INT8
     monkeypatch.setattr(room, "free_gigabytes", lambda device: 100.0)  # chosen, not forced: it stays
     assert list(engine.shape(Subject(), QUALITY, seed=1))[-2].facts["residency"] == INT8
+
+
+def test_a_gpu_that_failed_is_told_and_not_asked_again(make_engine, monkeypatch):
+    engine = make_engine()
+    engine.load()
+    assert engine.health()["ready"] is True
+    error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nSearch for more")
+    _break(monkeypatch, "diffusion", _FailOnce(error))
+    for _ in range(2):
+        with pytest.raises(
+            EngineUnavailable, match=r"illegal memory access was encountered\): start the program again"
+        ):
+            list(engine.shape(Subject(), QUALITY, seed=1))
+    health = engine.health()
+    assert health["ready"] is False
+    assert health["problem"].startswith("cpu failed at work")
+    assert is_out_of_memory(torch.AcceleratorError("CUDA error: out of memory"))
+
+
+def test_nothing_is_kept_for_gradients(make_engine, events):
+    """Whatever the parameters are marked as: on ZeroGPU the mark was seen to be lost."""
+    engine = make_engine(refine_from=QUALITY.grid)
+    engine.load()
+    marked = [module for part in PARTS for module in engine._networks.get(part).modules()]
+    assert not any(parameter.requires_grad for module in marked for parameter in module.parameters())
+    for module in marked:
+        module.requires_grad_(True)
+    *_, last, mesh = engine.shape(Subject(), QUALITY, seed=1)  # what has a gradient is no array
+    assert last.facts["vertices_refined"]
+    assert len(mesh.faces) == len(events[-1].faces)
+
+
+def test_on_windows_the_machines_memory_is_not_taken_for_the_gpus(monkeypatch):
+    kept = []
+    answers = {"mem_get_info": (6e9, 8e9), "memory_reserved": 1e9, "memory_allocated": 5e8}
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, answer=answer: answer)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, device: kept.append(share))
+    for platform in ("linux", "win32"):
+        monkeypatch.setattr("orfeas.engines.hunyuan3d.residency.sys.platform", platform)
+        keep_off_system_memory(torch.device("cuda:0"))
+    assert kept == [pytest.approx(7 / 8)], "what is free, and what is ours already"
+
+
+def test_approximated_results_are_not_taken_for_exact_ones(make_engine):
+    exact, other = make_engine(), make_engine(approximations=Approximations.parse("latents,solver"))
+    assert exact.version == "hunyuan3d-2.1-1-float32"
+    assert other.version == "hunyuan3d-2.1-1-float32-solver-latents"
 
 
 def test_other_errors_are_not_taken_for_memory(make_engine, monkeypatch):

@@ -208,6 +208,11 @@ def test_chunk_is_a_constant_on_the_cpu():
 def test_chunk_follows_free_memory_on_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
-    for free, expected in ((3_000_000_000, 25_000), (10**6, CHUNK_BOUNDS[0]), (10**12, CHUNK_BOUNDS[1])):
+    for free, expected in (
+        (3_000_000_000, 16_384),
+        (4_000_000_000, 32_768),
+        (10**6, CHUNK_BOUNDS[0]),
+        (10**12, CHUNK_BOUNDS[1]),
+    ):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, free))
         assert choose_chunk("cuda", 40_000) == expected
