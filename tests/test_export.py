@@ -76,6 +76,9 @@ def test_size_axes_and_solidity_survive(format, model, tmp_path):
     points = made.vertices * (1000 if format == "glb" else 1)
     if format in ("stl", "3mf"):  # back from Z up, front -Y
         assert points[:, 2].min() == pytest.approx(0, abs=1e-4)
+        if format == "3mf":  # beyond the plate's corner (3MF core, 3.3), and not around it
+            assert points[:, :2].min(axis=0) == pytest.approx([0, 0], abs=1e-4)
+            points = points + np.array([model.bounds[0][0], -model.bounds[1][2], 0])
         points = np.stack([points[:, 0], points[:, 2], -points[:, 1]], axis=1)
     assert np.ptp(points, axis=0) == pytest.approx(model.extents, abs=0.01)
     assert np.stack([points.min(axis=0), points.max(axis=0)]) == pytest.approx(model.bounds, abs=0.01)
@@ -105,7 +108,7 @@ def test_colors_of_vertices_survive(format, colored, tmp_path):
         from orfeas.mesh.load import load_mesh
 
         made = load_mesh(path)
-        points, colors = made.vertices, made.colors
+        points, colors = made.vertices + (colored.bounds[0] - made.bounds[0]), made.colors
     else:
         made = read(path)
         points, colors = made.vertices, made.visual.vertex_colors[:, :3]

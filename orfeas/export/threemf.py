@@ -50,6 +50,10 @@ def write_3mf(mesh: Mesh, path: Path, *, title: str = "model", thumbnail: bytes 
     else:
         corners, row = mesh.faces, '<triangle v1="%d" v2="%d" v3="%d"/>\n'
     name = escape(one_line(title), {'"': "&quot;"})
+    # The plate's corner is the origin and models lie beyond it (3MF core, 3.3): what lies around it, as our vertices
+    # do, some slicers leave hanging over the corner.
+    left, front = -vertices[:, :2].min(axis=0) if len(vertices) else (0.0, 0.0)
+    placing = f"1 0 0 0 1 0 0 0 1 {left:.6f} {front:.6f} 0"
     model = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         '<model unit="millimeter" xml:lang="en-US" xmlns="http://schemas.microsoft.com/3dmanufacturing/core/2015/02" '
@@ -59,7 +63,8 @@ def write_3mf(mesh: Mesh, path: Path, *, title: str = "model", thumbnail: bytes 
         ('<vertex x="%.6f" y="%.6f" z="%.6f"/>\n' * len(vertices)) % tuple(vertices.ravel().tolist()),
         "</vertices>\n<triangles>\n",
         (row * len(corners)) % tuple(corners.ravel().tolist()),
-        '</triangles>\n</mesh></object>\n</resources>\n<build><item objectid="2"/></build>\n</model>\n',
+        "</triangles>\n</mesh></object>\n</resources>\n"
+        f'<build><item objectid="2" transform="{placing}"/></build>\n</model>\n',
     )
     with zipfile.ZipFile(path, "w", compresslevel=4) as archive:
         archive.writestr(zip_entry("[Content_Types].xml"), CONTENT_TYPES)

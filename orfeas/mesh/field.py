@@ -16,6 +16,7 @@ from orfeas.mesh import Mesh, face_cross
 from orfeas.mesh.change import Change
 
 REMESH_CELLS = 192  # along the longest side
+INNER_CELLS = 200  # likewise, at most
 
 
 def remesh(mesh: Mesh, *, one_sided: bool = False, cells: int = REMESH_CELLS) -> tuple[Mesh, list[Change]]:
@@ -47,13 +48,18 @@ def remesh(mesh: Mesh, *, one_sided: bool = False, cells: int = REMESH_CELLS) ->
     return surface, [Change("remesh", sentence, {"cells": cells, "faces": len(surface.faces)})]
 
 
-def inner_solid(mesh: Mesh, depth: float, *, max_cells: int = 200) -> Mesh | None:
+def least_depth(mesh: Mesh) -> float:
+    """How far under the surface of a mesh `inner_solid` has to lie, in the mesh's unit: its grid tells no less."""
+    return 0.75 * float(np.ptp(mesh.vertices, axis=0).max()) / INNER_CELLS
+
+
+def inner_solid(mesh: Mesh, depth: float) -> Mesh | None:
     """The part of a solid that lies deeper than ``depth`` under its surface; None if there is none.
 
-    depth: in the mesh's unit. The grid has three cells to ``depth`` where ``max_cells`` along a side allow it.
+    depth: in the mesh's unit, `least_depth` at least. The grid has three cells to it where `INNER_CELLS` allow that.
     """
     size = float(np.ptp(mesh.vertices, axis=0).max())
-    origin, cell, shape = _lattice(mesh, int(np.clip(np.ceil(3 * size / depth), 48, max_cells)))
+    origin, cell, shape = _lattice(mesh, int(np.clip(np.ceil(3 * size / depth), 48, INNER_CELLS)))
     inside = _crossings(mesh, origin, cell, shape, 1, False)
     distance = _distance_near_surface(mesh, inside, origin, cell, at=depth, width=2.5)
     signed = np.where(inside, -distance, distance)

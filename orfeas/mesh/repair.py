@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from orfeas.errors import BadRequest
 from orfeas.mesh import Mesh
 from orfeas.mesh.change import Change
 from orfeas.mesh.finish import make_solid, orient, place
-from orfeas.mesh.report import Report, inspect
+from orfeas.mesh.report import Report, inspect, usable_faces
 from orfeas.request import MAX_FACES, SIZE_MM
 
 
@@ -63,5 +65,6 @@ def inspect_as(mesh: Mesh, size_mm: float | None = None) -> Report:
         return inspect(mesh)
     if not SIZE_MM[0] <= size_mm <= SIZE_MM[1]:
         raise BadRequest(f"size_mm cannot be {size_mm:g}: use {SIZE_MM[0]:g} to {SIZE_MM[1]:g}.", "out_of_range")
-    longest = float(mesh.extents.max())
+    points = mesh.vertices[np.unique(mesh.faces[usable_faces(mesh)])]  # no others are of the model
+    longest = float(np.ptp(points, axis=0).max()) if len(points) else 0.0
     return inspect(replace(mesh, vertices=mesh.vertices * (size_mm / longest if longest > 0 else 1.0)))

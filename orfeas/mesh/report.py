@@ -91,19 +91,32 @@ class Report:
         return {**values, "sentence": self.sentence, "printable": self.printable}
 
 
+def usable_faces(mesh: Mesh) -> np.ndarray:
+    """(m,) bool: faces whose corners are there and finite."""
+    if not len(mesh.vertices):
+        return np.zeros(len(mesh.faces), bool)
+    valid = ((mesh.faces >= 0) & (mesh.faces < len(mesh.vertices))).all(axis=1)
+    finite = np.isfinite(mesh.vertices).all(axis=1)
+    return valid & finite[np.where(valid[:, None], mesh.faces, 0)].all(axis=1)
+
+
+def _are_lines(faces: np.ndarray) -> np.ndarray:
+    """(m,) bool: two corners are one, as where an edge of a drawing is shorter than what its file can tell."""
+    return (faces == np.roll(faces, 1, axis=1)).any(axis=1)
+
+
 def inspect(mesh: Mesh, *, changes: tuple | list = (), self_intersections: bool = True) -> Report:
     """Measure a mesh in millimetres. Takes any mesh, an empty or broken one too, and never raises for its shape.
 
     changes: what was done to it before (`orfeas.mesh.change.Change`); repairs among them make the verdict "Ready after
     repair". self_intersections: False leaves out the one measurement that takes longer than all others together.
     """
-    finite = np.isfinite(mesh.vertices).all(axis=1) if len(mesh.vertices) else np.zeros(0, bool)
-    valid = ((mesh.faces >= 0) & (mesh.faces < len(mesh.vertices))).all(axis=1)
-    usable = valid & finite[np.where(valid[:, None], mesh.faces, 0)].all(axis=1) if len(finite) else valid & False
-    if not usable.any():
+    usable = usable_faces(mesh)
+    lines = usable & _are_lines(mesh.faces)
+    if not (usable & ~lines).any():
         return _empty(mesh)
-    broken = int((~usable).sum())
-    vertices, faces = mesh.vertices, mesh.faces[usable]
+    broken, without_area = int((~usable).sum()), int(lines.sum())
+    vertices, faces = mesh.vertices, mesh.faces[usable & ~lines]
     used = np.unique(faces)
     points = vertices[used]
     low, high = points.min(axis=0), points.max(axis=0)
@@ -146,10 +159,12 @@ def inspect(mesh: Mesh, *, changes: tuple | list = (), self_intersections: bool 
         "thin_share_fdm": thin_fdm,
         "overhang_share": _overhang(mesh, cross, area),
         "mass_g": None if volume is None else _rounded(volume / 1000 * PLA_G_PER_CM3, 2),
-        "faces": len(mesh.faces) + broken,
+        "faces": len(mesh.faces) + broken + without_area,
         "vertices": len(mesh.vertices),
     }
     reasons, notes = _judge(found, broken, inside_out, twins, edges, faces)
+    if without_area:
+        notes.append(f"{counted(without_area, 'face is', 'faces are')} no triangle: slicers skip such.")
     if stands is not None:
         notes += _judge_stance(points, centre_there, stands, {change.step for change in changes})
         notes += [note for change in changes if change.step == "add_plinth" for note in _judge_hold(change.numbers)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import manifold3d
@@ -11,7 +12,7 @@ from scipy.spatial import ConvexHull, QhullError
 from orfeas.errors import BadMesh, BadRequest
 from orfeas.mesh import Mesh, Texture
 from orfeas.mesh.change import Change, counted
-from orfeas.mesh.field import inner_solid
+from orfeas.mesh.field import inner_solid, least_depth
 from orfeas.mesh.solid import from_manifold, to_manifold
 from orfeas.mesh.stability import best_tilt, centre_of_mass, stands, tilted
 from orfeas.mesh.transfer import paint_new_faces
@@ -194,8 +195,14 @@ def _area_at(solid: manifold3d.Manifold, height: float) -> float:
 def hollow_out(mesh: Mesh, wall_mm: float, drain_mm: float) -> tuple[Mesh, list[Change]]:
     """Hollow the solid to walls ``wall_mm`` thick, with a drain hole ``drain_mm`` across under each chamber.
 
-    Raises `BadRequest` if the solid is nowhere thick enough to be hollowed.
+    Raises `BadRequest` if the solid is nowhere thick enough to be hollowed, or too large for such thin walls.
     """
+    if wall_mm < (least := least_depth(mesh)):
+        raise BadRequest(
+            f"Walls of {wall_mm:g} mm are too thin for a model of this size: use {math.ceil(10 * least) / 10:g} mm or"
+            " more, or a smaller size.",
+            "out_of_range",
+        )
     solid = _checked(mesh)
     inner = inner_solid(mesh, wall_mm)
     chambers = [] if inner is None else to_manifold(inner).simplify(wall_mm * 0.02).decompose()

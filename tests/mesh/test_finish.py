@@ -448,6 +448,17 @@ def test_hollow_has_walls_and_a_drain():
     assert np.abs(placed.colors - expected).mean() < 8  # inside as on the outside nearest to it
 
 
+@pytest.mark.parametrize("wall", [1.6, 3.0])
+def test_walls_about_as_thin_as_the_grid_are_as_thick_as_asked(wall):
+    placed, _ = place(shapes.ball(cells=64), size_mm=400, wall_mm=wall, drain_mm=6.0)  # cells of 2 mm
+    reach = np.linalg.norm(placed.vertices - [0, 200, 0], axis=1)
+    inner = reach[(reach < 200 - wall / 2) & (placed.vertices[:, 1] > 40)]
+    assert inner.max() < 200 - wall + 0.2
+    assert np.median(inner) == pytest.approx(200 - wall, abs=0.25)
+    with pytest.raises(BadRequest, match=r"Walls of 1\.4 mm are too thin .* use 1\.5 mm or more"):
+        place(shapes.ball(cells=64), size_mm=400, wall_mm=1.4, drain_mm=6.0)
+
+
 def test_flattest_side_goes_down():
     lying = shapes.box((10, 40, 20))
     placed, changes = place(lying, size_mm=40, orientation="flattest")

@@ -43,6 +43,8 @@ def test_what_we_write_comes_back(kind, model, tmp_path):
     loaded = load_mesh(path)
     assert loaded.extents == pytest.approx(model.extents, abs=0.01)
     assert len(loaded.vertices) == len(model.vertices)
+    if kind == "3mf":  # which lies beyond the plate's corner
+        loaded = Mesh(loaded.vertices + (model.bounds[0] - loaded.bounds[0]), loaded.faces, loaded.colors)
     assert np.abs(sorted_rows(loaded.vertices) - sorted_rows(model.vertices)).max() < 0.001
     assert find_edges(loaded.faces).manifold
     assert signed_volume(loaded.vertices, loaded.faces) == pytest.approx(
@@ -225,8 +227,8 @@ def test_hostile_files(data, kind):
 CORE_NAMESPACE = 'xmlns="http://schemas.microsoft.com/3dmanufacturing/core/2015/02"'
 
 
-def packed(model: bytes | str, method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """A 3MF file around a model part."""
+def packed(model: bytes | str, method: int = zipfile.ZIP_DEFLATED, **parts: str) -> bytes:
+    """A 3MF file around a model part, and more parts in a folder of it."""
     made = io.BytesIO()
     relation = (
         '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="a" '
@@ -235,6 +237,8 @@ def packed(model: bytes | str, method: int = zipfile.ZIP_DEFLATED) -> bytes:
     with zipfile.ZipFile(made, "w", method) as archive:
         archive.writestr("_rels/.rels", relation)
         archive.writestr("m", model)
+        for name, content in parts.items():
+            archive.writestr(f"3D/Objects/{name}.model", content)
     return made.getvalue()
 
 
@@ -248,6 +252,87 @@ def tetrahedron_3mf(head: str = "", more_vertices: str = "", objects: str = "", 
         f'{head}<model {CORE_NAMESPACE}><resources><object id="1">{mesh}</object>{objects}</resources>'
         f"<build>{item}</build></model>"
     )
+
+
+def test_a_3mf_of_several_parts_is_read_as_slicers_write_it():
+    production = 'xmlns:p="http://schemas.microsoft.com/3dmanufacturing/production/2015/06" requiredextensions="p"'
+    place = 'p:path="/3D/objects/BODY.model" objectid="1" transform="2 0 0 0 2 0 0 0 2 5 0 0"'
+    root = tetrahedron_3mf(
+        objects=f'<object id="2"><components><component {place}/></components></object>',
+        build='<item objectid="2"/>',
+    ).replace("<model", f"<model {production}")
+    body = tetrahedron_3mf().replace("<model", '<model unit="centimeter"')  # another object of the same number
+    made = parse_mesh(packed(root, body=body), "3mf")
+    assert made.bounds == pytest.approx(np.array([[5, 0, -20], [25, 20, 0]]))
+    assert len(made.faces) == 4
+    assert (
+        parse_mesh(packed(root.replace("<build>", '<build><item objectid="1"/>'), body=body), "3mf").faces.shape[0] == 8
+    )
+    with pytest.raises(BadMesh, match=r"needs the 3MF extension .*beamlattice"):
+        beams = 'xmlns:b="http://schemas.microsoft.com/3dmanufacturing/beamlattice/2017/02" requiredextensions="b"'
+        parse_mesh(packed(tetrahedron_3mf().replace("<model", f"<model {beams}")), "3mf")
+    endless = body.replace('id="1">', 'id="1"><components><component p:path="/3D/Objects/body.model" objectid="1"/>')
+    endless = endless.replace("<mesh>", "</components><mesh>").replace("<model", f"<model {production}")
+    with pytest.raises(BadMesh, match="contain one another"):
+        parse_mesh(packed(root, body=endless), "3mf")
+
+
+def test_supports_in_a_3mf_are_not_of_the_model():
+    other = (
+        tetrahedron_3mf().split("<resources>")[1].split("</resources>")[0].replace('id="1"', 'id="7" type="support"')
+    )
+    place = '<item objectid="1"/><item objectid="7" transform="1 0 0 0 1 0 0 0 1 40 0 0"/>'
+    assert parse_mesh(packed(tetrahedron_3mf(objects=other, build=place)), "3mf").extents == pytest.approx([1, 1, 1])
+
+
+FACET = "facet normal 0 0 0\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\nendfacet\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"solid a\n{FACET}endsolid a\n",
+        f"solid a\n{FACET}endsolid a\n".replace("\n", "\r"),
+        f"solid a\n{FACET}endsolid a".replace("\n", " "),
+        f"solid a\n{FACET}endsolid a\n\x1a",
+        f"\ufeffsolid a\n{FACET}endsolid a\nsolid b\n{FACET}endsolid b\n; written by a program\n",
+    ],
+    ids=["plain", "carriage returns", "one line", "end of file", "two solids and more"],
+)
+def test_text_stl_is_read_however_its_lines_end(text):
+    made = parse_mesh(text.encode(), "stl")
+    assert len(made.faces) == text.count("endfacet")
+    assert made.extents == pytest.approx([1, 0, 1])
+    with pytest.raises(BadMesh, match="in the middle of a face"):
+        parse_mesh(text.encode()[: text.encode().rindex(b"endsolid")], "stl")
+
+
+def test_obj_with_comments_and_colours_in_bytes():
+    text = (
+        "\ufeffv 0 0 0 255 0 0 # a corner\nv 1 0 0 0 255 0\n v 0 1 0 0 0 128#last\n# f 1 1 1\nf 1 2 3 # the only one\n"
+    )
+    made = parse_mesh(text.encode(), "obj")
+    assert made.faces.tolist() == [[0, 1, 2]]
+    assert made.colors.tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 128]]
+
+
+@pytest.mark.parametrize("turned", [0.0, 0.7])
+def test_polygons_with_a_notch_are_not_folded_over_it(turned):
+    outline = [(0, 0), (30, 0), (30, 30), (20, 30), (20, 10), (10, 10), (10, 30), (0, 30)]  # a U
+    number = np.arange(8)
+    points = np.array([(x, y, z) for z in (0, 10) for x, y in outline], float)
+    points = points @ trimesh.transformations.rotation_matrix(turned, (1, 2, 3))[:3, :3].T
+    polygons = [number[::-1], number + 8, *([a, (a + 1) % 8, (a + 1) % 8 + 8, a + 8] for a in number)]
+    lines = [f"v {x:.9f} {y:.9f} {z:.9f}" for x, y, z in points]
+    for first in range(8):  # wherever a polygon begins
+        ends = [np.roll(polygon, first) if len(polygon) == 8 else polygon for polygon in polygons]
+        text = "\n".join(lines + ["f " + " ".join(str(corner + 1) for corner in polygon) for polygon in ends])
+        made = parse_mesh(text.encode(), "obj")
+        corners = made.vertices[made.faces]
+        area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+        assert area.sum() == pytest.approx(2 * 700 + 10 * 160)
+        assert find_edges(made.faces).manifold
+        assert signed_volume(made.vertices, made.faces) == pytest.approx(7000)
 
 
 def test_zip_bomb_and_endless_components():
@@ -452,3 +537,105 @@ def test_limits_and_kinds_are_named(tmp_path):
         load_mesh(tmp_path / "model.blend")
     with pytest.raises(BadMesh, match="There is no mesh file"):
         load_mesh(tmp_path / "missing.stl")
+
+
+def flat_glb(mode: int, corners: list[int] | None = None, uv=None, picture: bytes = b"", **more) -> bytes:
+    """Points of a zigzag in the plane z = 0, every second one above; in metres. uv: of each point."""
+    points = np.array([(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 0), (2, 0, 0)], np.float32)
+    numbers = np.arange(5, dtype=np.uint32) if corners is None else np.array(corners, np.uint32)
+    parts = [points, numbers] if uv is None else [points, numbers, np.array(uv, np.float32)]
+    binary, views = b"", []
+    for part in [*(part.tobytes() for part in parts), picture]:
+        views.append({"buffer": 0, "byteOffset": len(binary), "byteLength": len(part)})
+        binary += part + bytes(-len(part) % 4)
+    accessors = [
+        {**POINT, "count": 5},
+        {"bufferView": 1, "componentType": 5125, "type": "SCALAR", "count": len(numbers)},
+        {"bufferView": 2, "componentType": 5126, "type": "VEC2", "count": 5},
+    ]
+    attributes = {"POSITION": 0} if uv is None else {"POSITION": 0, "TEXCOORD_0": 2}
+    primitive = {"attributes": attributes, "indices": 1, "mode": mode, "material": 0}
+    return glb_of([primitive], accessors, views, binary, **{"materials": [{}], **more})
+
+
+def area_vector(mesh: Mesh) -> np.ndarray:
+    a, b, c = (mesh.vertices[mesh.faces[:, k]] for k in range(3))
+    return np.cross(b - a, c - a).sum(axis=0) / 2e6
+
+
+def test_strips_and_fans_of_a_glb_are_triangles_of_one_side():
+    assert area_vector(parse_mesh(flat_glb(5), "glb")) == pytest.approx([0, 0, -1.5])
+    assert area_vector(parse_mesh(flat_glb(6, [0, 2, 3, 1]), "glb")) == pytest.approx([0, 0, 1])
+    assert area_vector(parse_mesh(flat_glb(4, [0, 1, 2]), "glb")) == pytest.approx([0, 0, -0.5])
+    for mode in (0, 1, 3):
+        with pytest.raises(BadMesh, match="no triangles"):
+            parse_mesh(flat_glb(mode), "glb")
+
+
+def test_a_glb_without_scenes_has_the_nodes_that_are_nobodys_child():
+    nodes = [{"mesh": 0, "scale": [2, 2, 2]}, {"children": [0], "scale": [3, 3, 3]}]
+    made = parse_mesh(flat_glb(5, scenes=[], nodes=nodes), "glb")
+    assert made.extents == pytest.approx([12_000, 6_000, 0])
+    with pytest.raises(BadMesh, match="apply the pose"):
+        parse_mesh(flat_glb(5, nodes=[{"mesh": 0, "skin": 0}]), "glb")
+
+
+def test_what_a_glb_needs_is_told_by_its_name():
+    for name in ("KHR_materials_clearcoat", "EXT_texture_webp"):
+        assert len(parse_mesh(flat_glb(5, extensionsRequired=[name]), "glb").faces) == 3
+    with pytest.raises(BadMesh, match="KHR_draco_mesh_compression: export it without compression"):
+        parse_mesh(flat_glb(5, extensionsRequired=["KHR_draco_mesh_compression"]), "glb")
+    with pytest.raises(BadMesh, match="EXT_mesh_gpu_instancing: export it without it"):
+        parse_mesh(flat_glb(5, extensionsRequired=["EXT_mesh_gpu_instancing"]), "glb")
+
+
+def textured_glb(uv, factor=(1, 1, 1), sampler: dict | None = None) -> bytes:
+    """One square of two triangles with a picture whose left half is grey (200) and right half black."""
+    picture = io.BytesIO()
+    Image.fromarray(np.repeat(np.array([[[200] * 3] * 32 + [[0] * 3] * 32], np.uint8), 64, axis=0)).save(picture, "PNG")
+    base = {"baseColorTexture": {"index": 0}, "baseColorFactor": [*factor, 1]}
+    return flat_glb(
+        5,
+        [0, 1, 2, 3],
+        [*uv, (0, 0)],
+        picture.getvalue(),
+        materials=[{"pbrMetallicRoughness": base}],
+        textures=[{"source": 0, **({} if sampler is None else {"sampler": 0})}],
+        samplers=[sampler or {}],
+        images=[{"bufferView": 3, "mimeType": "image/png"}],
+    )
+
+
+def color_at(mesh: Mesh, x: float, y: float) -> int:
+    """The texture's first channel at a place of the square, in metres, by the triangle that is there."""
+    for corners, uv in zip(mesh.vertices[mesh.faces][..., :2] / 1000, mesh.texture.corner_uv, strict=True):
+        share = np.linalg.solve(np.vstack([corners.T, [1, 1, 1]]), [x, y, 1])
+        if share.min() >= -1e-9:
+            height, width = mesh.texture.image.shape[:2]
+            u, v = share @ uv
+            return int(mesh.texture.image[min(int(v * height), height - 1), min(int(u * width), width - 1), 0])
+    raise AssertionError("no triangle is there")
+
+
+def test_textures_run_on_beyond_their_edge():
+    def made(low: float, high: float, sampler=None) -> Mesh:
+        return parse_mesh(textured_glb([(low, 0), (low, 1), (high, 0), (high, 1)], sampler=sampler), "glb")
+
+    across = (0.1, 0.3, 0.7, 0.9)
+    assert [color_at(made(0, 1), x, 0.4) for x in across] == [200, 200, 0, 0]
+    assert [color_at(made(0.75, 1.25), x, 0.4) for x in across] == [0, 0, 200, 200], "over a seam"
+    assert [color_at(made(-3, -2), x, 0.4) for x in across] == [200, 200, 0, 0]
+    tiled = made(0, 4)
+    assert [color_at(tiled, x, 0.4) for x in (0.05, 0.2, 0.3, 0.45, 0.8, 0.95)] == [200, 0, 200, 0, 200, 0]
+    assert tiled.texture.corner_uv.max() <= 1
+    assert [color_at(made(0.75, 1.75, {"wrapS": 33071}), x, 0.4) for x in across] == [0, 0, 0, 0]
+    assert made(0, 1000).texture.image.shape == (64, 64, 3), "no picture of 64,000 pixels is made"
+
+
+def test_textures_are_tinted_and_what_is_no_number_is_a_place():
+    square = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    red = parse_mesh(textured_glb(square, factor=(1, 0, 0.5)), "glb").texture.image
+    assert red[0, 0].tolist() == [200, 0, 146]  # half of the light of 200
+    assert red[0, 63].tolist() == [0, 0, 0]
+    odd = parse_mesh(textured_glb([(np.nan, 0), (0, np.inf), (1, 0), (1, 1)]), "glb")
+    assert vertex_colors(odd).shape == (5, 3)

@@ -14,7 +14,7 @@ from orfeas.mesh.cli import describe
 from orfeas.mesh.finish import make_solid
 from orfeas.mesh.grid import near_pair_batches
 from orfeas.mesh.intersect import crossing_pairs
-from orfeas.mesh.repair import repair
+from orfeas.mesh.repair import inspect_as, repair
 from orfeas.mesh.report import NOT_PRINTABLE, READY, REPAIRED, inspect
 from orfeas.mesh.stability import tilted
 from tests.mesh import shapes
@@ -184,6 +184,26 @@ def test_very_many_crossings_are_not_all_counted(monkeypatch):
     batches = near_pair_batches
     assert len(crossing_pairs(mesh, enough=10_000)) > 10_000
     assert len(looked_at) < sum(1 for _ in near_pair_batches(mesh.vertices[mesh.faces])) / 2
+
+
+@pytest.mark.parametrize("corners", [(0, 0, 1), (5, 5, 5), (0, 1, 0), (3, 2, 2)])
+@pytest.mark.parametrize("count", [1, 2])
+def test_faces_that_are_lines_change_nothing(corners, count):
+    mesh = shapes.cube(20)
+    with_lines = Mesh(mesh.vertices, np.concatenate([mesh.faces, np.array([corners] * count, np.int32)]))
+    plain, found = inspect(mesh), inspect(with_lines)
+    assert (found.verdict, found.watertight, found.volume_cm3, found.genus) == ("Ready", True, 8.0, 0)
+    assert found.faces == plain.faces + count
+    assert any("no triangle" in note for note in found.notes)
+    assert [note for note in found.notes if "no triangle" not in note] == list(plain.notes)
+    assert inspect(Mesh(mesh.vertices, np.array([corners], np.int32))).verdict == "Not printable"
+
+
+@pytest.mark.parametrize("stray", [1000.0, np.nan])
+def test_a_size_is_that_of_the_model_and_not_of_stray_points(stray):
+    mesh = shapes.cube(10)
+    with_stray = Mesh(np.concatenate([mesh.vertices, [[stray, 0, 0]]]), mesh.faces)
+    assert inspect_as(with_stray, 100).extents_mm == (100.0, 100.0, 100.0)
 
 
 def test_broken_and_empty():

@@ -15,8 +15,13 @@ from orfeas.mesh.transfer import vertex_colors
 MM_PER_METRE = 1000.0
 KINDS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
+LIST, STRIP, FAN = 4, 5, 6  # modes of triangles
+CLAMPED = 33071  # of a sampler: what lies outside has the colour of the picture's edge
+UNDERSTOOD = ("KHR_texture_transform", "KHR_mesh_quantization", "KHR_lights_punctual", "EXT_texture_webp")
+COMPRESSIONS = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
 MAX_TEXTURE_SIDE = 8192
 MAX_PIXELS = 2 * MAX_TEXTURE_SIDE**2  # of all textures together
+MAX_REPEATED_SIDE = 4096
 MAX_JSON_BYTES = 32_000_000
 MAX_PARTS = 100_000
 
@@ -25,10 +30,14 @@ def read_glb(data: bytes, max_faces: int) -> Mesh:
     """One textured part keeps its texture; several parts get colours of the vertices."""
     document, binary = _chunks(data)
     for name in document.get("extensionsRequired", []):
-        if name not in ("KHR_materials_unlit", "KHR_texture_transform", "KHR_mesh_quantization"):
-            raise BadMesh(f"it needs the glTF extension {name}: export it without compression.", "unsupported")
-    scene = document.get("scenes", [{}])[document.get("scene", 0)] if document.get("scenes") else {}
-    roots = scene.get("nodes", range(len(document.get("nodes", []))))
+        if name not in UNDERSTOOD and not name.startswith("KHR_materials_"):  # those tell of gloss, not of the base
+            remedy = "without compression" if name in COMPRESSIONS else "without it"
+            raise BadMesh(f"it needs the glTF extension {name}: export it {remedy}.", "unsupported")
+    nodes = document.get("nodes", [])
+    if document.get("scenes"):
+        roots = document["scenes"][document.get("scene", 0)].get("nodes", [])
+    else:
+        roots = sorted(set(range(len(nodes))) - {child for node in nodes for child in node.get("children", [])})
     parts: list[Mesh] = []
     images: dict[int, np.ndarray] = {}
     n_vertices = n_faces = 0
@@ -39,11 +48,13 @@ def read_glb(data: bytes, max_faces: int) -> Mesh:
         if number in seen:  # the nodes are a forest (glTF 3.5.2)
             raise BadMesh("its nodes contain one another.", "damaged")
         seen.add(number)
-        node = document["nodes"][number]
+        node = nodes[number]
         here = above @ _transform(node)
         if "mesh" in node:
+            if "skin" in node:  # its bones say where it is, not its node
+                raise BadMesh("it is posed by a skeleton: apply the pose in a 3D editor and export it again.", "skin")
             for primitive in document["meshes"][node["mesh"]]["primitives"]:
-                if primitive.get("mode", 4) != 4:
+                if primitive.get("mode", LIST) not in (LIST, STRIP, FAN):  # points or lines
                     continue
                 more_vertices, more_faces = _counts(document, primitive)
                 n_vertices, n_faces = n_vertices + more_vertices, n_faces + more_faces
@@ -117,7 +128,18 @@ def _counts(document, primitive) -> tuple[int, int]:
     corners = document["accessors"][primitive["indices"]]["count"] if "indices" in primitive else vertices
     if not (isinstance(vertices, int) and isinstance(corners, int)) or vertices < 1 or corners < 0:
         raise BadMesh("an accessor points outside of the file.", "damaged")
-    return vertices, corners // 3
+    return vertices, corners // 3 if primitive.get("mode", LIST) == LIST else max(corners - 2, 0)
+
+
+def _triangles(corners: np.ndarray, mode: int) -> np.ndarray:
+    """(m, 3) corners of a list, a strip or a fan of triangles, all turned the same way (glTF 3.7.2.1)."""
+    if mode == LIST:
+        return corners[: len(corners) // 3 * 3].reshape(-1, 3)
+    first = np.arange(max(len(corners) - 2, 0))
+    if mode == FAN:
+        return corners[np.stack([first + 1, first + 2, 0 * first], axis=1)]
+    odd = first % 2
+    return corners[np.stack([first, first + 1 + odd, first + 2 - odd], axis=1)]
 
 
 def _read_primitive(document, binary, primitive, matrix, images) -> Mesh:
@@ -128,7 +150,7 @@ def _read_primitive(document, binary, primitive, matrix, images) -> Mesh:
         corners = _accessor(document, binary, primitive["indices"]).ravel()
     else:
         corners = np.arange(len(vertices))
-    faces = check_indices(corners[: len(corners) // 3 * 3], len(vertices))
+    faces = check_indices(_triangles(corners, primitive.get("mode", LIST)), len(vertices))
     if np.linalg.det(matrix[:3, :3]) < 0:
         faces = np.ascontiguousarray(faces[:, ::-1])
     vertices = (vertices @ matrix[:3, :3].T + matrix[:3, 3]) * MM_PER_METRE
@@ -140,19 +162,53 @@ def _read_primitive(document, binary, primitive, matrix, images) -> Mesh:
     placing = {} if picture is None else picture.get("extensions", {}).get("KHR_texture_transform", {})
     layer = None if picture is None else f"TEXCOORD_{placing.get('texCoord', picture.get('texCoord', 0))}"
     if layer in attributes:
-        uv = _accessor(document, binary, attributes[layer], len(vertices)).astype(np.float32)
+        uv = np.nan_to_num(_accessor(document, binary, attributes[layer], len(vertices)).astype(np.float32))
         if placing:
             uv = _place_uv(uv, placing)
-        image = _image(document, binary, document["textures"][picture["index"]], images)
+        texture = document["textures"][picture["index"]]
+        image = _image(document, binary, texture, images)
         if image is not None:
-            wrapped = np.where((uv < 0) | (uv > 1), uv % 1.0, uv)
-            return Mesh(vertices, faces, None, Texture(wrapped[faces], image))
+            sampler = document["samplers"][texture["sampler"]] if "sampler" in texture else {}
+            corners_uv, image = _wrap(uv[faces], image, sampler)
+            return Mesh(vertices, faces, None, Texture(corners_uv, _tint(image, factor)))
     linear = None
     if "COLOR_0" in attributes:
         linear = _accessor(document, binary, attributes["COLOR_0"], len(vertices))[:, :3].astype(float) * factor
     elif "baseColorFactor" in base:
         linear = np.broadcast_to(factor, vertices.shape)
     return Mesh(vertices, faces, None if linear is None else _srgb(linear))
+
+
+def _wrap(uv: np.ndarray, image: np.ndarray, sampler: dict) -> tuple[np.ndarray, np.ndarray]:
+    """(m, 3, 2) coordinates within [0, 1], and the picture, repeated as often as a face runs over it.
+
+    A face that lies outside is moved as a whole: its corners alone would be torn apart. Where the picture would become
+    larger than is taken, each corner is moved by itself.
+    """
+    for axis, key in enumerate(("wrapS", "wrapT")):
+        if sampler.get(key) == CLAMPED:
+            uv[..., axis] = uv[..., axis].clip(0, 1)
+    outside = ((uv < 0) | (uv > 1)).any(axis=(1, 2))
+    if not outside.any():
+        return uv, image
+    moved = uv.astype(np.float64)
+    moved[outside] -= np.floor(moved[outside].min(axis=1, keepdims=True))
+    times = np.ceil(moved.max(axis=(0, 1)) - 1e-4).clip(1)
+    if (times * image.shape[1::-1]).max() > MAX_REPEATED_SIDE and times.max() > 1:
+        return np.where((uv < 0) | (uv > 1), uv % 1.0, uv), image
+    across, down = times.astype(int)
+    # a picture's rows run down as v does
+    return (moved / times).clip(0, 1).astype(np.float32), np.tile(image, (down, across, 1))
+
+
+def _tint(image: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """The picture times a colour in linear light (glTF 3.9.2)."""
+    if (factor == 1).all():
+        return image
+    level = np.arange(256) / 255
+    linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
+    table = _srgb(linear[:, None] * factor)
+    return np.stack([table[image[..., channel], channel] for channel in range(3)], axis=-1)
 
 
 def _accessor(document, binary, number, expected: int | None = None) -> np.ndarray:
@@ -184,9 +240,9 @@ def _image(document, binary, texture, images) -> np.ndarray | None:
     """(h, w, 3) uint8, or None if the picture lies outside of the file. Decodes each picture once: see ``images``."""
     from PIL import Image, UnidentifiedImageError
 
-    if "source" not in texture:
+    number = texture.get("extensions", {}).get("EXT_texture_webp", texture).get("source")
+    if number is None:
         return None
-    number = texture["source"]
     if number in images:
         return images[number]
     source = document["images"][number]

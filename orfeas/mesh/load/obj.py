@@ -9,7 +9,7 @@ import numpy as np
 
 from orfeas.errors import BadMesh
 from orfeas.mesh import Mesh
-from orfeas.mesh.load.common import check_count, check_indices, check_vertices, fan
+from orfeas.mesh.load.common import BYTE_ORDER_MARK, check_count, check_vertices, triangulate
 
 MAX_LINE_BYTES = 10_000_000
 
@@ -18,6 +18,7 @@ def read_obj(data: bytes, max_faces: int) -> Mesh:
     """``v x y z [r g b]`` and ``f`` lines; indices count from 1, negative ones from the last vertex so far."""
     if b"\0" in data[:4096]:
         raise BadMesh("it is no text, so no OBJ file.", "damaged")
+    data = data.removeprefix(BYTE_ORDER_MARK)
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if b"\\" in data:
@@ -27,6 +28,8 @@ def read_obj(data: bytes, max_faces: int) -> Mesh:
     for line in io.BytesIO(data):
         if line[:1] in b" \t":
             line = line.lstrip()
+        if b"#" in line:
+            line = line[: line.index(b"#")]
         if line[:2] in (b"v ", b"v\t"):
             n_vertices += 1
             if n_vertices > 3 * max_faces:
@@ -57,7 +60,8 @@ def read_obj(data: bytes, max_faces: int) -> Mesh:
     vertices = np.array(places, np.float64).reshape(-1, 3)
     colors = None
     if len(paints) == len(places):
-        shares = np.array(paints, np.float64).reshape(-1, 3)
-        colors = np.clip(np.rint(np.nan_to_num(shares) * 255), 0, 255).astype(np.uint8)
-    faces, _ = fan(np.array(counts, np.int64), np.array(corners, np.int64) - 1)
-    return Mesh(vertices, check_indices(faces, n_vertices), colors)
+        shares = np.nan_to_num(np.array(paints, np.float64).reshape(-1, 3))
+        most = 255 if shares.max() > 2 else 1  # some programs write 0 to 255
+        colors = np.clip(np.rint(shares * (255 / most)), 0, 255).astype(np.uint8)
+    faces, _ = triangulate(np.array(counts, np.int64), np.array(corners, np.int64) - 1, vertices)
+    return Mesh(vertices, faces, colors)

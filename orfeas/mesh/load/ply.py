@@ -11,7 +11,7 @@ import numpy as np
 
 from orfeas.errors import BadMesh
 from orfeas.mesh import Mesh
-from orfeas.mesh.load.common import check_count, check_indices, check_vertices, fan
+from orfeas.mesh.load.common import check_count, check_vertices, triangulate
 
 TYPES = {
     "char": "i1",
@@ -38,9 +38,9 @@ WORD = re.compile(rb"\S+")
 
 
 def read_ply(data: bytes, max_faces: int) -> Mesh:
-    """Vertices, faces (polygons are fanned) and, where they are there, red, green and blue."""
+    """Vertices, faces (polygons are cut into triangles) and, where they are there, red, green and blue."""
     order, elements, start = _read_header(data)
-    columns, faces = None, None
+    columns, polygons = None, None
     # one word after the other: a list of all would take ten times the memory of the file
     words = (found.group() for found in WORD.finditer(data, start)) if order == "" else None
     at = start
@@ -60,8 +60,8 @@ def read_ply(data: bytes, max_faces: int) -> Mesh:
                 raise BadMesh("its faces have no vertex_indices.", "damaged")
             counts, corners = lists[0]
             check_count(int(np.maximum(np.asarray(counts, np.int64) - 2, 0).sum()), max_faces)
-            faces = fan(counts, corners)[0]
-    if columns is None or faces is None:
+            polygons = counts, corners
+    if columns is None or polygons is None:
         raise BadMesh("it holds points but no faces: make a mesh of it first.", "empty_mesh")
     vertices = np.stack([np.asarray(columns[axis], np.float64) for axis in "xyz"], axis=1)
     colors = None
@@ -69,8 +69,10 @@ def read_ply(data: bytes, max_faces: int) -> Mesh:
         colors = np.stack([np.asarray(columns[key]) for key in ("red", "green", "blue")], axis=1)
         if colors.dtype.kind == "f":
             colors = np.clip(np.nan_to_num(colors), 0, 1) * 255
+        elif colors.dtype.itemsize == 2:
+            colors = colors / 257
         colors = np.clip(np.rint(colors), 0, 255).astype(np.uint8)
-    return Mesh(vertices, check_indices(faces, len(vertices)), colors)
+    return Mesh(vertices, triangulate(*polygons, vertices)[0], colors)
 
 
 def _read_header(data: bytes) -> tuple[str, list, int]:

@@ -1,4 +1,5 @@
-"""3MF: objects, components and build items of the core specification; colours of colour groups and base materials.
+"""3MF: objects, components and build items of the core specification, of several model parts as the production
+extension has them; colours of colour groups and base materials.
 
 The XML is read as it unpacks and no tree is made of it: a model of 100 MB would take 2 GB as one.
 """
@@ -19,6 +20,13 @@ from orfeas.mesh.load.common import check_count, check_indices, check_vertices, 
 
 CORE = "{http://schemas.microsoft.com/3dmanufacturing/core/2015/02}"
 MATERIALS = "{http://schemas.microsoft.com/3dmanufacturing/material/2015/02}"
+PATH = "{http://schemas.microsoft.com/3dmanufacturing/production/2015/06}path"
+UNDERSTOOD = (  # extensions that a file may require
+    MATERIALS.strip("{}"),
+    PATH[1:].partition("}")[0],
+    "http://schemas.microsoft.com/3dmanufacturing/trianglesets/2021/07",
+)
+NOT_OF_THE_MODEL = ("support", "other")  # types of objects
 RELATION = "http://schemas.microsoft.com/3dmanufacturing/2013/01/3dmodel"
 MILLIMETRES = {"micron": 1e-3, "millimeter": 1.0, "centimeter": 10.0, "inch": 25.4, "foot": 304.8, "meter": 1000.0}
 MAX_XML_BYTES_PER_FACE = 375  # a face of ours takes about 130, with its share of the vertices and colours
@@ -33,12 +41,19 @@ def read_3mf(data: bytes, max_faces: int) -> Mesh:
     """All build items in one mesh, Z up turned to Y up, in millimetres."""
     model = _Model(max_faces)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = {entry.filename.lower(): entry for entry in archive.infolist()}
         relations = _Relations()
-        _parse(archive, "_rels/.rels", relations, MAX_RELATIONS_BYTES)
+        _parse(archive, entries["_rels/.rels"], relations, MAX_RELATIONS_BYTES)
         if relations.target is None:
             raise BadMesh("it names no model.", "damaged")
-        limit = min(MAX_XML_BYTES, max_faces * MAX_XML_BYTES_PER_FACE)
-        _parse(archive, relations.target.lstrip("/"), model, limit)
+        left = min(MAX_XML_BYTES, max_faces * MAX_XML_BYTES_PER_FACE)
+        model.wanted.append(_part(relations.target))
+        read = set()
+        while model.wanted:
+            model.part = model.wanted.pop()
+            if model.part not in read:
+                read.add(model.part)
+                left -= _parse(archive, entries[model.part], model, left)
     check_count(model.n_faces, max_faces)
     check_vertices(model.n_vertices, max_faces)
     placed = _place_items(model, max_faces)
@@ -51,6 +66,7 @@ def read_3mf(data: bytes, max_faces: int) -> Mesh:
         points, corners, color = made[key]
         if np.linalg.det(matrix[:3]) < 0:
             corners = corners[:, ::-1]
+        points = points * (MILLIMETRES[model.units[key[0]]] / MILLIMETRES[model.unit])
         vertices.append(points @ matrix[:3] + matrix[3])
         faces.append(corners + np.int32(start))
         if colored:
@@ -60,11 +76,15 @@ def read_3mf(data: bytes, max_faces: int) -> Mesh:
     return Mesh(y_up(placed_vertices), np.concatenate(faces), np.concatenate(colors) if colored else None)
 
 
+_Key = tuple[str, str | None]  # the part of the archive, and the id there
+
+
 @dataclass
 class _Object:
-    """points: x, y, z of each vertex. corners: v1, v2, v3 of each triangle. paints: (triangle, pid, p1, p2, p3)."""
+    """points: x, y, z of each vertex. corners: v1, v2, v3 of each triangle. paints: (triangle, group, p1, p2, p3)."""
 
-    group: str | None
+    kind: str
+    group: _Key | None
     index: str
     points: array = field(default_factory=lambda: array("d"))
     corners: array = field(default_factory=lambda: array("i"))
@@ -98,13 +118,29 @@ class _Model(_Plain):
 
     def __init__(self, max_faces: int) -> None:
         self.max_faces = max_faces
-        self.unit = "millimeter"
-        self.objects: dict[str | None, _Object] = {}
-        self.palettes: dict[str | None, list[tuple[int, ...]]] = {}
-        self.items: list[tuple[str | None, np.ndarray]] = []
+        self.part = ""  # that is read
+        self.wanted: list[str] = []  # parts that others name
+        self.units: dict[str, str] = {}  # of the parts; the first one's is that of all places
+        self.namespaces: dict[str, str] = {}
+        self.objects: dict[_Key, _Object] = {}
+        self.palettes: dict[_Key, list[tuple[int, ...]]] = {}
+        self.items: list[tuple[_Key, np.ndarray]] = []
         self.n_vertices = self.n_faces = 0
         self.open: _Object | None = None
         self.palette: list[tuple[int, ...]] = []
+
+    @property
+    def unit(self) -> str:
+        return next(iter(self.units.values()))
+
+    def start_ns(self, prefix: str, uri: str) -> None:
+        self.namespaces[prefix] = uri
+
+    def _named(self, values: dict[str, str]) -> _Key:
+        """The object that a component or an item names, in this part or in another."""
+        part = _part(values[PATH]) if PATH in values else self.part
+        self.wanted.append(part)
+        return part, values.get("objectid")
 
     def start(self, tag: str, values: dict[str, str]) -> None:
         if tag == _VERTEX:
@@ -118,29 +154,41 @@ class _Model(_Plain):
                 if "p1" in values:
                     first = int(values["p1"])
                     paint = (first, int(values.get("p2", first)), int(values.get("p3", first)))
-                    self.open.paints.append((len(self.open.corners) // 3 - 1, values.get("pid"), *paint))
+                    group = (self.part, values["pid"]) if "pid" in values else None
+                    self.open.paints.append((len(self.open.corners) // 3 - 1, group, *paint))
         elif tag == f"{CORE}object":
-            self.open = self.objects[values.get("id")] = _Object(values.get("pid"), values.get("pindex", "0"))
+            group = (self.part, values["pid"]) if "pid" in values else None
+            self.open = _Object(values.get("type", "model"), group, values.get("pindex", "0"))
+            self.objects[self.part, values.get("id")] = self.open
         elif tag == f"{CORE}component":
-            self.open.components.append((values.get("objectid"), _matrix(values)))
+            self.open.components.append((self._named(values), _matrix(values)))
         elif tag == f"{CORE}item":
-            self.items.append((values.get("objectid"), _matrix(values)))
+            if len(self.units) == 1:  # those of other parts do not count
+                self.items.append((self._named(values), _matrix(values)))
         elif tag in (f"{MATERIALS}colorgroup", f"{CORE}basematerials"):
-            self.palette = self.palettes[values.get("id")] = []
+            self.palette = self.palettes[self.part, values.get("id")] = []
         elif tag == f"{MATERIALS}color":
             self.palette.append(_color(values["color"]))
         elif tag == f"{CORE}base":
             self.palette.append(_color(values["displaycolor"]))
         elif tag == f"{CORE}model":
-            self.unit = values.get("unit", "millimeter")
+            self.units[self.part] = values.get("unit", "millimeter")
+            for prefix in values.get("requiredextensions", "").split():
+                name = self.namespaces.get(prefix, prefix)
+                if name not in UNDERSTOOD:
+                    raise BadMesh(f"it needs the 3MF extension {name}: export it without.", "unsupported")
 
 
 _VERTEX, _TRIANGLE = f"{CORE}vertex", f"{CORE}triangle"
 
 
-def _parse(archive: zipfile.ZipFile, name: str, target: _Plain, max_bytes: int) -> None:
-    """Feed one part of the archive to ``target``, in chunks."""
-    entry = archive.getinfo(name)
+def _part(name: str) -> str:
+    """The name of a part as names are compared: without regard to case, from the archive's root."""
+    return name.lstrip("/").lower()
+
+
+def _parse(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: _Plain, max_bytes: int) -> int:
+    """Feed one part of the archive to ``target``, in chunks. Returns its size in bytes."""
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:
         raise BadMesh("it is packed in a way that 3MF does not allow: export it again.", "unsupported")
     if entry.file_size > min(max_bytes, MAX_RATIO * max(entry.compress_size, 4096)):
@@ -150,6 +198,7 @@ def _parse(archive: zipfile.ZipFile, name: str, target: _Plain, max_bytes: int) 
         while chunk := file.read(CHUNK):
             parser.feed(chunk)
     parser.close()
+    return entry.file_size
 
 
 def _matrix(values: dict[str, str]) -> np.ndarray:
@@ -164,9 +213,9 @@ def _color(text: str) -> tuple[int, ...]:
     return tuple(int(text[k : k + 2], 16) for k in (1, 3, 5))
 
 
-def _place_items(model: _Model, max_faces: int) -> list[tuple[str | None, np.ndarray]]:
+def _place_items(model: _Model, max_faces: int) -> list[tuple[_Key, np.ndarray]]:
     """Each object with triangles that is to be built, as often as it is, and where. Counts before anything is made."""
-    placed: list[tuple[str | None, np.ndarray]] = []
+    placed: list[tuple[_Key, np.ndarray]] = []
     waiting, visits, faces, vertices = list(reversed(model.items)), 0, 0, 0
     while waiting:
         key, matrix = waiting.pop()
@@ -174,6 +223,8 @@ def _place_items(model: _Model, max_faces: int) -> list[tuple[str | None, np.nda
         if visits > MAX_PARTS:
             raise BadMesh(f"it has more than {MAX_PARTS:,} parts, or parts that contain one another.", "too_large")
         item = model.objects[key]
+        if item.kind in NOT_OF_THE_MODEL:
+            continue
         if item.corners:
             faces += len(item.corners) // 3
             vertices += len(item.points) // 3
@@ -191,14 +242,14 @@ def _build(item: _Object, palettes: dict) -> tuple[np.ndarray, np.ndarray, np.nd
     """(n, 3) vertices, (m, 3) int32 faces and (n, 3) uint8 colours of an object."""
     vertices = np.array(item.points, np.float64).reshape(-1, 3)
     faces = check_indices(np.array(item.corners, np.int32), len(vertices))
-    if item.group not in palettes and not any(pid in palettes for _, pid, *_ in item.paints):
+    if item.group not in palettes and not any(group in palettes for _, group, *_ in item.paints):
         return vertices, faces, None
     colors = np.full((len(vertices), 3), 255, np.uint8)
     if item.group in palettes:
         colors[:] = palettes[item.group][int(item.index)]
     arrays = {key: np.array(palette, np.uint8).reshape(-1, 3) for key, palette in palettes.items()}
-    for triangle, pid, *wanted in item.paints:
-        palette = arrays.get(pid or item.group)
+    for triangle, group, *wanted in item.paints:
+        palette = arrays.get(group or item.group)
         if palette is not None:
             colors[faces[triangle]] = palette[wanted]
     return vertices, faces, colors
