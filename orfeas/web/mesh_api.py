@@ -42,7 +42,8 @@ MEANINGS: Mapping[str, str] = {
     "flat_base": "cut: cut flat at the bottom. plinth: put on a plate. Without it, as it is.",
     "base_mm": "The height of the cut or the thickness of the plate, 0.01 mm to a third of the size. Without it, 2 % of"
     " the size; up to 6 % are cut until it stands, and a plate has 1.2 mm at least.",
-    "hollow": "Hollow it to walls of so many millimetres, 0.4 to a quarter of the size. Without it, it stays solid.",
+    "hollow": "Hollow it to walls of so many millimetres, from 0.4, or 0.375 % of the size, to a quarter of it. Without"
+    " it, it stays solid.",
     "drain_mm": "The width of the drain hole of a hollow mesh, 0.5 mm to a quarter of the size.",
     "format": "The file to make. STL and 3MF are Z-up and stand on the bed; the others are Y-up.",
 }

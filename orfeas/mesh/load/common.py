@@ -1,4 +1,4 @@
-"""What the readers share: turning Z up to Y up, checking counts, fanning polygons."""
+"""What the readers share: turning Z up to Y up, checking counts, cutting polygons into triangles."""
 
 from __future__ import annotations
 
