@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from operate.config import Config, Failed, check_tag
+from operate.config import Config, Failed, check_tag, read_env
 from operate.drivers import Driver, choose_driver
-from operate.switch import Switched, fits_beside, switch
+from operate.switch import Switched, fits_beside, settle, switch
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,14 +21,22 @@ ROOT = Path(__file__).resolve().parents[2]
 def main(command: Callable[[argparse.Namespace, Config, Driver], None], parser: argparse.ArgumentParser) -> int:
     parser.add_argument("--root", type=Path, default=ROOT, help="the checkout with .env (default: this one)")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a connection that drops must not leave two versions behind
     try:
         config = Config(arguments.root.absolute())
         with config.alone():
             command(arguments, config, choose_driver(config))
     except Failed as failure:
-        print(f"{parser.prog}: {failure}", file=sys.stderr)
-        return 1
-    return 0
+        problem = str(failure)
+    except OSError as error:
+        what = f"{error.strerror} ({error.filename})" if error.filename else str(error)
+        problem = f"{what}: see to that, and give the command again."
+    except KeyboardInterrupt:
+        problem = "Interrupted: give the command again, and what was begun is finished or begun anew."
+    else:
+        return 0
+    _print(f"{parser.prog}: {problem}")
+    return 1
 
 
 # --- release and rollback ----------------------------------------------------------------------------------------
@@ -42,19 +52,21 @@ def release_parser() -> argparse.ArgumentParser:
 
 def release(arguments: argparse.Namespace, config: Config, driver: Driver) -> None:
     tag, began = check_tag(arguments.tag), time.monotonic()
+    broken_off = settle(driver, say)
     running = driver.running()
     if tag in {entry.tag for entry in running}:
-        raise Failed(f"{tag} runs already.")
+        _finish(config, tag, "release", broken_off)
+        return
     if not driver.has(tag):
         _tag_checkout(config.root, tag)
         say(f"building {tag}")
         driver.build(tag)
-    archive = ""
+    previous, archive = running[-1].tag if running else "", ""
     if running and not arguments.no_backup:
-        archive = str(write_archive(config, driver, running[-1].tag, f"before-{tag}"))
-    done = _switch(arguments, config, driver, tag)
-    config.write_tag(tag)
-    config.record(tag=tag, previous=running[-1].tag if running else "", archive=archive)
+        archive = str(write_archive(config, driver, previous, f"before-{tag}"))
+    done = _switch(
+        arguments, config, driver, tag, routed=lambda: _write_down(config, "release", tag, previous, archive)
+    )
     report(f"released {tag}", done, began)
 
 
@@ -67,27 +79,52 @@ def rollback_parser() -> argparse.ArgumentParser:
 
 
 def rollback(arguments: argparse.Namespace, config: Config, driver: Driver) -> None:
-    began, releases = time.monotonic(), config.releases()
+    began = time.monotonic()
+    broken_off = settle(driver, say)
+    # a rollback's own record would lead forward again
+    releases = [entry for entry in config.releases() if entry.get("kind") != "rollback"]
     last = releases[-1] if releases else {}
     tag = arguments.tag or last.get("previous")
     if not tag:
         raise Failed("No version before this one is on record: name the one to go back to.")
     if not driver.has(check_tag(tag)):
         raise Failed(f"{tag} is not here any more: build it from its git tag with deploy/release {tag}.")
-    between = None
-    if arguments.data:
-        archive = last.get("archive")
-        if not archive or not Path(archive).is_file():
-            raise Failed("The last release left no archive of the data: restore one of yours with deploy/restore.")
-        between = lambda: _restore(driver, tag, Path(archive))  # noqa: E731
-        if arguments.beside:
-            raise Failed("Data are put back while no version runs: --data and --beside exclude each other.")
-        arguments.after = True
     running = driver.running()
-    done = _switch(arguments, config, driver, tag, between)
-    config.write_tag(tag)
-    config.record(tag=tag, previous=running[-1].tag if running else "", archive="")
+    if not arguments.data and tag in {entry.tag for entry in running}:
+        _finish(config, tag, "rollback", broken_off)
+        return
+    previous = running[-1].tag if running else ""
+    with contextlib.ExitStack() as stack:
+        between = None
+        if arguments.data:
+            archive = last.get("archive")
+            if not archive or not Path(archive).is_file():
+                raise Failed("The last release left no archive of the data: restore one of yours with deploy/restore.")
+            if arguments.beside:
+                raise Failed("Data are put back while no version runs: --data and --beside exclude each other.")
+            arguments.after = True
+            between = stack.enter_context(_data_of(driver, tag, Path(archive)))
+        done = _switch(
+            arguments, config, driver, tag, between, lambda: _write_down(config, "rollback", tag, previous, "")
+        )
     report(f"rolled back to {tag}", done, began)
+
+
+def _write_down(config: Config, kind: str, tag: str, previous: str, archive: str) -> None:
+    """The tag comes last: while .env names another version than the one that runs, this is done again."""
+    config.record(kind=kind, tag=tag, previous=previous, archive=archive)
+    config.write_tag(tag)
+
+
+def _finish(config: Config, tag: str, kind: str, broken_off: bool) -> None:
+    """Do what is missing of a switch to the version that runs. Raises `Failed` if nothing is."""
+    written = read_env(config.env_file).get("ORFEAS_TAG", "")
+    if not broken_off and written == tag:
+        raise Failed(f"{tag} runs already: name another version.")
+    if written != tag:
+        archives = sorted(map(str, config.backups.glob(f"before-{tag}-*.tar")))
+        _write_down(config, kind, tag, written, archives[-1] if archives and kind == "release" else "")
+    say(f"{tag} runs: the switch to it is finished")
 
 
 def _add_ways(parser: argparse.ArgumentParser) -> None:
@@ -96,12 +133,12 @@ def _add_ways(parser: argparse.ArgumentParser) -> None:
     ways.add_argument("--after", action="store_true", help="stop the old one first")
 
 
-def _switch(arguments, config: Config, driver: Driver, tag: str, between=None) -> Switched:
+def _switch(arguments, config: Config, driver: Driver, tag: str, between=None, routed=lambda: None) -> Switched:
     beside, why = fits_beside(config)
     if arguments.beside or arguments.after:
         beside, why = arguments.beside, "as asked"
     say(f"starting {tag} {'beside' if beside else 'after'} the old version: {why}")
-    return switch(driver, tag, beside, between)
+    return switch(driver, tag, beside, between, routed)
 
 
 def _tag_checkout(root: Path, tag: str) -> None:
@@ -142,8 +179,11 @@ def restore_parser() -> argparse.ArgumentParser:
 def restore(arguments: argparse.Namespace, config: Config, driver: Driver) -> None:
     if not arguments.archive.is_file():
         raise Failed(f"There is no file {arguments.archive}.")
-    began, tag = time.monotonic(), current_tag(config, driver)
-    done = switch(driver, tag, beside=False, between=lambda: _restore(driver, tag, arguments.archive))
+    began = time.monotonic()
+    settle(driver, say)
+    tag = current_tag(config, driver)
+    with _data_of(driver, tag, arguments.archive) as between:
+        done = switch(driver, tag, beside=False, between=between)
     report(f"restored {arguments.archive}", done, began)
 
 
@@ -163,11 +203,35 @@ def write_archive(config: Config, driver: Driver, tag: str, name: str) -> Path:
     return path
 
 
-def _restore(driver: Driver, tag: str, archive: Path) -> None:
-    with archive.open("rb") as file:
+@contextlib.contextmanager
+def _data_of(driver: Driver, tag: str, archive: Path) -> Iterator[Callable[[], None]]:
+    """Puts the data of ``archive`` back when called. Opened before anything is stopped: it may be somebody else's.
+
+    Raises `Failed`; a failure after the data were put back says so, for the version that runs then has the archive's.
+    """
+    try:
+        file = archive.open("rb")
+    except OSError as error:
+        raise Failed(f"{archive} cannot be read ({error.strerror}): take the user who made it, or sudo.") from None
+    are_back = False
+
+    def put_back() -> None:
+        nonlocal are_back
         driver.run(tag, ["restore", "-"], stdin=file)
-    driver.run(tag, ["verify"])
-    say(f"the data of {archive} are back, and verified")
+        are_back = True
+        driver.run(tag, ["verify"])
+        say(f"the data of {archive} are back, and verified")
+
+    with file:
+        try:
+            yield put_back
+        except (Failed, OSError, KeyboardInterrupt) as failure:
+            if not are_back:
+                raise
+            raise Failed(
+                f"{str(failure) or 'Interrupted.'}\nThe data are those of {archive} now; what was there before is kept"
+                " beside them, in the newest folder before-restore-...."
+            ) from failure
 
 
 def current_tag(config: Config, driver: Driver) -> str:
@@ -182,7 +246,12 @@ def current_tag(config: Config, driver: Driver) -> str:
 
 
 def say(sentence: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {sentence}", file=sys.stderr)
+    _print(f"{time.strftime('%H:%M:%S')} {sentence}")
+
+
+def _print(line: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal may be gone, and the work goes on
+        print(line, file=sys.stderr)
 
 
 def report(what: str, done: Switched, began: float) -> None:

@@ -63,7 +63,7 @@ class Config:
     # --- the record ----------------------------------------------------------------------------------------------
 
     def releases(self) -> list[dict[str, Any]]:
-        """What was released, oldest first: tag, time, previous tag, the archive of the data before it."""
+        """Releases and rollbacks (kind), oldest first: tag, time, previous tag, the archive of the data before it."""
         try:
             return json.loads((self.backups / "releases.json").read_text(encoding="utf-8"))
         except FileNotFoundError:

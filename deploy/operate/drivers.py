@@ -42,7 +42,10 @@ class Driver(Protocol):
         """Start one more; returns before it is ready."""
 
     def is_ready(self, running: Running) -> bool:
-        """Raises `Failed`, with the end of its log, if it has ended."""
+        """Raises `Failed`, with the end of its log, if it has ended, even if it was started again since."""
+
+    def log(self, running: Running) -> str:
+        """The last lines of its log."""
 
     def stop(self, running: Running) -> None:
         """Tell it to end, and wait until it has: it refuses new jobs and finishes the one that runs."""
@@ -120,18 +123,41 @@ class ComposeDriver:
         self._compose("build", "app", tag=tag, stdout=None)
 
     def start(self, tag: str) -> Running:
+        self._remove_leftovers()
         before = {running.handle for running in self.running()}
         scale = f"app={len(before) + 1}"
-        self._compose("up", "--detach", "--no-deps", "--no-recreate", "--no-build", "--scale", scale, "app", tag=tag)
+        try:
+            self._compose(
+                "up", "--detach", "--no-deps", "--no-recreate", "--no-build", "--scale", scale, "app", tag=tag
+            )
+        except Failed:
+            self._remove_leftovers()
+            raise
         (new,) = [running for running in self.running() if running.handle not in before]
+        if new.tag != tag:
+            self.stop(new)
+            raise Failed(
+                f"Compose started {new.tag} in place of {tag}: remove what `docker ps --all` shows of the app."
+            )
         return new
 
+    def _remove_leftovers(self) -> None:
+        """Containers that do not run: Compose counts them towards the scale, and would start one of them as it is."""
+        statuses = [word for status in ("created", "exited", "dead") for word in ("--status", status)]
+        for container in self._compose("ps", "--all", "--quiet", *statuses, "app").stdout.decode().split():
+            self._docker("rm", container, check=False)  # one of `run --rm` may be gone by now
+
     def is_ready(self, running: Running) -> bool:
-        state = self._docker("inspect", "--format", "{{.State.Running}}", running.handle).stdout.decode().strip()
-        if state != "true":
-            told = self._docker("logs", "--tail", "20", running.handle, check=False)
-            raise Failed(f"{running.tag} has ended:\n{(told.stdout + told.stderr).decode(errors='replace')}")
+        # one that ends is started again, and Docker calls it running meanwhile
+        asked = "{{.State.Running}} {{.State.Restarting}} {{.RestartCount}}"
+        state = self._docker("inspect", "--format", asked, running.handle).stdout.decode().strip()
+        if state != "true false 0":
+            raise Failed(f"{running.tag} has ended:\n{self.log(running)}")
         return self._docker("exec", running.handle, "python", "-c", _ASK_READY, check=False).returncode == 0
+
+    def log(self, running: Running) -> str:
+        told = self._docker("logs", "--tail", "20", running.handle, check=False)
+        return (told.stdout + told.stderr).decode(errors="replace").strip()
 
     def stop(self, running: Running) -> None:
         grace = self._config.number("ORFEAS_DRAIN_SECONDS", 110) + 20

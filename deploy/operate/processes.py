@@ -74,8 +74,7 @@ class ProcessDriver:
 
     def is_ready(self, running: Running) -> bool:
         if not _is_alive(running.handle):
-            lines = (self._releases / f"{running.tag}.log").read_text(encoding="utf-8", errors="replace").splitlines()
-            raise Failed(f"{running.tag} has ended:\n" + "\n".join(lines[-20:]))
+            raise Failed(f"{running.tag} has ended:\n{self.log(running)}")
         connection = http.client.HTTPConnection(running.address, timeout=4)
         try:
             connection.request("GET", "/ready")
@@ -84,6 +83,10 @@ class ProcessDriver:
             return False
         finally:
             connection.close()
+
+    def log(self, running: Running) -> str:
+        lines = (self._releases / f"{running.tag}.log").read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-20:])
 
     def stop(self, running: Running) -> None:
         pid = int(running.handle.split(":")[0])

@@ -26,30 +26,38 @@ class Switched:
     drained: float
 
 
-def switch(driver: Driver, tag: str, beside: bool, between: Callable[[], None] | None = None) -> Switched:
-    """Let ``tag`` take over from what runs. Raises `Failed`, with the old version running, if it does not get ready.
+def switch(
+    driver: Driver,
+    tag: str,
+    beside: bool,
+    between: Callable[[], None] | None = None,
+    routed: Callable[[], None] = lambda: None,
+) -> Switched:
+    """Let ``tag`` take over from what runs. If that fails, or is broken off before, the old version gets the requests.
 
     beside: start the new version before the old one stops. between: done while none runs, which needs ``beside`` False.
+    routed: done as soon as the new version gets the requests, before the old one's jobs are waited for: whoever breaks
+    the waiting off finds it done. Raises `Failed`, and whatever the driver, ``between`` and ``routed`` raise.
     """
     old = driver.running()
-    return _beside(driver, tag, old) if beside and old else _after(driver, tag, old, between)
+    return _beside(driver, tag, old, routed) if beside and old else _after(driver, tag, old, between, routed)
 
 
-def _beside(driver: Driver, tag: str, old: list[Running]) -> Switched:
+def _beside(driver: Driver, tag: str, old: list[Running], routed: Callable[[], None]) -> Switched:
     began = time.monotonic()
-    route(driver, old[-1].address)  # by its own name: the one that both share leads to either while the new one starts
-    new = None
     try:
+        # by its own name: the one that both share leads to either while the new one starts
+        route(driver, old[-1].address)
         new = driver.start(tag)
         _wait_until_ready(driver, new)
         ready = time.monotonic()
         # Events and states of the jobs that the old version still has are found there.
         route(driver, newest=new.address, oldest=old[-1].address)
-    except Failed:
-        if new:
-            driver.stop(new)
+    except BaseException:  # Ctrl-C and a full disk, too: what was begun is taken back
+        _stop_all_but(driver, old)
         route(driver, driver.at_rest(old[-1]))
         raise
+    routed()
     time.sleep(SETTLE_SECONDS)
     for running in old:
         driver.stop(running)
@@ -57,28 +65,62 @@ def _beside(driver: Driver, tag: str, old: list[Running]) -> Switched:
     return Switched(True, 0.0, ready - began, time.monotonic() - ready)
 
 
-def _after(driver: Driver, tag: str, old: list[Running], between: Callable[[], None] | None) -> Switched:
+def _after(
+    driver: Driver,
+    tag: str,
+    old: list[Running],
+    between: Callable[[], None] | None,
+    routed: Callable[[], None],
+) -> Switched:
     began = time.monotonic()
-    for running in old:
-        driver.stop(running)
-    stopped = time.monotonic()
-    new = None
     try:
+        for running in old:
+            driver.stop(running)
+        stopped = time.monotonic()
         if between:
             between()
         new = driver.start(tag)
         _wait_until_ready(driver, new)
-    except Failed:
-        if new:
-            driver.stop(new)
-        if old:
-            back = driver.start(old[-1].tag)
-            _wait_until_ready(driver, back)
-            route(driver, driver.at_rest(back))
+        route(driver, driver.at_rest(new))
+    except BaseException as reason:
+        try:
+            _stop_all_but(driver, [])
+            if old:
+                back = driver.start(old[-1].tag)
+                _wait_until_ready(driver, back)
+                route(driver, driver.at_rest(back))
+        except Exception as second:
+            raise Failed(
+                f"{str(reason) or 'Interrupted.'}\nWhat ran before could not be started again: {second}"
+            ) from second
         raise
-    route(driver, driver.at_rest(new))
     ready = time.monotonic()
+    routed()
     return Switched(False, ready - stopped if old else 0.0, ready - stopped, stopped - began)
+
+
+def _stop_all_but(driver: Driver, kept: list[Running]) -> None:
+    handles = {running.handle for running in kept}
+    for running in driver.running():
+        if running.handle not in handles:
+            driver.stop(running)
+
+
+def settle(driver: Driver, say: Callable[[str], None]) -> bool:
+    """Finish a switch that was broken off (by a signal, a reboot): what gets the requests stays, all else is stopped.
+
+    Returns whether there was one. Raises `Failed`.
+    """
+    newest = driver.upstreams / "newest"
+    address = newest.read_text(encoding="utf-8").strip() if newest.is_file() else ""
+    running = driver.running()
+    kept = next((entry for entry in running if entry.address == address), None)
+    if not kept or (len(running) == 1 and address == driver.at_rest(kept)):
+        return False
+    say(f"a switch was broken off: {kept.tag} gets the requests, and what else runs finishes its jobs and ends")
+    _stop_all_but(driver, [kept])
+    route(driver, driver.at_rest(kept))
+    return True
 
 
 def route(driver: Driver, newest: str, oldest: str = "") -> None:
@@ -95,7 +137,7 @@ def _wait_until_ready(driver: Driver, running: Running) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while not driver.is_ready(running):
         if time.monotonic() > deadline:
-            raise Failed(f"{running.tag} was not ready within {READY_SECONDS:.0f} s: see its log.")
+            raise Failed(f"{running.tag} was not ready within {READY_SECONDS:.0f} s:\n{driver.log(running)}")
         time.sleep(0.2)
 
 
