@@ -180,3 +180,21 @@ def test_addresses_of_results_stay_out_of_the_log(https, caddy, photo):
     https.get(f"/r/{answer['id']}/poster.png")
     wait_until(lambda: "poster.png" in caddy.log.read_text(), "the request is logged")
     assert answer["id"] not in caddy.log.read_text()
+
+
+def test_a_visitor_who_leaves_stays_out_of_the_log_too(https, caddy, photo, engine, pace):
+    """That an answer was not taken Caddy tells in another log than the requests', with the address as well."""
+    joined = https.post("/gradio_api/call/v2/generate", json={"picture": file_data(upload(https, photo))}).json()
+    with (
+        caddy.client() as leaving,
+        leaving.stream("GET", f"/gradio_api/call/v2/generate/{joined['event_id']}") as events,
+    ):
+        wait_until(lambda: engine.running, "the job runs")
+        next(events.iter_raw())
+    for told in ("aborting with incomplete response", "http.log.access"):
+        pattern = re.compile(rf"{re.escape(told)}.*/gradio_api/call/v2/generate/-\"")
+        wait_until(
+            lambda pattern=pattern: pattern.search(caddy.log.read_text()), f"{told}, without the job's identifier"
+        )
+    pace.release(50)
+    assert joined["event_id"] not in caddy.log.read_text()
