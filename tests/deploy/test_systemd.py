@@ -43,3 +43,12 @@ def test_systemd_calls_the_service_well_hardened(unit):
 def test_a_stop_outlasts_the_running_job():
     seconds = next(line for line in UNIT.splitlines() if line.startswith("TimeoutStopSec=")).split("=")[1]
     assert float(seconds) >= Settings.model_fields["drain_seconds"].default + 10
+
+
+@pytest.mark.parametrize(
+    "listed", [("nvidia-frontend", "nvidia-uvm", "nvidia-caps"), ("nvidia", "nvidiactl", "nvidia-uvm", "nvidia-caps")]
+)
+def test_every_device_of_the_driver_is_allowed(listed):
+    """listed: as /proc/devices has them with driver 535, and with 550."""
+    allowed = {line.removeprefix("DeviceAllow=") for line in UNIT.splitlines() if line.startswith("DeviceAllow=")}
+    assert {f"char-{name} rw" for name in listed} <= allowed
