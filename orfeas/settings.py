@@ -24,7 +24,7 @@ PUBLIC_LIMITS: Mapping[str, float] = {
 # What the compose file, deploy/operate and deploy/Caddyfile read, and the app does not: one .env has it all.
 OPERATED = (
     "TAG", "IMAGE", "TARGET", "CUDA", "RUNTIME", "MEMORY", "APP_HOST", "API_HOST", "TLS", "CERTIFICATES", "SUBNET",
-    "BACKUPS", "DRIVER", "RELEASES", "PYTHON", "PORTS", "UPSTREAMS", "BESIDE_MB", "BESIDE_VRAM_MB",
+    "STOP_GRACE", "BACKUPS", "DRIVER", "RELEASES", "PYTHON", "PORTS", "UPSTREAMS", "BESIDE_MB", "BESIDE_VRAM_MB",
     "CADDY_TAG", "PROMETHEUS_TAG", "GRAFANA_TAG",
     "HOSTS", "HTTP_PORT", "HTTPS_PORT", "BIND", "CADDY_ADMIN", "CADDY_STORAGE", "CADDY_LOG", "HOLD",
 )  # fmt: skip

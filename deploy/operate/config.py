@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import re
 import time
@@ -38,10 +39,11 @@ class Config:
         return (self.root / Path(self.get(name, default)).expanduser()).absolute()
 
     def number(self, name: str, default: int) -> int:
+        """Rounded up: the app takes 90.5, too. Raises `Failed`."""
         try:
-            return int(self.get(name, str(default)))
-        except ValueError:
-            raise Failed(f"{name} is {self.get(name)!r} in .env: it has to be a whole number.") from None
+            return math.ceil(float(self.get(name, str(default))))
+        except (ValueError, OverflowError):  # OverflowError: inf
+            raise Failed(f"{name} is {self.get(name)!r} in .env: it has to be a number.") from None
 
     def all(self) -> dict[str, str]:
         """The environment of what is started: that of this process, and .env."""

@@ -89,6 +89,7 @@ class ComposeDriver:
                 " (https://docs.docker.com/compose/install/linux/)."
             )
         self._image = config.get("ORFEAS_IMAGE", "orfeas")
+        self._grace = config.number("ORFEAS_DRAIN_SECONDS", 110) + 20  # read now: a switch is no time to refuse it
         self.upstreams = config.root / "deploy" / "upstreams"
 
     def _docker(self, *words: str, check: bool = True, tag: str = "", **options) -> subprocess.CompletedProcess:
@@ -160,8 +161,7 @@ class ComposeDriver:
         return (told.stdout + told.stderr).decode(errors="replace").strip()
 
     def stop(self, running: Running) -> None:
-        grace = self._config.number("ORFEAS_DRAIN_SECONDS", 110) + 20
-        self._docker("stop", "-t", str(grace), running.handle)
+        self._docker("stop", "-t", str(self._grace), running.handle)
         self._docker("rm", running.handle)
 
     def run(self, tag: str, words: Sequence[str], stdin: IO | None = None, stdout: IO | None = None) -> None:

@@ -26,6 +26,7 @@ class ProcessDriver:
         self._releases = config.path("ORFEAS_RELEASES", "releases")
         self._python = config.get("ORFEAS_PYTHON", "python3")
         self._ports = [int(port) for port in config.get("ORFEAS_PORTS", "7861,7862").split(",")]
+        self._grace = config.number("ORFEAS_DRAIN_SECONDS", 110) + 20
         self._record = self._releases / "running.json"
         self.upstreams = config.path("ORFEAS_UPSTREAMS", "deploy/upstreams")
 
@@ -90,7 +91,7 @@ class ProcessDriver:
 
     def stop(self, running: Running) -> None:
         pid = int(running.handle.split(":")[0])
-        deadline = time.monotonic() + self._config.number("ORFEAS_DRAIN_SECONDS", 110) + 20
+        deadline = time.monotonic() + self._grace
         with contextlib.suppress(ProcessLookupError):
             if _is_alive(running.handle):
                 os.kill(pid, signal.SIGTERM)

@@ -189,6 +189,22 @@ def test_too_little_memory_starts_the_new_one_after_the_old(docker):
     assert order.index("stop") < order.index("up")
 
 
+@pytest.mark.parametrize(("written", "waited"), [("90.5", "111"), ("600", "620")])
+def test_the_old_version_has_as_long_as_the_app_waits(docker, written, waited):
+    text = (docker.root / ".env").read_text()
+    (docker.root / ".env").write_text(text.replace("ORFEAS_DRAIN_SECONDS=90", f"ORFEAS_DRAIN_SECONDS={written}"))
+    assert docker.operate("release", "v2", "--beside").returncode == 0
+    assert f"v1 stop -t {waited} c1" in steps(docker.told())
+
+
+def test_a_number_that_is_none_is_refused_before_anything_starts(docker):
+    text = (docker.root / ".env").read_text()
+    (docker.root / ".env").write_text(text.replace("ORFEAS_DRAIN_SECONDS=90", "ORFEAS_DRAIN_SECONDS=inf"))
+    done = docker.operate("release", "v2", "--beside")
+    assert done.stderr == "release: ORFEAS_DRAIN_SECONDS is 'inf' in .env: it has to be a number.\n"
+    assert steps(docker.told()) == []
+
+
 def test_one_operator_at_a_time(docker):
     import fcntl
 

@@ -153,6 +153,11 @@ def test_the_app_is_closed_in(compose):
     assert int(stop.removesuffix("s")) >= drain + 10
 
 
+def test_a_stop_waits_as_long_as_env_says(tmp_path):
+    done = resolve(tmp_path, **{**PRODUCTION, "ORFEAS_STOP_GRACE": "620s"})
+    assert yaml.safe_load(done.stdout)["services"]["app"]["stop_grace_period"] == "620s"
+
+
 def test_every_service_is_hardened(compose):
     published = {}
     for name, service in compose["services"].items():

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import subprocess
 
 import yaml
 
 from orfeas.engines.hunyuan3d.download import RELEASE
+from orfeas.settings import Settings
 from tests.deploy.caddy import ROOT
 
+CADDYFILE = (ROOT / "deploy" / "Caddyfile").read_text(encoding="utf-8")
 PAGE = (ROOT / "deploy" / "README.md").read_text(encoding="utf-8")
 
 
@@ -31,7 +34,7 @@ def test_an_empty_server_takes_ten_commands():
             assert all(word in services for word in named if not word.startswith("-")), line
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     for name in re.findall(r"(ORFEAS_[A-Z_]+)=", PAGE):
-        assert f"# {name}=" in example, name
+        assert f"# {name}=" in example or f"{{${name}:" in CADDYFILE, name
 
 
 def test_links_and_scripts_are_here():
@@ -39,6 +42,20 @@ def test_links_and_scripts_are_here():
         assert (ROOT / "deploy" / target).exists(), target
     for script in set(re.findall(r"deploy/(release|rollback|backup|restore)\b", PAGE)):
         assert os.access(ROOT / "deploy" / script, os.X_OK), script
+
+
+def test_without_docker_caddy_is_told_where_the_app_is(tmp_path):
+    """The page's commands, below another folder, write what Caddy reads of the folder that the page names."""
+    block = next(block for block in re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL) if "tee" in block)
+    named = re.search(r"`ORFEAS_UPSTREAMS=([^`]+)`", PAGE).group(1)
+    script = block.replace("sudo ", "").replace(named, str(tmp_path / "upstreams"))
+    subprocess.run(["sh", "-ec", script], check=True, capture_output=True)
+    read = re.findall(r"\{\$ORFEAS_UPSTREAMS:[^}]+\}/(\w+)", CADDYFILE)
+    assert set(read) == {"newest", "oldest"}
+    assert "{$ORFEAS_CADDY_STORAGE:" in CADDYFILE
+    port = Settings.model_fields["port"].default
+    for name in read:
+        assert (tmp_path / "upstreams" / name).read_text() == f"127.0.0.1:{port}\n"
 
 
 def test_a_space_fetches_the_weights_that_the_app_looks_for():
