@@ -55,9 +55,17 @@ FROM runtime AS sketch
 ENV ORFEAS_ENGINE=sketch
 COPY --from=build-sketch /opt/orfeas /opt/orfeas
 COPY . /app
+USER 0:0
+# Git made the files with the builder's umask; with 027 the app's user could read none of them.
+RUN chmod -R a+rX /app
+USER 1000:1000
 
 FROM runtime AS full
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=build-full /opt/orfeas /opt/orfeas
 COPY . /app
+USER 0:0
+# Git made the files with the builder's umask; with 027 the app's user could read none of them.
+RUN chmod -R a+rX /app
+USER 1000:1000

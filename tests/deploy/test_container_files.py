@@ -97,6 +97,24 @@ def test_the_sketch_image_installs_all_but_the_lines_of_torch():
     assert left_out == {"torch", "safetensors"}
 
 
+@pytest.mark.parametrize("target", ["sketch", "full"])
+def test_what_the_image_holds_can_be_read_whatever_the_umask_was(target, tmp_path):
+    """What follows the copy in each target, done to files of a umask of 027; then the app's user runs again."""
+    stage = re.search(rf"^FROM runtime AS {target}\n(.*?)(?=^FROM|\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL).group(1)
+    as_root, rest = stage.split("COPY . /app\n")[1].split("RUN ")
+    (command, *last) = rest.splitlines()
+    folder = tmp_path / "app"
+    (folder / "orfeas").mkdir(parents=True)
+    (folder / "orfeas" / "web.py").touch()
+    (folder / "orfeas" / "web.py").chmod(0o640)
+    (folder / "orfeas").chmod(0o750)
+    subprocess.run(command.replace("/app", str(folder)).split(), check=True)
+    assert (folder / "orfeas" / "web.py").stat().st_mode & 0o777 == 0o644
+    assert (folder / "orfeas").stat().st_mode & 0o777 == 0o755
+    assert "USER 0:0\n" in as_root
+    assert [line for line in last if line.startswith("USER")] == ["USER 1000:1000"]
+
+
 def test_what_the_image_holds_is_what_the_app_needs(tmp_path):
     """What .dockerignore lets through, alone: the app imports and finds its assets; no secret is there."""
     rules = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
