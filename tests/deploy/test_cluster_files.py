@@ -92,7 +92,9 @@ def test_a_worker_fits_on_its_machine_and_all_of_them_have_one():
 def test_what_is_stopped_has_time_to_end_its_jobs():
     grace = {name: group["template"]["spec"].get("terminationGracePeriodSeconds", 30) for name, group in GROUPS.items()}
     assert grace["gpu"] > deployment().drain_seconds
-    assert grace["app"] > Settings.model_fields["drain_seconds"].default
+    program, seconds = container("app", "ray-worker")["lifecycle"]["preStop"]["exec"]["command"]
+    assert program == "sleep"
+    assert grace["app"] > float(seconds) > Settings.model_fields["drain_seconds"].default, "Ray outlasts the app's jobs"
 
 
 def test_the_app_asks_the_workers_with_settings_that_exist():
