@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from operate.drivers import Driver, choose_driver
 from operate.switch import Switched, fits_beside, settle, switch
 
 ROOT = Path(__file__).resolve().parents[2]
+ARCHIVES = 5  # of those that releases make; what deploy/backup made is the operator's
 
 
 def main(command: Callable[[argparse.Namespace, Config, Driver], None], parser: argparse.ArgumentParser) -> int:
@@ -68,6 +70,10 @@ def release(arguments: argparse.Namespace, config: Config, driver: Driver) -> No
         arguments, config, driver, tag, routed=lambda: _write_down(config, "release", tag, previous, archive)
     )
     report(f"released {tag}", done, began)
+    # only now: while releases fail, the archive of the last one that did not has to stay
+    for old in sorted(config.backups.glob("before-*.tar"), key=lambda path: path.stat().st_mtime)[:-ARCHIVES]:
+        old.unlink()
+        say(f"removed {old}: the last {ARCHIVES} of releases are kept")
 
 
 def rollback_parser() -> argparse.ArgumentParser:
@@ -188,8 +194,16 @@ def restore(arguments: argparse.Namespace, config: Config, driver: Driver) -> No
 
 
 def write_archive(config: Config, driver: Driver, tag: str, name: str) -> Path:
+    """Raises `Failed`, also where there is less room than the last archive took."""
     began = time.monotonic()
     config.backups.mkdir(parents=True, exist_ok=True)
+    last = max((path.stat() for path in config.backups.glob("*.tar")), key=lambda stat: stat.st_mtime, default=None)
+    free = shutil.disk_usage(config.backups).free
+    if last and free < last.st_size:
+        raise Failed(
+            f"{config.backups} has {free / 1e6:.0f} MB free, and the last archive took {last.st_size / 1e6:.0f}:"
+            " remove old archives, or name another folder in ORFEAS_BACKUPS."
+        )
     path = config.backups / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.tar"
     part = path.with_suffix(".part")
     try:

@@ -166,7 +166,7 @@ class ComposeDriver:
 
     def run(self, tag: str, words: Sequence[str], stdin: IO | None = None, stdout: IO | None = None) -> None:
         options = {"stdin": stdin or subprocess.DEVNULL, "stdout": stdout or subprocess.PIPE}
-        self._compose("run", "--rm", "--no-deps", "-T", "app", "-m", "orfeas", *words, tag=tag, **options)
+        self._compose("run", "--rm", "--no-deps", "-T", "data", "-m", "orfeas", *words, tag=tag, **options)
 
     def at_rest(self, running: Running) -> str:
         return "app:7860"

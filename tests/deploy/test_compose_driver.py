@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,7 +109,7 @@ def test_beside(docker):
     done = docker.operate("release", "v2", "--beside")
     assert done.returncode == 0, done.stderr
     assert steps(docker.told()) == [
-        "v1 run --rm --no-deps -T app -m orfeas backup -",
+        "v1 run --rm --no-deps -T data -m orfeas backup -",
         "v2 up --detach --no-deps --no-recreate --no-build --scale app=2 app",
         "v1 stop -t 110 c1",
         "v1 rm c1",
@@ -130,8 +131,8 @@ def test_after_and_back_with_the_data(docker):
     assert done.returncode == 0, done.stderr
     told = steps(docker.told())
     assert [step.split(" ")[1] for step in told] == ["stop", "rm", "run", "run", "up"]
-    assert told[2] == "v1 run --rm --no-deps -T app -m orfeas restore -"
-    assert told[3] == "v1 run --rm --no-deps -T app -m orfeas verify"
+    assert told[2] == "v1 run --rm --no-deps -T data -m orfeas restore -"
+    assert told[3] == "v1 run --rm --no-deps -T data -m orfeas verify"
     assert docker.containers() == [("orfeas-app-3", "v1")]
 
 
@@ -213,6 +214,30 @@ def test_one_operator_at_a_time(docker):
         done = docker.operate("release", "v2")
     assert done.returncode == 1
     assert "under way" in done.stderr
+
+
+def test_an_archive_that_has_no_room_is_not_begun(docker):
+    last = docker.root / "backups" / "backup-20300101-120000.tar"
+    last.touch()
+    os.truncate(last, shutil.disk_usage(docker.root).free + 1_000_000_000)  # takes no room itself
+    done = docker.operate("release", "v2", "--beside")
+    assert done.returncode == 1
+    assert re.search(r"has \d+ MB free, and the last archive took \d+: remove old archives", done.stderr)
+    assert steps(docker.told()) == []
+
+
+def test_the_last_five_archives_of_releases_are_kept_and_all_of_the_operator_s(docker):
+    backups = docker.root / "backups"
+    names = [f"before-v0-2020010{day}-120000.tar" for day in range(1, 8)] + ["backup-20200101-120000.tar"]
+    for age, name in enumerate(reversed(names)):
+        (backups / name).touch()
+        os.utime(backups / name, (1e9 - age, 1e9 - age))
+    assert docker.operate("release", "broken", "--beside").returncode == 1
+    assert {path.name for path in backups.glob("*.tar")} > set(names), "what failed removes nothing"
+    assert docker.operate("release", "v2", "--beside").returncode == 0
+    kept = {path.name for path in backups.glob("*.tar")}
+    assert kept & set(names) == {*names[4:]}
+    assert len(kept) == 6
 
 
 # --- broken off --------------------------------------------------------------------------------------------------
@@ -330,7 +355,7 @@ def test_a_second_rollback_does_not_go_forward_and_the_data_are_found(docker):
     docker.told()
     with_data = docker.operate("rollback", "--data")
     assert with_data.returncode == 0, with_data.stderr
-    assert "v1 run --rm --no-deps -T app -m orfeas restore -" in steps(docker.told())
+    assert "v1 run --rm --no-deps -T data -m orfeas restore -" in steps(docker.told())
     assert docker.running() == ["v1"]
 
 

@@ -39,7 +39,7 @@ def resolve(folder: Path, **variables: str) -> subprocess.CompletedProcess:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORFEAS_", "COMPOSE_"))}
     (folder / "podman").write_text("#!/bin/sh\necho 'podman version 5.0.0'\n")  # config asks for nothing but that
     (folder / "podman").chmod(0o755)
-    profiles = ["--profile", "monitoring", "--profile", "models"]
+    profiles = ["--profile", "monitoring", "--profile", "models", "--profile", "data"]
     command = [sys.executable, "-m", "podman_compose", "--podman-path", "./podman", *profiles, "-f", COMPOSE.name]
     command += ["config"]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
@@ -174,6 +174,18 @@ def test_the_app_is_closed_in(compose):
 def test_a_stop_waits_as_long_as_env_says(tmp_path):
     done = resolve(tmp_path, **{**PRODUCTION, "ORFEAS_STOP_GRACE": "620s"})
     assert yaml.safe_load(done.stdout)["services"]["app"]["stop_grace_period"] == "620s"
+
+
+def test_an_archive_of_the_data_goes_into_no_log_and_needs_no_gpu(compose):
+    data, app = (compose["services"][name] for name in ("data", "app"))
+    assert data["logging"] == {"driver": "none"}
+    assert data["network_mode"] == "none"
+    assert "runtime" not in data
+    assert data["image"] == app["image"]
+    assert set(data["volumes"]) == {volume for volume in app["volumes"] if "data" in str(volume)}
+    assert data["environment"]["ORFEAS_DATA_DIR"] == app["environment"]["ORFEAS_DATA_DIR"]
+    for secret in ("GRAFANA_PASSWORD", "HF_TOKEN"):
+        assert data["environment"][secret] == "", "what .env has for others is blanked"
 
 
 def test_every_service_is_hardened(compose):
