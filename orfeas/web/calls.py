@@ -22,6 +22,8 @@ from starlette.responses import JSONResponse
 
 from orfeas.errors import DISK_FULL, BadRequest, OrfeasError
 from orfeas.telemetry import is_bug, log, report_bug
+from orfeas.web.groups import check_number
+from orfeas.web.inputs import PATH_LENGTH
 from orfeas.web.limits import BodyRefused
 
 if TYPE_CHECKING:
@@ -201,9 +203,16 @@ class Calls:
         return found
 
     def _hand_on(self, component: Any, value: Any) -> Any:
-        """``value`` as the component is given it: of a file nothing but its path, and only where it was uploaded."""
+        """``value`` as the component is given it: of a file nothing but its path, and only where it was uploaded.
+
+        Raises `Refused`.
+        """
         if getattr(component, "takes_uploads", False) and value is not None:
             if isinstance(value, list) and getattr(component, "file_count", "single") == "multiple":
+                try:
+                    check_number(value)
+                except BadRequest as error:
+                    raise Refused(422, error.code, str(error)) from None
                 return [self._hand_on(component, one if isinstance(one, Mapping) else {"path": one}) for one in value]
             path = value.get("path") if isinstance(value, Mapping) else None
             if isinstance(path, str):  # of MCP's tools, which name an upload by the address that Gradio serves it at
@@ -322,7 +331,9 @@ def _seen(function: BlockFunction) -> list[Any]:
 
 
 def _is_below(path: Any, folder: str) -> bool:
+    if not isinstance(path, str) or len(path) > PATH_LENGTH:
+        return False
     try:
-        return isinstance(path, str) and Path(path).resolve(strict=True).is_relative_to(Path(folder).resolve())
+        return Path(path).resolve(strict=True).is_relative_to(Path(folder).resolve())
     except (OSError, ValueError):  # ValueError: a NUL in the path; it is not there, or there is no such name
         return False

@@ -10,7 +10,7 @@ import contextlib
 import re
 import secrets
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -294,12 +294,17 @@ class Groups:
             log.warning("group_not_entered", error=str(trouble))
 
 
+def check_number(pictures: Sized) -> None:
+    """Raise `BadRequest` if these are too many for one batch: asked before any of them is looked for on the disk."""
+    if len(pictures) > MAX_PICTURES:
+        raise BadRequest(f"{len(pictures)} pictures are too many: give up to {MAX_PICTURES} at once.", "out_of_range")
+
+
 def ask_batch(pictures: Sequence[str] | None, options: Mapping[str, Any]) -> list[GenerationRequest]:
     """A request for each picture, named apart. Raises `BadRequest`."""
     if not pictures:
         raise BadRequest("No pictures were given: choose some JPEG, PNG or WebP files.", "no_picture")
-    if len(pictures) > MAX_PICTURES:
-        raise BadRequest(f"{len(pictures)} pictures are too many: give up to {MAX_PICTURES} at once.", "out_of_range")
+    check_number(pictures)
     files = [Path(picture) for picture in pictures]
     total = sum(file.stat().st_size for file in files if file.is_file())
     if total > MAX_BATCH_BYTES:

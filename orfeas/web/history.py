@@ -19,7 +19,7 @@ from orfeas.picture import MAX_BYTES
 from orfeas.request import BEST_OF, OPTIONS, Tap, with_seeds
 from orfeas.web.access import follow
 from orfeas.web.callers import Caller
-from orfeas.web.groups import MAX_PICTURES, ask_batch
+from orfeas.web.groups import MAX_PICTURES, ask_batch, check_number
 from orfeas.web.handlers import Corrections, Desk, ask
 from orfeas.web.inputs import default_of, on_page, uploaded_file
 from orfeas.web.owners import may_have_job
@@ -95,6 +95,7 @@ class History:
                 asked = ask(picture, {**options, "taps": desk.corrections.of(picture).taps})
                 kind, requests = "best_of", with_seeds(asked, wanted["best_of"])
             else:
+                check_number(wanted["pictures"])
                 uploads = [str(uploaded_file(str(path), get_upload_folder())) for path in wanted["pictures"]]
                 kind, requests = "batch", ask_batch(uploads, options)
             self.groups.start(kind, requests, wanted["token"], request.session_hash, Caller.of(request))

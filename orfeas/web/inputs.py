@@ -17,6 +17,8 @@ _NOT_AN_UPLOAD = (
     "The {} must be uploaded: a path or an address of another file is not accepted; in Python, gradio_client uploads"
     ' what you give it as handle_file("{}").'
 )
+# Of Linux; what is longer names no file, and to follow it takes a time that grows with its square.
+PATH_LENGTH = 4096
 # What the page calls the options that a visitor can get wrong.
 LABELS = {"size_mm": "Longest side, mm", "seed": "Seed", "max_faces": "At most so many faces"}
 
@@ -135,10 +137,12 @@ def uploaded_file(
 ) -> Path:
     """``path`` as a file within ``upload_folder``, links resolved. Raises `gr.Error` for anything else."""
     try:
+        if len(path or "") > PATH_LENGTH:
+            raise ValueError
         file = Path(path or "").resolve(strict=True)
         if file.is_file() and file.is_relative_to(Path(upload_folder).resolve()):
             return file
-    except (OSError, ValueError):  # ValueError: a NUL in the path
+    except (OSError, ValueError):  # ValueError: also a NUL in the path
         pass
     example = {"picture": "photo.jpg", "mesh": "part.stl"}[thing]
     raise refusal(kind(_NOT_AN_UPLOAD.format(thing, example), "not_an_upload"), toast=True)

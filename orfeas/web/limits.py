@@ -1,4 +1,4 @@
-"""What the server refuses before Gradio sees it: bodies that are too large, and new jobs while it drains or is full."""
+"""What the server refuses before Gradio sees it: what is too large, and new jobs while it drains or is full."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 UPLOAD_BYTES = MAX_BYTES + (64 << 10)  # a picture and its multipart frame
 JSON_BYTES = 1_000_000
+ADDRESS_LENGTH = 8000  # of a path and its query, which are read while nobody else is answered
 _UPLOAD = re.compile(r"^(/gradio_api)?/upload/?$")
 _STARTS_JOB = re.compile(r"^/gradio_api/(call|run|api)/(v2/)?(generate|batch|best_of)/?$")
 _STARTS_WORK = re.compile(r"^/gradio_api/(?:call|run|api)/(?:v2/)?(\w+)/?$")  # and its endpoint's name
@@ -50,7 +51,8 @@ HEADERS = {
 
 
 class Gate:
-    """ASGI middleware: 413 for large bodies (by length or while they arrive), 503 for new work, security headers.
+    """ASGI middleware: 413 for large bodies (by length or while they arrive), 414 for long addresses, 503 for new work,
+    security headers.
 
     benches: those that do the work of an endpoint, by its name. room: whether the disk takes uploads and results.
     """
@@ -87,9 +89,12 @@ class Gate:
 
     def _refuse(self, scope) -> tuple[str, int, str, dict[str, str]] | None:
         """Why a request is not let in, as a stable word, and the status, sentence and headers of its answer."""
+        path = _path(scope)
+        if len(path) + len(scope.get("query_string", b"")) > ADDRESS_LENGTH:
+            sentence = f"The address of this request is longer than {ADDRESS_LENGTH} characters: send a shorter one."
+            return "long_address", 414, sentence, {}
         if scope["method"] != "POST":
             return None
-        path = _path(scope)
         if self.jobs.draining and _STARTS_ANY.match(path):
             return "draining", 503, "This server is about to restart: try again in a minute.", {"Retry-After": "60"}
         if (_UPLOAD.match(path) or _STARTS_JOB.match(path)) and self.room.is_short:

@@ -19,6 +19,7 @@ from orfeas.picture import load_picture
 from orfeas.render.encode import encode_webp
 from orfeas.telemetry import log, report_bug
 from orfeas.web.copies import made_folder, may_be_had
+from orfeas.web.inputs import PATH_LENGTH
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -71,7 +72,8 @@ class Uploads:
     def _find(self, path: str) -> Path | None:
         """The file below Gradio's folder of that absolute path, links resolved; an address is none."""
         try:
-            file = Path(path).resolve(strict=True) if os.path.isabs(path) else None
+            is_one = os.path.isabs(path) and len(path) <= PATH_LENGTH
+            file = Path(path).resolve(strict=True) if is_one else None
         except (OSError, ValueError, RuntimeError):  # ValueError: a NUL; RuntimeError: links that lead to themselves
             return None
         cache = Path(self.demo.GRADIO_CACHE).resolve()

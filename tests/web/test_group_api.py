@@ -5,13 +5,18 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from pathlib import Path
+from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 import trimesh
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 
-from orfeas.web.history import MAX_TOKENS
+from orfeas.web.handlers import Desk, Handlers
+from orfeas.web.history import MAX_TOKENS, History
+from orfeas.web.inputs import uploaded_file
 from tests.web.conftest import endpoint_index, file_data, wait_until
 from tests.web.test_jobs import unreadable
 
@@ -51,6 +56,46 @@ def test_best_of_gives_the_best_and_reports_all(client, http, photo):
         assert http.get(f"/r/{model['id']}/{model['name']}_40mm.stl").status_code == 200
     with pytest.raises(AppError, match=r"^best_of cannot be 1: use a whole number from 2 to 8\.$"):
         client.predict(handle_file(photo), best_of=1, api_name="/best_of")
+
+
+def test_too_many_pictures_are_refused_before_any_is_looked_for(http, server, monkeypatch):
+    """Each is resolved on the loop that answers everybody: a third of a million fits into one request."""
+    looked = []
+    monkeypatch.setattr("orfeas.web.calls._is_below", lambda path, folder: looked.append(path))
+    monkeypatch.setattr("orfeas.web.history.uploaded_file", lambda path, folder: looked.append(path))
+    many, sentence = [""] * 51, "51 pictures are too many: give up to 50 at once."
+    for path, body in (
+        ("call/v2/batch", {"pictures": many}),
+        ("call/batch", {"data": [many]}),
+        ("queue/join", {"data": [many], "fn_index": endpoint_index(http, "batch"), "session_hash": "mallory"}),
+    ):
+        answer = http.post(f"/gradio_api/{path}", json=body)
+        assert (answer.status_code, answer.json()["error"]) == (422, sentence), path
+    page = History(server.jobs, server.groups, Handlers(server.jobs, None))
+    spec = json.dumps({"token": "0" * 32, "pictures": many})
+    values = ["draft", "stl", 40, 1, "auto", "none", "none", None, "picture"]
+    said = page.start(spec, None, *values, Desk(), SimpleNamespace(session_hash="s", headers={}))
+    assert json.loads(said) == {"error": sentence}
+    assert not looked
+
+
+def test_a_path_that_no_system_has_is_not_followed(http, server, monkeypatch):
+    followed, resolve = [], Path.resolve
+
+    def watched(path, strict=False):
+        followed.append(len(str(path)))
+        return resolve(path, strict=strict)
+
+    monkeypatch.setattr(Path, "resolve", watched)
+    long = "/a" * 2200
+    body = {"data": [file_data(long), "auto"]}
+    answer = http.post("/gradio_api/run/cutout", json=body)
+    assert (answer.status_code, "must be uploaded" in answer.json()["error"]) == (422, True)
+    assert http.get(f"/gradio_api/file={long}").status_code == 404
+    with pytest.raises(gr.Error, match="must be uploaded"):
+        uploaded_file(long, server.demo.GRADIO_CACHE)
+    assert followed
+    assert max(followed) < 4096
 
 
 def test_only_uploads_are_taken(http, photo):

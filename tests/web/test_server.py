@@ -121,6 +121,16 @@ def test_json_over_the_limit(http):
     assert http.post("/gradio_api/queue/join", content=pieces, headers=headers).status_code == 413
 
 
+def test_addresses_over_the_limit(http):
+    """Whatever the method: to follow a path of that length, or to read that query, takes long and stops everybody."""
+    for path in ("/gradio_api/file=/" + "a/" * 6000, "/" + "a" * 9000, "/?page=" + "a&" * 4500):
+        for method in ("GET", "POST"):
+            answer = http.request(method, path)
+            assert answer.status_code == 414, (method, path[:20])
+            assert answer.json()["error"].endswith("8000 characters: send a shorter one.")
+    assert http.get("/?page=&x=" + "a" * 7900).status_code == 200
+
+
 def _foreign_files(tmp_path) -> list[str]:
     secret = tmp_path / "secret.png"
     secret.write_bytes((HOSTILE / "ok" / "gray16.png").read_bytes())
