@@ -18,7 +18,8 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -56,7 +57,7 @@ class Library:
         self.retention = retention or Retention()
         self.instance = Instance(self.root / "instances")
         self.clock = clock
-        self._started = clock(), time.monotonic()
+        self._started = clock(), seconds_up()
         self._lock = threading.Lock()
         self._index: Index | None = None
         self._unentered: set[str] = set()  # results that are there while the index was too busy to take them
@@ -251,6 +252,7 @@ class Library:
     def expire(self) -> list[str]:
         """Remove results that are older than `Retention` allows, and the oldest while there are too many bytes.
 
+        What copies share counts once: else whoever asks for many of their own would have everybody else's removed.
         What was made or opened in the last `OPEN_SECONDS` stays. Nothing is removed for its age after the
         system's clock was set by more than an hour while this process ran: nobody can tell how old anything is then.
         Returns the ids removed.
@@ -259,12 +261,14 @@ class Library:
             return []
         self._enter_late()
         now, results, removed = self.clock(), self.index.results(), []
-        total, limit = sum(result.bytes for result in results), self.retention.gigabytes * 1e9
+        limit = self.retention.gigabytes * 1e9
+        is_over = 0 < limit < sum(result.bytes for result in results)  # as if nothing were shared
+        disk = _Disk(self.results / result.id for result in results) if is_over else None
         oldest = now - self.retention.days * 86400.0
         by_age = self.retention.days > 0 and not self._clock_was_set(now)
         for result in results:
             too_old = by_age and result.created < oldest
-            too_many = limit > 0 and total > limit
+            too_many = disk is not None and disk.bytes > limit
             is_open = abs(now - result.opened) < OPEN_SECONDS
             if (too_old or too_many) and not is_open:
                 try:
@@ -273,7 +277,8 @@ class Library:
                     log.warning("result_not_removed", result=result.id[:8], error=str(trouble))
                     continue
                 removed.append(result.id)
-                total -= result.bytes
+                if disk:
+                    disk.drop(result.id)
         if by_age:
             # for as long again, a job says that its result has expired
             self.index.remove_jobs_before(oldest - self.retention.days * 86400.0)
@@ -286,8 +291,8 @@ class Library:
             self._unentered.discard(result_id)
 
     def _clock_was_set(self, now: float) -> bool:
-        clock, monotonic = self._started
-        return abs((now - clock) - (time.monotonic() - monotonic)) > CLOCK_STEP_SECONDS
+        clock, up = self._started
+        return abs((now - clock) - (seconds_up() - up)) > CLOCK_STEP_SECONDS
 
     def clean(self) -> list[StoredJob]:
         """See to what processes that died left: half-written folders are removed, their jobs are marked lost.
@@ -320,6 +325,15 @@ class Library:
         self.instance.leave()
 
 
+def seconds_up() -> float:
+    """Seconds since some moment, whatever the clock is set to, and those among them in which the machine slept.
+
+    `time.monotonic` stands still then, on Linux and macOS.
+    """
+    kind = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))  # Linux, macOS; Windows has neither
+    return time.monotonic() if kind is None else time.clock_gettime(kind)
+
+
 def _read_owner(folder: Path) -> str:
     try:
         owner = (folder / OWNER).read_text(encoding="ascii")
@@ -341,6 +355,34 @@ def _read_time(text: object) -> float | None:
         return datetime.fromisoformat(str(text)).timestamp()
     except ValueError:
         return None
+
+
+class _Disk:
+    """What results take on the disk, where a file that several of them share is there once.
+
+    bytes: of all of them. folders: theirs; one that is gone takes nothing.
+    """
+
+    def __init__(self, folders: Iterable[Path]):
+        self._files = {folder.name: _files_in(folder) for folder in folders}
+        self._holders = Counter(file for files in self._files.values() for file in files)
+        self.bytes = sum({file: size for files in self._files.values() for file, size in files.items()}.values())
+
+    def drop(self, result_id: str) -> None:
+        """One of them was removed: what no other has is free."""
+        for file, size in self._files.pop(result_id).items():
+            self._holders[file] -= 1
+            if not self._holders[file]:
+                self.bytes -= size
+
+
+def _files_in(folder: Path) -> dict[tuple[int, int], int]:
+    """The bytes of each file, by its volume and its number there."""
+    try:
+        found = [file.stat() for file in folder.iterdir()]
+    except FileNotFoundError:  # another process has just removed the result
+        return {}
+    return {(stat.st_dev, stat.st_ino): stat.st_size for stat in found}
 
 
 def _bytes_in(folder: Path) -> int:

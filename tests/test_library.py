@@ -16,7 +16,7 @@ import pytest
 
 from orfeas.errors import OrfeasError
 from orfeas.index import Index, StoredGroup, StoredJob, StoredResult
-from orfeas.library import OPEN_SECONDS, Library, Retention
+from orfeas.library import OPEN_SECONDS, Library, Retention, seconds_up
 
 
 def test_making_a_library_makes_no_folder(tmp_path):
@@ -98,7 +98,7 @@ def write(library, created=None, size=1000, owner="", **request):
     """A small result; returns its id."""
     result_id = library.new_id()
     when = datetime.fromtimestamp(library.clock() if created is None else created, timezone.utc)
-    recipe = {"created": when.isoformat(), "request": {"name": "mug", "quality": "draft", **request}}
+    recipe = {"created": when.isoformat(), "request": {"name": "mug", "quality": "draft", **request}, "notes": []}
     recipe["facts"] = {"engine": "sketch", "seconds": {"total": 2.5}}
     with library.write(result_id, owner) as folder:
         (folder / "model.stl").write_bytes(bytes(size))
@@ -135,6 +135,26 @@ def test_the_oldest_results_go_when_there_are_too_many_bytes(tmp_path):
     assert [library.find(one) is None for one in ids] == [True, True, False, False]
 
 
+def test_what_copies_share_counts_once(tmp_path):
+    """As it is on the disk: many copies of one result push out nobody else's."""
+    clock = Clock()
+    library = Library(tmp_path, Retention(gigabytes=100_000e-9), clock)
+    other = write(library, clock.now - 9 * DAY, size=20_000)
+    made = write(library, clock.now - 8 * DAY, size=30_000)
+    copies = []
+    for age in range(7, 2, -1):
+        now, clock.now = clock.now, clock.now - age * DAY
+        copies.append(library.copy(made, "a" * 32, "again").name)
+        clock.now = now
+    assert sum(result.bytes for result in library.index.results()) > 200_000
+    assert library.expire() == []
+    newest = write(library, clock.now - 2 * DAY, size=60_000)
+    assert library.expire() == [other], "the disk holds 30,000 bytes for all of the copies, and their recipes"
+    last = write(library, clock.now - DAY, size=35_000)
+    assert library.expire() == [made, *copies], "the shared bytes are free when the last of them goes"
+    assert [library.find(one) is None for one in (newest, last)] == [False, False]
+
+
 def test_what_is_open_is_not_removed(tmp_path):
     clock = Clock()
     library = Library(tmp_path, Retention(days=30, gigabytes=1e-9), clock)
@@ -142,7 +162,7 @@ def test_what_is_open_is_not_removed(tmp_path):
     library.touch(opened)
     assert library.expire() == [other]
     clock.now += 1.5 * OPEN_SECONDS
-    library._started = clock.now, time.monotonic()
+    library._started = clock.now, seconds_up()
     assert library.expire() == [opened, fresh]
 
 
@@ -155,6 +175,20 @@ def test_a_clock_that_is_set_removes_nothing_for_its_age(tmp_path):
     clock.now -= 800 * DAY
     assert library.expire() == []
     assert library.find(result)
+
+
+def test_a_machine_that_slept_removes_what_is_old(tmp_path, monkeypatch):
+    """Its clock went on meanwhile, and `time.monotonic` did not: that is no clock that was set."""
+    clock, up = Clock(), [100.0]
+    kind = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+    if kind is None:
+        pytest.skip("here time.monotonic counts sleep as well")
+    gettime = time.clock_gettime
+    monkeypatch.setattr(time, "clock_gettime", lambda which: up[0] if which == kind else gettime(which))
+    library = Library(tmp_path, Retention(days=30), clock)
+    old = write(library, clock.now - 29.5 * DAY)
+    clock.now, up[0] = clock.now + DAY, up[0] + DAY
+    assert library.expire() == [old]
 
 
 def test_a_damaged_index_is_rebuilt_from_the_folders(tmp_path):
