@@ -85,6 +85,8 @@ def add_api(groups: Groups, cutter: Cutter) -> None:
 
     async def cutout(picture, background):
         try:
+            if jobs.room:
+                jobs.room.check()
             found = await cutter.cut(picture, background)
             return await asyncio.to_thread(_png, found), cutout_report(found)
         except OrfeasError as error:

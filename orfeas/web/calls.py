@@ -50,6 +50,7 @@ NOT_UNDERSTOOD = f"This request could not be understood: reload the page, or {_D
 _UNEXPLAINED = re.compile(rb'"error": ?null')
 _EXPLAINED = b'"error": ' + json.dumps(NOT_UNDERSTOOD).encode()
 _INTEGER = TypeAdapter(int)
+_NAME = re.compile(r"[\w -]{1,64}")  # of a session or an upload, which Gradio keeps in memory: theirs have 36 at most
 
 
 class Refused(Exception):
@@ -90,8 +91,9 @@ class Calls:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         answer = _Answer(send, path, self.observer)
         try:
-            if _CLOSED.match(path) or not self._has_page(scope):
+            if _CLOSED.match(path):
                 raise Refused(404, _REASONS[404], _SENTENCES[404])
+            self._judge_query(scope)
             if path.startswith("/gradio_api/proxy="):
                 raise Refused(400, "elsewhere", "This server fetches nothing from other addresses.")
             call = _CALL.fullmatch(path) if scope["method"] == "POST" else None
@@ -113,10 +115,15 @@ class Calls:
             await _say(500, report_bug(bug))(scope, receive, send)
         return None
 
-    def _has_page(self, scope) -> bool:
-        """Whether there is the page that the query names: Gradio takes that from it at several addresses."""
-        asked = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("page", [])
-        return all(page in self.demo.config["page"] for page in asked)
+    def _judge_query(self, scope) -> None:
+        """Raise `Refused` for a page that there is not, which Gradio takes from the query at several addresses, and for
+        an upload's name that is too long.
+        """
+        asked = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        if not all(page in self.demo.config["page"] for page in asked.get("page", [])):
+            raise Refused(404, _REASONS[404], _SENTENCES[404])
+        for name in asked.get("upload_id", []):
+            _judge_name("upload_id", name)
 
     async def _judge(self, call: re.Match, scope, receive):
         """The scope and what is received, its files replaced. Raises `Refused`."""
@@ -158,7 +165,9 @@ class Calls:
 
     def _judge_listed(self, call: re.Match, document: dict[str, Any]) -> tuple[BlockFunction | None, Mapping[str, Any]]:
         """The endpoint, where that can be told, and the values by the names of its arguments, where it has any."""
-        number, data = document.get("fn_index"), document.get("data")
+        number, data, session = document.get("fn_index"), document.get("data"), document.get("session_hash")
+        if isinstance(session, str):  # FastAPI says what is wrong with any other, and None is one that Gradio names
+            _judge_name("session_hash", session)
         if call["door"] and number is None:
             raise Refused(422, "no_endpoint", f"This request names no endpoint: {_DOCUMENT}")
         function = self._find(call["name"]) if number is None else self._find_number(number)
@@ -323,6 +332,12 @@ def _parse(body: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise Refused(422, "not_json", "The request is not a JSON object.")
     return document
+
+
+def _judge_name(what: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        sentence = f"The {what} cannot be {name[:40]!r}: use 1 to 64 letters, digits, hyphens, underscores and spaces."
+        raise Refused(422, "bad_name", sentence)
 
 
 def _seen(function: BlockFunction) -> list[Any]:

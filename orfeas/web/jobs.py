@@ -257,6 +257,10 @@ class Jobs:
             job.stop.set()
         self._end(job, "failed", error)
 
+    def pictures(self) -> set[Path]:
+        """Those of the jobs that are not over."""
+        return {Path(job.picture) for job in self._unfinished() if job.picture}
+
     def active(self) -> list[Job]:
         """Those that run, or have a place in the queue; of each group one, until all of it is over."""
         unfinished = self._unfinished()

@@ -22,6 +22,7 @@ JSON_BYTES = 1_000_000
 ADDRESS_LENGTH = 8000  # of a path and its query, which are read while nobody else is answered
 _UPLOAD = re.compile(r"^(/gradio_api)?/upload/?$")
 _STARTS_JOB = re.compile(r"^/gradio_api/(call|run|api)/(v2/)?(generate|batch|best_of)/?$")
+_WRITES = re.compile(r"^/gradio_api/(call|run|api)/(v2/)?(generate|batch|best_of|cutout|repair)/?$")
 _STARTS_WORK = re.compile(r"^/gradio_api/(?:call|run|api)/(?:v2/)?(\w+)/?$")  # and its endpoint's name
 _STARTS_ANY = re.compile(r"^/gradio_api/(upload|queue/join|(call|run|api)/.*)$")
 
@@ -97,7 +98,7 @@ class Gate:
             return None
         if self.jobs.draining and _STARTS_ANY.match(path):
             return "draining", 503, "This server is about to restart: try again in a minute.", {"Retry-After": "60"}
-        if (_UPLOAD.match(path) or _STARTS_JOB.match(path)) and self.room.is_short:
+        if (_UPLOAD.match(path) or _WRITES.match(path)) and self.room.is_short:
             return "disk_full", 503, DISK_FULL, {"Retry-After": "600"}
         if self.jobs.is_full and _STARTS_JOB.match(path):
             return "queue_full", 503, self.jobs.full_sentence, {"Retry-After": "120"}

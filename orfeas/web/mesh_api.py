@@ -11,7 +11,7 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -28,6 +28,9 @@ from orfeas.web.api import docstring, explain
 from orfeas.web.bench import Bench
 from orfeas.web.copies import to_cache
 from orfeas.web.inputs import Amount, Choice, MeshFile, refusal
+
+if TYPE_CHECKING:
+    from orfeas.web.readiness import Room
 
 MESH_THREADS = 2
 MAX_UPLOADED_FACES = 500_000  # an STL as large as an upload may be has 335,000
@@ -68,8 +71,16 @@ class MeshBench(Bench):
             raise refusal(report_bug(bug)) from None
 
 
-def add_mesh_api(bench: MeshBench) -> None:
-    """Add both endpoints to the Blocks being built. Their components are never drawn: they carry the types."""
+def add_mesh_api(bench: MeshBench, room: Room | None = None) -> None:
+    """Add both endpoints to the Blocks being built. Their components are never drawn: they carry the types.
+
+    room: without it nothing is written.
+    """
+
+    def repair_if_there_is_room(*asked: Any) -> tuple[str, dict[str, Any]]:
+        if room:
+            room.check()
+        return repair_file(*asked)
 
     async def inspect(mesh, size_mm=None):
         return await bench.run(inspect_file, mesh, size_mm)
@@ -82,7 +93,7 @@ def add_mesh_api(bench: MeshBench) -> None:
             "size_mm": size_mm, "max_faces": max_faces, "orientation": orientation, "flat_base": flat_base,
             "base_mm": base_mm, "hollow": hollow, "drain_mm": drain_mm,
         }  # fmt: skip
-        return await bench.run(repair_file, mesh, options, format)
+        return await bench.run(repair_if_there_is_room, mesh, options, format)
 
     inspect.__doc__ = docstring(
         "Say whether a mesh can be printed, and why not. Nothing is changed.",

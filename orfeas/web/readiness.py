@@ -68,7 +68,8 @@ class Readiness:
 class Room:
     """Whether work that writes may begin: the volumes of ``folders`` have ``min_free`` bytes left, when last looked at.
 
-    Threads may share it; it asks the system at most every `LOOK_SECONDS`.
+    Threads may share it; it asks the system at most every `LOOK_SECONDS`. on_short: called when it turns out that they
+    have not, by whoever asked; it must not take long.
     """
 
     def __init__(self, folders: Sequence[Path], min_free: int, clock: Callable[[], float] = time.monotonic):
@@ -77,13 +78,20 @@ class Room:
         self._clock = clock
         self._looked = -math.inf
         self._is_short = False
+        self.on_short: Callable[[], None] = lambda: None
 
     @property
     def is_short(self) -> bool:
         if self._min_free and self._clock() - self._looked >= LOOK_SECONDS:
-            free = [shutil.disk_usage(nearest_folder(folder)).free for folder in self._folders]
-            self._is_short, self._looked = min(free) < self._min_free, self._clock()
+            before, self._looked = self._is_short, self._clock()
+            self._is_short = self.measure(*self._folders)
+            if self._is_short and not before:
+                self.on_short()
         return self._is_short
+
+    def measure(self, *folders: Path) -> bool:
+        """Whether there is too little at this moment on the volume of any of ``folders``."""
+        return min(shutil.disk_usage(nearest_folder(folder)).free for folder in folders) < self._min_free
 
     def check(self) -> None:
         """Raise `OrfeasError` (disk_full) where there is too little."""

@@ -107,7 +107,7 @@ def start(
     from orfeas.web.repeats import KEYED, check_key
     from orfeas.web.routes import build_routes
     from orfeas.web.scrape import build_scrape
-    from orfeas.web.sessions import Sessions
+    from orfeas.web.sessions import Remains, Sessions
     from orfeas.web.slow import KEEP_ALIVE_SECONDS, Patience, Sweeper
     from orfeas.web.theme import build_theme
     from orfeas.web.ui import build_app, login_message, page_head
@@ -197,8 +197,11 @@ def start(
     adopt_loggers()
     readiness.load()
     watchdog = Watchdog(jobs, settings.stall_seconds, on_lost)
-    leftovers = Leftovers(demo, Path(os.environ["GRADIO_TEMP_DIR"]))
-    keepers = (Housekeeper(studio.library, leftovers), Sweeper(demo.server), watchdog)
+    cache = Path(os.environ["GRADIO_TEMP_DIR"])
+    leftovers = Leftovers(demo, cache, is_short=functools.partial(room.measure, cache), in_use=jobs.pictures)
+    housekeeper = Housekeeper(studio.library, leftovers, remains=Remains(demo))
+    room.on_short = housekeeper.call
+    keepers = (housekeeper, Sweeper(demo.server), watchdog)
     return Server(demo, groups, url, tuple(workers.values()), keepers)
 
 

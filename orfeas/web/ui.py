@@ -201,7 +201,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
         opened.then(None, js="() => window.orfeas.settleResumed()", **quiet)
 
         add_api(groups, cutter)
-        add_mesh_api(meshes)
+        add_mesh_api(meshes, jobs.room)
         add_group_api(groups)
     docs_page.value = docs(studio.engine, studio.qualities, demo.get_api_info())  # once every endpoint is there
     return demo.queue(max_size=None, default_concurrency_limit=None)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from gradio.routes import file_upload_statuses
 from starlette.responses import JSONResponse
 
 from orfeas.telemetry import Observer
@@ -171,6 +172,20 @@ def test_bodies_that_are_not_what_they_should_be(http):
         assert sentence_of(http.post(f"/gradio_api/{path}", content="{", headers=JSON)) == "The request is not JSON."
         assert sentence_of(http.post(f"/gradio_api/{path}", json={}))
     assert http.post("/gradio_api/queue/join", content=b"{}" * 1_500_000, headers=JSON).status_code == 413
+
+
+def test_names_that_gradio_would_keep_in_memory_are_short(http, server):
+    long, queue = "s" * 900_000, server.demo._queue
+    for path in ("queue/join", "call/cutout", "run/cutout"):
+        for name in (long, "", "a/b", "s" * 65):
+            body = {"fn_index": endpoint_index(http, "cutout"), "data": [None, "auto"], "session_hash": name}
+            answer = http.post(f"/gradio_api/{path}", json=body)
+            assert (answer.status_code, "session_hash cannot be" in sentence_of(answer)) == (422, True), path
+    assert max(map(len, queue.pending_event_ids_session), default=0) <= 64
+    for method, path in (("GET", "upload_progress"), ("POST", "upload")):
+        answer = http.request(method, f"/gradio_api/{path}", params={"upload_id": "u" * 65})
+        assert (answer.status_code, "upload_id cannot be" in sentence_of(answer)) == (422, True), path
+    assert max(map(len, file_upload_statuses._signals), default=0) <= 64
 
 
 def test_uploads_with_hostile_names(http, server):

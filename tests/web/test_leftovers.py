@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
+import threading
 import time
 from pathlib import Path
 
 import httpx
 
+from orfeas.errors import DISK_FULL
 from orfeas.library import Library
 from orfeas.settings import Settings
-from orfeas.web.leftovers import KEPT_SECONDS, Leftovers
+from orfeas.web.leftovers import KEPT_SECONDS, KEPT_WHEN_SHORT_SECONDS, Leftovers
 from orfeas.web.serve import CACHE, prepare_gradio, start
 from orfeas.web.uploads import needed, shown_copy
 from tests.conftest import PacedEngine, open_studio
-from tests.web.conftest import call, file_data, free_port, upload
+from tests.web.conftest import call, file_data, free_port, upload, wait_until
+from tests.web.test_hostile import outcome
 
 
 def test_an_upload_is_there_for_the_next_server(http, tmp_path, photo):
@@ -69,6 +74,57 @@ def test_what_was_made_of_a_deleted_result_is_closed_at_once_and_goes(http, serv
     assert copy.is_file()
     assert Leftovers(server.demo, Path(server.demo.GRADIO_CACHE)).expire() >= 1
     assert not copy.parent.exists()
+
+
+def test_while_the_disk_is_short_the_oldest_go_and_what_jobs_need_stays(server, tmp_path):
+    now = time.time()
+    names = ("one", "two", "three", "four")
+    files = [tmp_path / name / "a.png" for name in names]
+    for file in files:  # in this order
+        file.parent.mkdir()
+        file.write_bytes(b"x")
+        wait_until(lambda file=file: _touch_after(file, files), "the disk's clock has gone on")
+    linked = tmp_path / "linked.stl"
+    linked.write_bytes(b"x")
+    os.link(linked, tmp_path / "result.stl")
+
+    def expire(age: float, kept: int) -> int:
+        is_short = lambda: sum(file.exists() for file in files) > kept  # noqa: E731
+        return Leftovers(server.demo, tmp_path, lambda: now + age, is_short, lambda: {files[0]}).expire()
+
+    assert expire(KEPT_WHEN_SHORT_SECONDS / 2, 0) == 0, "somebody may be about to use them"
+    assert expire(KEPT_WHEN_SHORT_SECONDS + 60, 4) == 0, "there is room"
+    assert expire(KEPT_WHEN_SHORT_SECONDS + 60, 2) == 2
+    assert [file.exists() for file in files] == [True, False, False, True]
+    assert expire(KEPT_WHEN_SHORT_SECONDS + 60, 0) == 1
+    assert files[0].is_file()
+    assert linked.is_file(), "its removal would make no room"
+
+
+def _touch_after(file: Path, files: list[Path]) -> bool:
+    """Whether the file is younger than all of the others that are there; it is made anew until then."""
+    file.write_bytes(b"x")
+    return all(file.stat().st_ctime > other.stat().st_ctime for other in files if other != file and other.exists())
+
+
+def test_a_disk_that_turns_short_is_seen_to_at_once_and_nothing_more_is_written(http, server, photo, monkeypatch):
+    tidied, path = threading.Event(), upload(http, photo)
+    room, keeper = server.jobs.room, server.keepers[0]
+    monkeypatch.setattr(keeper._uploads, "expire", lambda: tidied.set() or 0)
+    free = shutil.disk_usage(path)
+    monkeypatch.setattr("orfeas.web.readiness.shutil.disk_usage", lambda folder: free._replace(free=1000))
+    monkeypatch.setattr(room, "_clock", itertools.count(time.monotonic() + 60, 60).__next__)  # it looks each time
+    for what in ("_looked", "_is_short"):  # as they are, afterwards
+        monkeypatch.setattr(room, what, 0)
+    assert room.is_short
+    assert tidied.wait(30), "the housekeeper does not wait for its ten minutes"
+    for endpoint, body in (("cutout", {"picture": file_data(path)}), ("repair", {"mesh": file_data(path)})):
+        for way in ("call/v2", "call", "run"):
+            refused = http.post(f"/gradio_api/{way}/{endpoint}", json=body)
+            assert (refused.status_code, refused.json()["error"]) == (503, DISK_FULL), (way, endpoint)
+    for endpoint, rest in (("cutout", ["auto"]), ("repair", [None] * 7 + ["stl"])):  # as gradio_client calls them
+        event, output = outcome(http, endpoint, [file_data(path), *rest])
+        assert (event, output["error"]) == ("error", DISK_FULL), endpoint
 
 
 def test_the_folder_that_is_cleaned_is_always_one_of_our_own(settings, monkeypatch, tmp_path):
