@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -19,6 +20,8 @@ from orfeas.web.handlers import ask, in_thread
 from orfeas.web.inputs import refusal
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import gradio as gr
 
     from orfeas.index import StoredGroup
@@ -33,6 +36,7 @@ SEEDS = 4  # that /best_of tries if it is not told how many
 KEY = "idempotency-key"
 REUSE = "orfeas-reuse"
 _KEY = re.compile(r"[\x21-\x7e]{16,200}")
+STOPPING_SECONDS = 60.0  # a step of the engine may take so long
 _LOCK = threading.Lock()  # of two that come at once, one starts it and the other joins
 
 
@@ -66,7 +70,11 @@ async def start_or_join(
         if not job.callers:
             jobs.stop(job)
 
-    return await _once(groups, "generate", [asked], options, request, start, join, undo)
+    def stopping(token: str) -> Future | None:
+        job = jobs.get(token)
+        return job.future if job and not job.is_over and job.stop.is_set() else None
+
+    return await _once(groups, "generate", [asked], options, request, start, join, undo, stopping)
 
 
 async def start_or_join_group(
@@ -96,7 +104,12 @@ async def start_or_join_group(
         if not group.callers:
             groups.stop(group.token)
 
-    return await _once(groups, kind, asked, options, request, start, join, undo)
+    def stopping(token: str) -> Future | None:
+        group = groups.get(token)
+        left = [job for job in group.jobs if not job.is_over] if group else []
+        return group.future if left and all(job.stop.is_set() for job in left) else None
+
+    return await _once(groups, kind, asked, options, request, start, join, undo, stopping)
 
 
 async def _once(
@@ -108,10 +121,12 @@ async def _once(
     start: Callable[[str, str], T],
     join: Callable[[str], T | None],
     undo: Callable[[T], object],
+    stopping: Callable[[str], Future | None],
 ) -> T:
     """What ``join`` finds by the token of the request's key, or what ``start`` makes of the token and the hash.
 
-    undo: what was started, of a caller who has gone.
+    undo: what was started, of a caller who has gone. stopping: whose end is waited for, of what there is no joining any
+    more: whoever lost the connection sends the request again while its job is being stopped for that.
     """
     follow()
     key = request.headers.get(KEY)
@@ -137,6 +152,11 @@ async def _once(
         if is_new:
             undo(made)
 
+    if key is not None and (ending := stopping(_token(key, request.username or ""))):
+        await asyncio.wait([asyncio.wrap_future(ending)], timeout=STOPPING_SECONDS)
+        if not ending.done():
+            sentence = "What came under this Idempotency-Key before is being stopped: try again in a minute."
+            raise OrfeasError(sentence, "stopping")
     return (await in_thread(begin, undo_new))[0]
 
 

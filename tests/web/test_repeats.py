@@ -190,10 +190,12 @@ def test_the_best_of_several_under_one_key(http, server, client, photo, runs, pa
     job.cancel()
     token = _token(headers["Idempotency-Key"], "")
     wait_until(lambda: all(one.stop.is_set() for one in server.groups.get(token).jobs), "all of them are told to stop")
+    ran, stopping = len(runs), server.groups.get(token).future
+    waiting = len(stopping._done_callbacks)
+    anew = client.submit(handle_file(photo), **asked)
+    wait_until(lambda: len(stopping._done_callbacks) > waiting, "the same request waits for its end")
     pace.release(1000)
-    wait_until(lambda: server.groups.get(token).is_over, "all of it is over")  # until then the same request joins it
-    ran = len(runs)
-    _, first = client.predict(handle_file(photo), **asked)
+    _, first = anew.result(60)
     forget(server, token)
     file, again = client.predict(handle_file(photo), **asked)
     assert again == first
@@ -219,6 +221,27 @@ def test_a_job_that_failed_is_tried_again_under_its_key(http, engine, photo):
     finally:
         engine.error = None
     assert read(http, post(http, photo, key))[0] == "complete"
+
+
+def test_a_request_sent_again_while_its_job_is_stopped_begins_anew(http, server, engine, photo, pace, monkeypatch):
+    """As a client sends it that lost the connection, for which the job is stopped."""
+    key = {"Idempotency-Key": KEY + "-lost"}
+    event = post(http, photo, key).rpartition("/")[2]
+    wait_until(lambda: engine.running, "the job runs")
+    (job,) = server.jobs.active()
+    body = {"session_hash": event, "fn_index": endpoint_index(http), "event_id": event}
+    assert http.post("/gradio_api/cancel", json=body).status_code == 200
+    wait_until(job.stop.is_set, "the job was told")
+    with monkeypatch.context() as hasty:
+        hasty.setattr("orfeas.web.repeats.STOPPING_SECONDS", 0.01)
+        ended, answer = read(http, post(http, photo, key))
+        assert (ended, "is being stopped: try again" in answer["error"]) == ("error", True)
+    waiting = len(job.future._done_callbacks)
+    again = post(http, photo, key)
+    wait_until(lambda: len(job.future._done_callbacks) > waiting, "it waits for the end of the job")
+    pace.release(1000)
+    assert read(http, again)[0] == "complete"
+    assert job.state == "cancelled"
 
 
 def test_a_job_that_the_version_before_still_runs_is_not_begun_again(http, server, photo, runs):
