@@ -24,6 +24,7 @@ from orfeas.request import GenerationRequest, number_name
 from orfeas.result import load_result
 from orfeas.telemetry import log, report_bug
 from orfeas.telemetry.logs import carrying_ids, short
+from orfeas.web.jobs import see_end
 
 if TYPE_CHECKING:
     from orfeas.result import Result
@@ -230,10 +231,10 @@ class Groups:
             return False
         self.jobs.check_here(member["token"] for member in found.members)  # before the first of them is removed
         self.stop(token)
+        if live := self.get(token):
+            see_end(live.future)
         with self._lock:
-            live = self._groups.pop(token, None)
-        if live:
-            live.future.result()
+            self._groups.pop(token, None)
         for member in found.members:
             self.jobs.remove(member["token"])
         library = self.jobs.studio.library

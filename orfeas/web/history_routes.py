@@ -31,8 +31,8 @@ _TOKEN = re.compile(r"[0-9a-f]{32}")
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-def build_history_routes(jobs: Jobs, groups: Groups, bundler: Bench) -> list[BaseRoute]:
-    """Routes for Gradio's own application. bundler: writes the ZIPs, one at a time."""
+def build_history_routes(jobs: Jobs, groups: Groups, bundler: Bench, remover: Bench) -> list[BaseRoute]:
+    """Routes for Gradio's own application. bundler: writes the ZIPs, one at a time. remover: as of `build_routes`."""
 
     def look(token: str, account: str) -> dict[str, Any] | None:
         if state := may_have_job(jobs, token, account) and jobs.look(token):
@@ -75,9 +75,9 @@ def build_history_routes(jobs: Jobs, groups: Groups, bundler: Bench) -> list[Bas
 
     async def remove_group(request: Request) -> Response:
         try:
-            removed = await asyncio.to_thread(remove, request.path_params["token"], account_of(request.scope))
+            removed = await remover.run(remove, request.path_params["token"], account_of(request.scope))
         except OrfeasError as error:
-            return JSONResponse({"error": str(error)}, 503, headers=_NO_STORE)
+            return JSONResponse({"error": str(error)}, 503, headers={"Retry-After": "60", **_NO_STORE})
         return JSONResponse({"removed": removed}, 200 if removed else 404, headers=_NO_STORE)
 
     async def group_zip(request: Request) -> Response:

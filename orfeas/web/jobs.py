@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from concurrent.futures import Future
+from concurrent.futures import Future, TimeoutError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,16 @@ KEPT_REFUSALS = 100  # jobs that never ran: they cost their sender nothing, and 
 RELOAD_GRACE_SECONDS = 15.0  # how long a job goes on after its page has gone, in case the page was only reloaded
 RESTARTING = "This server is about to restart: try again in a minute."
 ELSEWHERE = "A server that is about to end still does this job: try again in a minute."
+STOPPING_SECONDS = 20.0  # for a deletion to wait; a job that hangs holds no thread for longer
 STOPPED = "Stopped: nothing was kept of this job."
+
+
+def see_end(stopped: Future) -> None:
+    """Wait for the end of a job or group that was told to stop. Raises `OrfeasError` (stopping) if that takes long."""
+    try:
+        stopped.result(timeout=STOPPING_SECONDS)
+    except TimeoutError:
+        raise OrfeasError("It is being stopped: delete it again in a minute.", "stopping") from None
 
 
 class Jobs:
@@ -190,13 +199,13 @@ class Jobs:
     def remove(self, token: str) -> bool:
         """Forget a job and remove its result, as only who knows the token may ask; one that runs is stopped first.
 
-        False if there is no such job. Raises `OrfeasError` if the data folder cannot be written to, or if another
-        process, which a new version replaces, still runs the job.
+        False if there is no such job. Raises `OrfeasError` if the data folder cannot be written to, if it does not end
+        within `STOPPING_SECONDS`, or if another process, which a new version replaces, still runs the job.
         """
         job = self.get(token)
         if job and not job.is_over:
             self.stop(job)
-            job.future.result()
+            see_end(job.future)
         stored = self._store.find(token)
         if job is None and stored is None:
             return False

@@ -41,10 +41,11 @@ def _explain_no_file(name: str) -> str:
     return f"No result has a file of that name: a model's file ends in {', '.join(endings[:-1])} or {endings[-1]}."
 
 
-def build_routes(jobs: Jobs, converter: Bench, readiness: Readiness) -> list[BaseRoute]:
+def build_routes(jobs: Jobs, converter: Bench, readiness: Readiness, remover: Bench) -> list[BaseRoute]:
     """Routes for Gradio's own application; each answers HEAD too, and also while a job runs.
 
     converter: writes the other formats of a result; one at a time, so that none is made twice.
+    remover: deletes, which waits for jobs to stop.
     """
 
     async def health(request: Request) -> Response:
@@ -88,9 +89,9 @@ def build_routes(jobs: Jobs, converter: Bench, readiness: Readiness) -> list[Bas
 
     async def remove_job(request: Request) -> Response:
         try:
-            removed = await asyncio.to_thread(remove, request.path_params["token"], account_of(request.scope))
+            removed = await remover.run(remove, request.path_params["token"], account_of(request.scope))
         except OrfeasError as error:
-            return JSONResponse({"error": str(error)}, 503, headers=_NO_STORE)
+            return JSONResponse({"error": str(error)}, 503, headers={"Retry-After": "60", **_NO_STORE})
         return JSONResponse({"removed": removed}, 200 if removed else 404, headers=_NO_STORE)
 
     async def stop_job(request: Request) -> Response:

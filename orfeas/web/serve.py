@@ -125,11 +125,15 @@ def start(
     readiness = Readiness(jobs, settings.min_free_mb * 1_000_000)
     bundler = Bench("archives", 1, max(8, jobs.limit), metrics)
     drawer = Bench("pictures", 1, max(32, jobs.limit), metrics)  # a costly picture keeps but other pictures waiting
-    workers = {"cutouts": cutter, "meshes": meshes, "files": converter, "archives": bundler, "pictures": drawer}
+    remover = Bench("deletions", 4, max(32, jobs.limit), metrics)  # threads of their own: each may wait for a job
+    workers = {
+        "cutouts": cutter, "meshes": meshes, "files": converter, "archives": bundler, "pictures": drawer,
+        "deletions": remover,
+    }  # fmt: skip
     groups = Groups(jobs)
     routes = [
-        *build_history_routes(jobs, groups, bundler),
-        *build_routes(jobs, converter, readiness),
+        *build_history_routes(jobs, groups, bundler, remover),
+        *build_routes(jobs, converter, readiness, remover),
         build_scrape(metrics, readiness, workers, settings),
     ]
     demo = build_app(jobs, cutter, meshes, groups)

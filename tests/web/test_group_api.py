@@ -14,6 +14,7 @@ import trimesh
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 
+from orfeas.request import GenerationRequest
 from orfeas.web.handlers import Desk, Handlers
 from orfeas.web.history import MAX_TOKENS, History
 from orfeas.web.inputs import uploaded_file
@@ -56,6 +57,23 @@ def test_best_of_gives_the_best_and_reports_all(client, http, photo):
         assert http.get(f"/r/{model['id']}/{model['name']}_40mm.stl").status_code == 200
     with pytest.raises(AppError, match=r"^best_of cannot be 1: use a whole number from 2 to 8\.$"):
         client.predict(handle_file(photo), best_of=1, api_name="/best_of")
+
+
+def test_deleting_what_hangs_holds_no_thread_and_can_be_tried_again(http, server, engine, photo, pace, monkeypatch):
+    monkeypatch.setattr("orfeas.web.jobs.STOPPING_SECONDS", 0.05)
+    job = server.jobs.start(GenerationRequest(photo, quality="draft", size_mm=40))
+    wait_until(lambda: engine.running, "the job is in a step, which does not end")
+    group = server.groups.start("batch", [GenerationRequest(photo, quality="draft", size_mm=40)])
+    wait_until(lambda: not group.jobs[0].held, "its turn has come")
+    addresses = f"/jobs/{job.token}", f"/groups/{group.token}"
+    for address in addresses * 2:
+        answer = http.delete(address)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "60"), address
+        assert answer.json()["error"] == "It is being stopped: delete it again in a minute."
+    pace.release(1000)
+    wait_until(lambda: job.is_over and group.is_over, "they have ended")
+    assert [http.delete(address).json() for address in addresses] == [{"removed": True}] * 2
+    assert [http.delete(address).status_code for address in addresses] == [404, 404]
 
 
 def test_too_many_pictures_are_refused_before_any_is_looked_for(http, server, monkeypatch):
