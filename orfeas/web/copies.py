@@ -29,7 +29,9 @@ def made_folder(cache: str | None = None) -> Path:
 
 
 def to_cache(file: Path, results: Sequence[Path] = ()) -> str:
-    """``file`` where Gradio serves files from, in a folder whose name cannot be guessed. Raises as `in_cache` does.
+    """``file`` where Gradio serves files from, in a folder whose name cannot be guessed.
+
+    Raises `OrfeasError` as `in_cache` does, and (no_result) where the file has gone, as a result's may at any time.
 
     results: their folders; without any one of them the copy is no longer handed out.
     """
@@ -37,7 +39,10 @@ def to_cache(file: Path, results: Sequence[Path] = ()) -> str:
         try:
             os.link(file, path)
         except OSError:  # another disk, or one that has no links
-            shutil.copyfile(file, path)
+            try:
+                shutil.copyfile(file, path)
+            except FileNotFoundError:
+                raise OrfeasError("This result is no longer there: make it anew.", "no_result") from None
     return str(path)
 
 

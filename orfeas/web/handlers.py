@@ -276,14 +276,16 @@ class Handlers:
         return self._show_result(result, draws)
 
     def _show_result(self, result: Result | None, draws: str):
-        """Updates of the viewer and the result's card."""
-        if result is None:
+        """Updates of the viewer and the result's card; none for one that has expired, as its job says then."""
+        if result is None or not result.folder.is_dir():
             return gr.skip(), gr.skip()
         try:
             preview = to_cache(result.files["preview"], [result.folder]) if draws != "no" else gr.skip()
+            return preview, panels.result_card(result, self.jobs.studio.settings.public_url)
+        except FileNotFoundError:  # it has just gone
+            return gr.skip(), gr.skip()
         except OrfeasError as error:
             raise refusal(error) from None
-        return preview, panels.result_card(result, self.jobs.studio.settings.public_url)
 
     def leave(self, request: gr.Request) -> None:
         """The page was closed or reloaded."""

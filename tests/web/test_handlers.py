@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
 import pytest
 
+from orfeas.errors import OrfeasError
 from orfeas.request import MAX_TAPS, Tap
+from orfeas.web.copies import to_cache
 from orfeas.web.handlers import Corrections, Cutter, Desk, Handlers
 from orfeas.web.jobs import Jobs
 from tests.conftest import PacedEngine
@@ -176,6 +179,28 @@ def test_a_picture_that_is_taken_slowly_does_not_undo_what_came_after_it(page, p
         assert "1 correction by hand" in note
 
     asyncio.run(play())
+
+
+def test_a_result_that_expired_while_its_job_is_known_is_not_shown(page, photo, monkeypatch):
+    """Whether it went before the page was reloaded, or just now; a script is told the same in a sentence."""
+    make(page, str(photo), take(page, str(photo)))
+    result = page.jobs.get(TOKEN).result
+
+    def resume(draws: str) -> bool:
+        """Whether anything was shown."""
+        updates = asyncio.run(page.resume(TOKEN, draws, SimpleNamespace(session_hash="someone")))
+        return any(update != gr.skip() for update in updates)
+
+    assert resume("yes")
+    assert page.jobs.studio.library.remove(result.id)
+    assert not resume("yes")
+    assert not resume("no")
+    monkeypatch.setattr(Path, "is_dir", lambda path: True)
+    assert not resume("no")
+    with pytest.raises(gr.Error, match="This result is no longer there: make it anew"):
+        resume("yes")
+    with pytest.raises(OrfeasError, match=r"no longer there: make it anew\.$"):
+        to_cache(result.files["model"], [result.folder])
 
 
 def test_a_result_is_made_again_with_one_thing_changed(page, photo):
