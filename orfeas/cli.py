@@ -26,6 +26,9 @@ READ_SETTINGS = ("download", "backup", "restore", "verify")  # doctor too, which
 def main(argv: list[str] | None = None, open_studio: Callable[[Settings], Studio] | None = None) -> int:
     """Run one command and return its exit status. open_studio: in place of `orfeas.studio.build_studio`."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the terminal's encoding has not is no reason to break off
+            stream.reconfigure(errors="backslashreplace")
     try:
         if argv and argv[0] in COMMANDS:
             return _run_command(argv)

@@ -284,7 +284,7 @@ def _explain_absent(path: Path, pictures: list[Path]) -> str:
 
 
 def _plan_targets(arguments: argparse.Namespace, requests: list[GenerationRequest]) -> tuple[Path, list[Path]]:
-    """The folder of the results, and where in it each goes; no two the same."""
+    """The folder of the results, and where in it each goes; no two the same, whatever their letters' case."""
     from orfeas.export import file_name
 
     output: Path = arguments.output
@@ -305,10 +305,12 @@ def _plan_targets(arguments: argparse.Namespace, requests: list[GenerationReques
     if is_file:
         return folder, [output]
     targets: list[Path] = []
+    taken: set[str] = set()  # whatever the case of letters, which some disks do not tell apart
     for one in requests:
         number, name = 2, one.name
-        while (target := folder / file_name(name, one.size_mm, one.format)) in targets:
+        while (target := folder / file_name(name, one.size_mm, one.format)).name.lower() in taken:
             name, number = request.number_name(one.name, number), number + 1
+        taken.add(target.name.lower())
         targets.append(target)
     return folder, targets
 

@@ -104,6 +104,24 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(here, photos, tmp_path
     assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["blob-2_100mm.stl", "blob_100mm.stl"]
 
 
+def test_names_that_differ_in_case_only_do_not_overwrite_each_other(here, photos, tmp_path):
+    """Some disks take them for one."""
+    other = tmp_path / "more"
+    other.mkdir()
+    (other / "Blob.png").write_bytes((photos / "blob.png").read_bytes())
+    assert here(photos / "blob.png", other / "Blob.png", "-o", "out", "--quality", "draft").returncode == 0
+    made = sorted(path.name.lower() for path in (tmp_path / "out").iterdir())
+    assert made == ["blob-2_100mm.stl", "blob_100mm.stl"]
+
+
+def test_a_name_that_the_terminal_cannot_write_stops_nothing(photos, tmp_path):
+    (photos / "blob.png").rename(photos / "τύμβος.png")
+    done = orfeas(photos, "-o", "out", "--quality", "draft", cwd=tmp_path, PYTHONIOENCODING="ascii:strict")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out").iterdir())) == 2
+    assert r"\u03c4\u03cd\u03bc" in done.stdout
+
+
 def test_a_kept_result_can_be_made_again_from_its_recipe(here, photos, tmp_path):
     first = here(photos / "blob.png", "-o", "a.stl", "--quality", "draft", "--keep")
     assert first.returncode == 0, first.stderr

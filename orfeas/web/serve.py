@@ -237,7 +237,8 @@ def serve(studio: Studio, settings: Settings) -> int:
     log.info("serving", url=settings.public_url or server.url, engine=studio.engine.title, reason=studio.engine.reason)
     if shows_address(settings):
         print(f"ORFEAS is at {settings.public_url or server.url}: open it in a browser. Ctrl+C stops it.", flush=True)
-    stopping.wait()
+    while not stopping.wait(1.0):  # without a limit, Ctrl+C does not end it on Windows
+        pass
     log.info("draining", jobs=len(server.jobs.active()), seconds=settings.drain_seconds)
     finished = server.close(settings.drain_seconds)
     if lost.is_set():
