@@ -96,8 +96,12 @@ class Studio:
         Raises `OrfeasError` for whatever the user can mend.
         """
         if reuse and (same := self._find_same(request, owner)):
+            try:
+                yield Progress("files", 1.0, "This was made before")
+            except GeneratorExit:  # stopped before anybody heard of it
+                self.library.remove(same.id)
+                raise
             self._count("finished")
-            yield Progress("files", 1.0, "This was made before")
             yield same
             return
         ticket = self._lane.enter(party)

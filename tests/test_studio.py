@@ -32,6 +32,17 @@ def finish(studio, request) -> Result:
     return result
 
 
+def test_a_job_that_is_stopped_leaves_no_copy_of_what_was_made_before(make_studio):
+    studio, request = make_studio(PacedEngine()), GenerationRequest(draw("blob"), name="blob", seed=7)
+    made = finish(studio, request)
+    events = studio.run(request, owner="a" * 32, reuse=True)
+    assert next(events).message == "This was made before"
+    assert studio.library.index.count_results()[0] == 2
+    events.close()
+    assert [folder.name for folder in studio.library.results.iterdir()] == [made.id]
+    assert [result.id for result in studio.library.index.results()] == [made.id]
+
+
 def test_the_sphere_of_the_tests_is_a_sphere():
     mesh = trimesh.Trimesh(*sphere(), process=False)
     assert mesh.is_watertight
