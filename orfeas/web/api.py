@@ -128,7 +128,14 @@ def add_api(groups: Groups, cutter: Cutter) -> None:
 
 
 async def wait_for(jobs: Jobs, job: Job, progress: gr.Progress) -> Result:
-    """The job's result. Raises `gr.Error` if it fails or is stopped; the last caller that goes away stops it."""
+    """The job's result. Raises `gr.Error` if it fails or is stopped, or too many wait for it already.
+
+    The last caller that goes away stops it.
+    """
+    try:
+        jobs.check_callers(job)
+    except OrfeasError as error:
+        raise refusal(error) from None
     job.callers += 1
     try:
         result = await finish(job, progress)

@@ -122,10 +122,11 @@ async def _run(
     """
     try:
         group = await start_or_join_group(groups, kind, read(), options, request)
+        if isinstance(group, StoredGroup):
+            return group
+        groups.jobs.check_callers(group)
     except OrfeasError as error:
         raise refusal(error) from None
-    if isinstance(group, StoredGroup):
-        return group
     group.callers += 1
     try:
         await watch(group.future, lambda: (group.fraction, group.message), progress)

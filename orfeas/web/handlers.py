@@ -24,6 +24,7 @@ from orfeas.web.bench import Bench
 from orfeas.web.callers import Caller
 from orfeas.web.copies import to_cache
 from orfeas.web.inputs import on_page, refusal
+from orfeas.web.jobs import MOST_WAITING
 from orfeas.web.owners import may_have_job, may_have_result
 
 if TYPE_CHECKING:
@@ -265,7 +266,27 @@ class Handlers:
         if job.state in ("failed", "cancelled"):
             return gr.skip(), gr.skip()
         job.session = request.session_hash
+        if not await self._is_read_by_me(job):
+            return gr.skip(), gr.skip()
         return await self._deliver(job, draws, None)
+
+    async def _is_read_by_me(self, job: Job) -> bool:
+        """Wait for ``job``; False once `MOST_WAITING` pages have come later for it.
+
+        Gradio does not tell that a page was closed or reloaded, and what waited for it would keep its place until the
+        job is over.
+        """
+        over, mine = asyncio.wrap_future(job.future), object()
+        job.readers.append(mine)
+        try:
+            while not over.done() and mine in job.readers[-MOST_WAITING:]:
+                await asyncio.wait([over], timeout=POLL_SECONDS)
+        except asyncio.CancelledError:
+            self.jobs.stop(job)
+            raise
+        finally:
+            job.readers.remove(mine)
+        return over.done()
 
     async def _deliver(self, job: Job, draws: str, progress: gr.Progress | None):
         try:

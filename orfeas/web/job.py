@@ -25,6 +25,7 @@ class Job:
     session: str = ""
     caller: Caller = field(default_factory=Caller)
     callers: int = 0  # how many wait for it: one request may be sent twice
+    readers: list[object] = field(default_factory=list)  # of pages that were reloaded: one for each that waits for it
     reuse: bool = False
     request_hash: str = ""  # of a request that came under a key: see `orfeas.web.repeats`
     name: str = ""

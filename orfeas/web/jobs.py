@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from orfeas.result import Result
     from orfeas.studio import Studio
     from orfeas.web.eta import Estimate
+    from orfeas.web.groups import Group
     from orfeas.web.readiness import Room
 
 KEPT_JOBS = 500  # finished jobs that can still be asked for; their files are the library's business
@@ -41,6 +42,7 @@ RELOAD_GRACE_SECONDS = 15.0  # how long a job goes on after its page has gone, i
 RESTARTING = "This server is about to restart: try again in a minute."
 ELSEWHERE = "A server that is about to end still does this job: try again in a minute."
 STOPPING_SECONDS = 20.0  # for a deletion to wait; a job that hangs holds no thread for longer
+MOST_WAITING = 8  # callers, and as many pages, for one job: each of them takes a place in Gradio's queue
 STOPPED = "Stopped: nothing was kept of this job."
 
 
@@ -300,6 +302,13 @@ class Jobs:
     def _left(self, job: Job) -> Estimate | None:
         stage = job.progress.stage if job.progress else ""
         return self.history.estimate(job.options.get("quality", ""), stage, time.monotonic() - job.in_stage_since)
+
+    def check_callers(self, one: Job | Group) -> None:
+        """Raise `OrfeasError` (too_many_callers) if as many wait for the job or group as may."""
+        if one.callers >= MOST_WAITING:
+            self.observer.refused("too_many_callers")
+            sentence = f"{MOST_WAITING} requests wait for this job already: send yours again when it is done."
+            raise OrfeasError(sentence, "too_many_callers")
 
     @property
     def is_full(self) -> bool:

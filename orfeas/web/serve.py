@@ -21,7 +21,7 @@ from orfeas.errors import BadRequest
 from orfeas.telemetry import log
 from orfeas.telemetry.logs import adopt_loggers, short
 from orfeas.web.heap import bound_arenas
-from orfeas.web.jobs import Jobs
+from orfeas.web.jobs import MOST_WAITING, Jobs
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -160,6 +160,9 @@ def start(
         run_history=False,
         enable_monitoring=False,
         max_file_size=MAX_BYTES,
+        # Gradio does so many events at once, and the others wait unseen: one for each who may wait for a job, or for a
+        # job's page, and those that are over soon
+        max_threads=2 * MOST_WAITING * (settings.queue_size + studio.slots) + 200,
         footer_links=["api"],
         mcp_server=offers_mcp(settings),
         theme=build_theme(),
@@ -196,6 +199,7 @@ def start(
             "openapi_url": None,
         },
     )
+    demo.limiter = None  # of threads, of which an event that waits has none: as many at once as by default
     Sessions.keep(demo)
     demo.server.config.timeout_keep_alive = KEEP_ALIVE_SECONDS  # read at each new connection; Gradio has no such option
     adopt_loggers()

@@ -19,6 +19,7 @@ from orfeas.index import StoredJob
 from orfeas.library import Library
 from orfeas.request import GenerationRequest
 from orfeas.studio import REUSED
+from orfeas.web.jobs import MOST_WAITING
 from orfeas.web.repeats import _token, start_or_join
 from tests.web.conftest import endpoint_index, file_data, upload, wait_until, write_photo
 
@@ -84,6 +85,39 @@ def test_one_request_under_one_key_is_one_job(http, server, photo, runs, pace):
         event, (_, another) = read(http, post(http, photo, headers))
         assert (event, another["id"] != one["id"]) == ("complete", True)
     assert len(runs) == 3
+
+
+def test_no_more_than_eight_wait_for_one_job(http, server, photo, runs, pace):
+    key = {"Idempotency-Key": KEY + "-many"}
+    events = [post(http, photo, key)]
+    wait_until(lambda: runs, "the job runs")
+    events += [post(http, photo, key) for _ in range(MOST_WAITING - 1)]
+    (job,) = server.jobs.active()
+    wait_until(lambda: job.callers == MOST_WAITING, "all of them wait")
+    ended, answer = read(http, post(http, photo, key))
+    assert (ended, answer["error"][:34]) == ("error", "8 requests wait for this job alrea")
+    assert job.callers == MOST_WAITING
+    pace.release(1000)
+    assert {read(http, one)[1][1]["id"] for one in events} == {job.result.id}
+
+
+def test_pages_that_come_back_again_and_again_leave_places_for_others(http, server, photo, runs, pace):
+    """Gradio does not tell when a page is reloaded: what it waited for keeps a place at which work is done."""
+    job = server.jobs.start(GenerationRequest(photo, size_mm=20), "d" * 32)
+    wait_until(lambda: runs, "the job runs")
+    resume = next(number for number, one in server.demo.fns.items() if getattr(one.fn, "__name__", "") == "resume")
+    for page in range(45):
+        body = {"fn_index": resume, "session_hash": f"reloaded {page}", "data": [job.token, "no"]}
+        http.post("/gradio_api/queue/join", json=body).raise_for_status()
+    wait_until(lambda: job.session == "reloaded 44", "the last has come")
+    wait_until(lambda: len(job.readers) == MOST_WAITING, "the others have given way")
+    queue = server.demo._queue
+    assert len(queue.active_jobs) == 2 * MOST_WAITING * (server.jobs.limit + 1) + 200
+    cutout = call(http, "cutout", {"picture": file_data(upload(http, photo))}, {})
+    assert read(http, cutout)[0] == "complete"
+    pace.release(1000)
+    wait_until(lambda: not any(queue.active_jobs), "all of them are told")
+    assert (job.state, job.readers) == ("done", [])
 
 
 def test_a_key_stands_for_one_request(http, server, client, photo, tmp_path, runs):
