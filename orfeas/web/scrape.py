@@ -61,12 +61,16 @@ def build_scrape(metrics: Metrics, readiness: Readiness, benches: Mapping[str, B
 def may_read(request: Request, settings: Settings) -> bool:
     """Whether the caller shows the token, or metrics are open, or it is on this machine and not behind a proxy of it.
 
+    Nobody else reads them below ORFEAS_ROOT_PATH, where only proxies ask: one that removes it from addresses, and keeps
+    /metrics to itself, would pass on an address in which it stands twice.
     A proxy is known by its headers and by the host that was asked for; one that hides both must not pass /metrics on.
     """
     token = settings.metrics_token.get_secret_value()
     scheme, _, shown = request.headers.get("authorization", "").partition(" ")
     if token and scheme.lower() == "bearer" and hmac.compare_digest(shown.strip().encode(), token.encode()):
         return True
+    if settings.root_path and request.scope["path"].startswith(f"{settings.root_path}/"):
+        return False
     if settings.metrics == "open":
         return True
     if request.scope.get(CAME_BY_PROXY) or any(name in request.headers for name in _FORWARDED):

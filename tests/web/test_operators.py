@@ -7,12 +7,17 @@ import os
 import re
 import time
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from orfeas.errors import DISK_FULL
+from orfeas.library import Library
+from orfeas.settings import Settings
 from orfeas.web.readiness import LOOK_SECONDS
+from orfeas.web.serve import start
 from tests.conftest import PacedEngine, open_studio
+from tests.web.conftest import free_port
 
 
 @pytest.fixture
@@ -173,13 +178,30 @@ def test_an_unwritable_data_folder_is_said_and_so_is_its_end(observed):
     assert observed.http.get("/ready").status_code == 200
 
 
+@pytest.mark.parametrize("metrics", ["open", "loopback"])
+def test_metrics_are_not_read_below_the_path_at_which_a_proxy_shows_the_app(tmp_path, metrics):
+    """deploy/Caddyfile closes /studio/metrics and removes /studio: of /studio/studio/metrics, one is left."""
+    settings = Settings(
+        _env_file=None, engine="sketch", data_dir=tmp_path, port=free_port(), host="127.0.0.1", root_path="/studio",
+        metrics=metrics, metrics_token="secret",
+    )  # fmt: skip
+    server = start(open_studio(settings, PacedEngine(), Library(tmp_path)), settings)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=60) as http:
+            assert http.get("/studio/health").status_code == 200
+            assert http.get("/metrics").status_code == 200, "as Prometheus asks, beside the proxy"
+            assert http.get("/studio/metrics").status_code == 403
+            assert http.get("/studio/metrics", headers={"Authorization": "Bearer secret"}).status_code == 200
+    finally:
+        server.close()
+
+
 @pytest.mark.parametrize("trusted", ["127.0.0.1", "10.0.0.0/8"])
 def test_a_proxy_on_this_machine_does_not_open_the_metrics_whether_it_is_trusted_or_not(tmp_path, trusted):
     """Without trust its headers are removed before the rule is asked, and its own address is all that is left."""
     from starlette.applications import Starlette
     from starlette.testclient import TestClient
 
-    from orfeas.settings import Settings
     from orfeas.telemetry.metrics import Metrics
     from orfeas.web.jobs import Jobs
     from orfeas.web.proxies import Proxies
@@ -187,8 +209,6 @@ def test_a_proxy_on_this_machine_does_not_open_the_metrics_whether_it_is_trusted
     from orfeas.web.scrape import build_scrape
 
     settings = Settings(_env_file=None, data_dir=tmp_path)
-    from orfeas.library import Library
-
     metrics = Metrics()
     jobs = Jobs(open_studio(settings, PacedEngine(), Library(tmp_path)), 3, metrics)
     app = Starlette(routes=[build_scrape(metrics, Readiness(jobs, 0), {}, settings)])
