@@ -97,6 +97,7 @@ def start(
     from orfeas.web.door import Door
     from orfeas.web.groups import Groups
     from orfeas.web.handlers import Cutter
+    from orfeas.web.heads import bound_heads
     from orfeas.web.history_routes import build_history_routes
     from orfeas.web.housekeeper import Housekeeper
     from orfeas.web.leftovers import Leftovers
@@ -201,6 +202,7 @@ def start(
     )
     demo.limiter = None  # of threads, of which an event that waits has none: as many at once as by default
     Sessions.keep(demo)
+    bound_heads(demo.server.config)
     demo.server.config.timeout_keep_alive = KEEP_ALIVE_SECONDS  # read at each new connection; Gradio has no such option
     adopt_loggers()
     readiness.load()

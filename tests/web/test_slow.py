@@ -15,6 +15,7 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from orfeas.web.heads import HEAD_BYTES, bound_heads
 from orfeas.web.slow import LEAST_BYTES_PER_SECOND, Patience, Sweeper
 from tests.web.conftest import free_port, wait_until
 
@@ -36,6 +37,7 @@ def port():
     thread = threading.Thread(target=server.run)
     thread.start()
     wait_until(lambda: server.started, "uvicorn runs")
+    bound_heads(config)
     sweeper = Sweeper(server, GRACE)
     yield port
     sweeper.close()
@@ -67,6 +69,35 @@ def test_a_body_that_does_not_come_is_given_up(port, trickles):
         answer = _read_all(slow)
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"too slowly" in answer
+
+
+def test_a_head_of_any_length_is_not_read(port):
+    with _connect(port) as long:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            long.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * (2 << 20) + b"\r\n\r\n")
+        answer = _read_all(long)
+    # the answer is lost where more was on its way when the connection was closed
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
+
+
+def test_a_long_head_with_a_long_body_is_read(port):
+    """The body may come with the end of the head."""
+    body = bytes(4 * HEAD_BYTES)
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * (HEAD_BYTES // 2)
+    with _connect(port) as one:
+        for _ in range(2):
+            one.sendall(head)
+            one.sendall(b"\r\nContent-Length: " + str(len(body)).encode() + b"\r\n\r\n" + body)
+            answer = b""
+            while not answer.endswith(str(len(body)).encode()):
+                part = one.recv(65536)
+                assert part, "the connection was closed"
+                answer += part
+            assert answer.startswith(b"HTTP/1.1 200")
+
+
+def test_the_server_bounds_heads(server):
+    assert server.demo.server.config.http_protocol_class.__name__ == "Bounded"
 
 
 def test_a_request_that_never_begins_or_never_ends_its_head_is_closed(port):
