@@ -321,12 +321,11 @@ class Jobs:
 
     def leave(self, session: str) -> None:
         """The page or client ``session`` has gone: stop its jobs; a page's only if no page asks for them soon."""
-        for job in self._unfinished():
-            if job.session == session and job.callers < 2:
-                if job.outlives_page:
-                    self._watch_orphan(job, session)
-                else:
-                    self.stop(job)
+        left = [job for job in self._unfinished() if job.session == session and job.callers < 2]
+        for job in left:
+            if not job.outlives_page:
+                self.stop(job)
+        self._watch_orphans([job for job in left if job.outlives_page], session)
 
     def drain(self, seconds: float) -> bool:
         """Take no more jobs, wait up to ``seconds`` for those there are, stop the rest; True if none was stopped.
@@ -386,18 +385,23 @@ class Jobs:
         job.created = self.studio.library.clock()
         return job
 
-    def _watch_orphan(self, job: Job, session: str) -> None:
-        timer = threading.Timer(RELOAD_GRACE_SECONDS, self._stop_orphan, (job, session))
-        timer.daemon = True
-        timer.start()
+    def _watch_orphans(self, jobs: Sequence[Job], session: str) -> None:
+        """With one thread for all of them: a batch has many."""
+        if jobs:
+            timer = threading.Timer(RELOAD_GRACE_SECONDS, self._stop_orphans, (jobs, session))
+            timer.daemon = True
+            timer.start()
 
-    def _stop_orphan(self, job: Job, session: str) -> None:
-        if job.is_over or job.session != session:
-            return
-        if time.monotonic() - job.asked_for < RELOAD_GRACE_SECONDS:  # its page was only cut off for a while
-            self._watch_orphan(job, session)
-        else:
-            self.stop(job)
+    def _stop_orphans(self, jobs: Sequence[Job], session: str) -> None:
+        latest, asked_for = time.monotonic() - RELOAD_GRACE_SECONDS, []
+        for job in reversed(jobs):  # those that wait first, or the next of a batch would begin
+            if job.is_over or job.session != session:
+                continue
+            if job.asked_for > latest:  # its page was only cut off for a while
+                asked_for.insert(0, job)
+            else:
+                self.stop(job)
+        self._watch_orphans(asked_for, session)
 
     def _admit(self, job: Job) -> None:
         if self.draining:

@@ -126,13 +126,14 @@ def test_a_page_that_was_reloaded_keeps_its_group_and_one_that_is_gone_does_not(
     pace = threading.Semaphore(0)
     engine = PacedEngine(pace=pace)
     groups = make_groups(engine)
-    watch = groups.jobs._watch_orphan
-    monkeypatch.setattr(groups.jobs, "_watch_orphan", lambda *orphan: (looks.append(orphan), watch(*orphan)))
+    watch = groups.jobs._watch_orphans
+    monkeypatch.setattr(groups.jobs, "_watch_orphans", lambda *orphans: (looks.append(orphans), watch(*orphans)))
     group = groups.start("batch", batch([pictures[0]] * 2), TOKEN, "first page")
     wait_until(lambda: engine.running, "it runs")
     assert groups.look(TOKEN)
     groups.jobs.leave("first page")
-    for times in (4, 8):
+    assert len(looks) == 1, "with one thread, not one for each picture"
+    for times in (2, 4):
         now[0] += 0.09
         assert groups.look(TOKEN)  # whoever has the token asks, from whichever page
         wait_until(lambda times=times: len(looks) >= times, "it was looked whether anybody asks")
