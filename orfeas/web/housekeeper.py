@@ -50,7 +50,6 @@ class Housekeeper:
 
     def _work(self) -> None:
         while not self._closed.is_set():
-            self._called.clear()
             self._tidy("results", self._library.expire)
             if self._uploads:
                 self._tidy("uploads", self._uploads.expire)
@@ -58,6 +57,7 @@ class Housekeeper:
                 self._remains.forget()
             give_back()
             self._called.wait(self._seconds)
+            self._called.clear()  # before it is asked whether that was the end
 
     def _tidy(self, what: str, expire: Callable[[], list[str] | int]) -> None:
         """Trouble with the one is no reason to leave the other."""
