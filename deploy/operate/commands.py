@@ -24,6 +24,7 @@ def main(command: Callable[[argparse.Namespace, Config, Driver], None], parser: 
     parser.add_argument("--root", type=Path, default=ROOT, help="the checkout with .env (default: this one)")
     arguments = parser.parse_args()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a connection that drops must not leave two versions behind
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script that began this in the background ignores it
     try:
         config = Config(arguments.root.absolute())
         with config.alone():
