@@ -52,7 +52,9 @@ def read_glb(data: bytes, max_faces: int) -> Mesh:
         here = above @ _transform(node)
         if "mesh" in node:
             if "skin" in node:  # its bones say where it is, not its node
-                raise BadMesh("it is posed by a skeleton: apply the pose in a 3D editor and export it again.", "unsupported")
+                raise BadMesh(
+                    "it is posed by a skeleton: apply the pose in a 3D editor and export it again.", "unsupported"
+                )
             for primitive in document["meshes"][node["mesh"]]["primitives"]:
                 if primitive.get("mode", LIST) not in (LIST, STRIP, FAN):  # points or lines
                     continue
