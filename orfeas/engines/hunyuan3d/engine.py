@@ -196,7 +196,8 @@ class Hunyuan3DEngine:
         self._closed = True
         self._features.clear()
         if self._networks is not None:
-            self._networks.drop()
+            if not self._lost:
+                self._networks.drop()
             self._networks = None
 
     def shape(self, cutout: Cutout, quality: Quality, seed: int) -> Iterator[Step | Mesh]:

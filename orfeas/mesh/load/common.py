@@ -45,21 +45,22 @@ def triangulate(counts: np.ndarray, corners: np.ndarray, vertices: np.ndarray) -
     corners are left out. Returns (t, 3) int32 faces and the (t,) polygon of each. Raises `BadMesh` if a face names a
     vertex that is not there.
     """
+    counts = np.asarray(counts, np.int64)
     faces, polygon = _fan(counts, corners)
     faces = check_indices(faces, len(vertices))
-    if len(faces) == len(counts):  # triangles only
+    if counts.max(initial=0) <= 3:
         return faces, polygon
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is dealt with later
         cross = face_cross(vertices, faces)
         normal = np.stack([np.bincount(polygon, cross[:, axis], len(counts)) for axis in range(3)], axis=1)
         backward = np.einsum("ij,ij->i", cross, normal[polygon]) < 0  # a fan's triangle over a notch is turned round
     starts = np.cumsum(counts) - counts
-    rows = np.cumsum(np.maximum(np.asarray(counts, np.int64) - 2, 0)) - np.maximum(np.asarray(counts, np.int64) - 2, 0)
     for number in np.unique(polygon[backward]):
         own = corners[starts[number] : starts[number] + counts[number]]
         cut = _cut_notched(vertices[own], normal[number])
         if cut is not None:
-            faces[rows[number] : rows[number] + counts[number] - 2] = own[cut]
+            first, end = np.searchsorted(polygon, [number, number + 1])
+            faces[first:end] = own[cut]
     return faces, polygon
 
 
@@ -83,7 +84,6 @@ def _cut_notched(points: np.ndarray, normal: np.ndarray) -> np.ndarray | None:
 def _fan(counts: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(t, 3) entries of ``corners``, polygons cut into triangles around their first corner, and the (t,) polygon of
     each."""
-    counts = np.asarray(counts, np.int64)
     starts = np.cumsum(counts) - counts
     triangles = np.maximum(counts - 2, 0)
     polygon = np.repeat(np.arange(len(counts)), triangles)

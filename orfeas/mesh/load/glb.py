@@ -39,7 +39,7 @@ def read_glb(data: bytes, max_faces: int) -> Mesh:
     else:
         roots = sorted(set(range(len(nodes))) - {child for node in nodes for child in node.get("children", [])})
     parts: list[Mesh] = []
-    images: dict[int, np.ndarray] = {}
+    images: dict[int | tuple, np.ndarray] = {}
     n_vertices = n_faces = 0
     seen: set[int] = set()
     waiting = [(number, np.eye(4)) for number in roots]
@@ -145,7 +145,8 @@ def _triangles(corners: np.ndarray, mode: int) -> np.ndarray:
 
 
 def _read_primitive(document, binary, primitive, matrix, images) -> Mesh:
-    """images: the pictures decoded so far, by their number in the file; those of this primitive are added."""
+    """images: the pictures decoded so far, by their number in the file, and what `_changed` made of them; those of this
+    primitive are added."""
     attributes = primitive["attributes"]
     vertices = _accessor(document, binary, attributes["POSITION"]).astype(np.float64)
     if "indices" in primitive:
@@ -171,8 +172,8 @@ def _read_primitive(document, binary, primitive, matrix, images) -> Mesh:
         image = _image(document, binary, texture, images)
         if image is not None:
             sampler = document["samplers"][texture["sampler"]] if "sampler" in texture else {}
-            corners_uv, image = _wrap(uv[faces], image, sampler)
-            return Mesh(vertices, faces, None, Texture(corners_uv, _tint(image, factor)))
+            corners_uv, times = _wrap(uv[faces], image, sampler)
+            return Mesh(vertices, faces, None, Texture(corners_uv, _changed(image, times, factor, images)))
     linear = None
     if "COLOR_0" in attributes:
         linear = _accessor(document, binary, attributes["COLOR_0"], len(vertices))[:, :3].astype(float) * factor
@@ -181,8 +182,8 @@ def _read_primitive(document, binary, primitive, matrix, images) -> Mesh:
     return Mesh(vertices, faces, None if linear is None else _srgb(linear))
 
 
-def _wrap(uv: np.ndarray, image: np.ndarray, sampler: dict) -> tuple[np.ndarray, np.ndarray]:
-    """(m, 3, 2) coordinates within [0, 1], and the picture, repeated as often as a face runs over it.
+def _wrap(uv: np.ndarray, image: np.ndarray, sampler: dict) -> tuple[np.ndarray, tuple[int, int]]:
+    """(m, 3, 2) coordinates within [0, 1], and how often the picture has to be repeated, across and down, for that.
 
     A face that lies outside is moved as a whole: its corners alone would be torn apart. Where the picture would become
     larger than is taken, each corner is moved by itself.
@@ -192,21 +193,28 @@ def _wrap(uv: np.ndarray, image: np.ndarray, sampler: dict) -> tuple[np.ndarray,
             uv[..., axis] = uv[..., axis].clip(0, 1)
     outside = ((uv < 0) | (uv > 1)).any(axis=(1, 2))
     if not outside.any():
-        return uv, image
+        return uv, (1, 1)
     moved = uv.astype(np.float64)
     moved[outside] -= np.floor(moved[outside].min(axis=1, keepdims=True))
     times = np.ceil(moved.max(axis=(0, 1)) - 1e-4).clip(1)
     if (times * image.shape[1::-1]).max() > MAX_REPEATED_SIDE and times.max() > 1:
-        return np.where((uv < 0) | (uv > 1), uv % 1.0, uv), image
-    across, down = times.astype(int)
-    # a picture's rows run down as v does
-    return (moved / times).clip(0, 1).astype(np.float32), np.tile(image, (down, across, 1))
+        return np.where((uv < 0) | (uv > 1), uv % 1.0, uv), (1, 1)
+    return (moved / times).clip(0, 1).astype(np.float32), (int(times[0]), int(times[1]))
+
+
+def _changed(image: np.ndarray, times: tuple[int, int], factor: np.ndarray, images: dict) -> np.ndarray:
+    """The picture repeated (across, down) and tinted. Made once for all parts that have it so: see ``images``."""
+    if times == (1, 1) and (factor == 1).all():
+        return image
+    key = id(image), times, tuple(factor)
+    if key not in images:
+        _check_pixels(image.shape[0] * image.shape[1] * times[0] * times[1], images)
+        images[key] = np.tile(_tint(image, factor), (times[1], times[0], 1))  # its rows run down, as v does
+    return images[key]
 
 
 def _tint(image: np.ndarray, factor: np.ndarray) -> np.ndarray:
     """The picture times a colour in linear light (glTF 3.9.2)."""
-    if (factor == 1).all():
-        return image
     level = np.arange(256) / 255
     linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
     table = _srgb(linear[:, None] * factor)
@@ -257,14 +265,18 @@ def _image(document, binary, texture, images) -> np.ndarray | None:
         with Image.open(content, formats=("PNG", "JPEG", "WEBP")) as picture:
             if max(picture.size) > MAX_TEXTURE_SIDE:
                 raise BadMesh(f"its texture is larger than {MAX_TEXTURE_SIDE} pixels.", "too_large")
-            pixels = picture.width * picture.height
-            if pixels + sum(image.shape[0] * image.shape[1] for image in images.values()) > MAX_PIXELS:
-                most = f"at most {MAX_PIXELS / 1e6:,.0f} million pixels are taken"
-                raise BadMesh(f"its textures are too large together: {most}.", "too_large")
+            _check_pixels(picture.width * picture.height, images)
             images[number] = np.asarray(picture.convert("RGB"))
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise BadMesh("its texture is damaged: export it again.", "damaged") from error
     return images[number]
+
+
+def _check_pixels(more: int, images: dict) -> None:
+    """Raises `BadMesh` if all textures have too many pixels together with so many more."""
+    if more + sum(image.shape[0] * image.shape[1] for image in images.values()) > MAX_PIXELS:
+        most = f"at most {MAX_PIXELS / 1e6:,.0f} million pixels are taken"
+        raise BadMesh(f"its textures are too large together: {most}.", "too_large")
 
 
 def _srgb(linear: np.ndarray) -> np.ndarray:

@@ -425,6 +425,8 @@ def test_a_gpu_that_failed_is_told_and_not_asked_again(make_engine, monkeypatch)
     health = engine.health()
     assert health["ready"] is False
     assert health["problem"].startswith("cpu failed at work")
+    monkeypatch.setattr("orfeas.engines.hunyuan3d.residency.release_memory", _FailOnce(error))
+    engine.close()  # CUDA is asked for nothing any more
     assert is_out_of_memory(torch.AcceleratorError("CUDA error: out of memory"))
 
 
