@@ -4,7 +4,7 @@
 (() => {
   "use strict";
   const root = document.documentElement;
-  const DRAWN_AT_LATEST_MS = 8000; // after the model is in the scene, whatever the pixels say
+  const DRAWN_AT_LATEST_MS = 15000; // after the model is in the scene, whatever the pixels say
   const READ_AT_LATEST_MS = 30000; // after canvas and file are there, whatever the scene says
   const GIVE_UP_MS = 120000; // then the still stays
   const $ = (id) => document.getElementById(id);
@@ -77,15 +77,20 @@
       if (canvas && !fetched && loaded.has(address)) fetched = now;
       if (canvas && !arrived && isNew) arrived = now;
       const isLate = (arrived && now - arrived > DRAWN_AT_LATEST_MS) || (fetched && now - fetched > READ_AT_LATEST_MS);
-      if (canvas && (isLate || (isNew && isDrawn(canvas)))) drawn();
+      if (canvas && (isLate || (isNew && isLit(scene) && isDrawn(scene, canvas)))) drawn();
       else if (now - started < GIVE_UP_MS) setTimeout(() => requestAnimationFrame(look), canvas ? 0 : 200);
     };
-    // Asked for between two frames, our callback runs after the viewer's own, while the drawing buffer is still full.
-    // Every frame has to be looked at: the viewer draws only when something changes.
     setTimeout(() => requestAnimationFrame(look), 200);
   }
 
-  function isDrawn(canvas) { // the ground is transparent, so anything opaque is the model
+  // The light of the surroundings comes after the model. All shaders are made anew for it, and until they are, nothing is
+  // drawn: shown before, the model would be there in the wrong light, then be gone, then be back.
+  function isLit(scene) {
+    return Boolean(scene.environmentTexture?.isReady() && scene.isReady());
+  }
+
+  function isDrawn(scene, canvas) { // the ground is transparent, so anything opaque is the model
+    scene.render(); // the buffer is read before the browser empties it
     const small = document.createElement("canvas");
     small.width = small.height = 24;
     const context = small.getContext("2d", { willReadFrequently: true });

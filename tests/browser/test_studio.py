@@ -47,6 +47,13 @@ DRAWN_NEXT = """new Promise(resolve => {
   scene.render();
 })"""
 JOB = re.compile("/jobs/[0-9a-f]{32}$")
+LIT_WHEN_SHOWN = """() => {
+  new MutationObserver(() => {
+    if (document.documentElement.dataset.canvas !== "yes" || window.litWhenShown !== undefined) return;
+    const scene = window.orfeas.sceneOf(document.querySelector("#viewer canvas"));
+    window.litWhenShown = Boolean(scene.environmentTexture?.isReady() && scene.isReady());
+  }).observe(document.documentElement, {attributeFilter: ["data-canvas"]});
+}"""
 CAMERA = """() => {
   const camera = window.orfeas.sceneOf(document.querySelector("#viewer canvas")).activeCamera;
   return [camera.alpha, camera.beta, camera.radius];
@@ -304,12 +311,15 @@ def test_a_slow_network_shows_the_model_all_the_same(visit, photo):
 def test_the_wireframe_of_a_fine_mesh_is_no_flat_patch(visit, engine, photo, monkeypatch):
     monkeypatch.setattr(engine, "rings", 110)
     visit = visit()
+    visit.page.evaluate(LIT_WHEN_SHOWN)
     visit.choose(photo)
     visit.generate()
     visit.wait_for_state("done")
     visit.wait_for_canvas()
+    assert visit.page.evaluate("window.litWhenShown"), "or it would be gone again while its light is prepared"
     solid, lines = (view(visit, name)[..., 3] for name in ("solid", "wireframe"))
     inside = solid > 200
+    assert inside.any(), "it is there"
     assert (lines[inside] > 25).mean() > 0.5, "it has more lines than there are pixels"
     assert (lines[inside] > 230).mean() < 0.3, "and they are drawn so lightly that one sees them"
 
