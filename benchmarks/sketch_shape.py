@@ -1,12 +1,13 @@
 """How near the sketch engine's meshes come to the solid truth: inflation against the learned shape.
 
-    python benchmarks/sketch_shape.py [--views N] [--objects FOLDER] [--model FILE.onnx]
+    python benchmarks/sketch_shape.py [--views N] [--objects FOLDER [--up y|z]] [--model FILE.onnx]
 
 Without ``--objects``: procedural objects of the families that were held out from training. With it: every ``.obj``
-below the folder, Z up (such as pybullet's random_urdfs), which must have been used for nothing else. Each object is
-seen from ``--views`` sides at 5 to 25 degrees of elevation: first a three-quarter front view, then from anywhere.
-Final meshes at draft quality are scored, aligned along the line of sight; see `orfeas.engines.sketch.train.scoring`.
-The last line is JSON.
+below the folder (such as pybullet's random_urdfs), which must have been used for nothing else. The solid of a file is
+what is seen from none of 35 directions, and a file of which that leaves next to nothing (a sheet) is left out; it
+stands with its Y axis up or, with ``--up z``, its Z axis. Each object is seen from ``--views`` sides at 5 to 25 degrees
+of elevation: first a three-quarter front view, then from anywhere. Final meshes at draft quality are scored, aligned
+along the line of sight; see `orfeas.engines.sketch.train.scoring`. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ from orfeas.engines.sketch.inflate import Inflation
 from orfeas.engines.sketch.learned import MODEL, LearnedShape
 from orfeas.engines.sketch.train import families
 from orfeas.engines.sketch.train.assembly import Assembly
-from orfeas.engines.sketch.train.scoring import View, look_at, score
+from orfeas.engines.sketch.train.scoring import CELLS, View, look_at, score
 from orfeas.mesh import Mesh
 from orfeas.request import QUALITIES
 
 Object = tuple[str, np.ndarray, np.ndarray]
+LEAST = 0.002  # of the frame's cube that a solid fills
 
 
 def held_out_objects(each: int) -> Iterator[Object]:
@@ -47,8 +49,8 @@ def held_out_objects(each: int) -> Iterator[Object]:
             yield family.__name__, vertices, faces
 
 
-def file_objects(folder: Path) -> Iterator[Object]:
-    """The meshes of a folder, turned from Z up to Y up."""
+def file_objects(folder: Path, up: str = "y") -> Iterator[Object]:
+    """The meshes of a folder, turned so that the axis ``up`` of the files is up."""
     for path in sorted(folder.rglob("*.obj")):
         vertices, faces = [], []
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -58,17 +60,22 @@ def file_objects(folder: Path) -> Iterator[Object]:
             elif kind == "f":
                 corners = [int(value.split("/")[0]) - 1 for value in values]
                 faces += [(corners[0], *pair) for pair in itertools.pairwise(corners[1:])]
-        points = np.array(vertices)[:, [0, 2, 1]] * (1, 1, -1)
-        yield path.stem, points, np.array(faces, np.int32)
+        points = np.array(vertices)
+        yield path.stem, points[:, [0, 2, 1]] * (1, 1, -1) if up == "z" else points, np.array(faces, np.int32)
 
 
-def views_of(objects: Iterator[Object], count: int) -> Iterator[View]:
-    """Each object from ``count`` sides; the same ones each time."""
+def views_of(objects: Iterator[Object], count: int, closed: bool = True) -> Iterator[View]:
+    """Each object from ``count`` sides, the same ones each time, less those with next to no solid.
+
+    closed: see `look_at`.
+    """
     for number, (name, vertices, faces) in enumerate(objects):
         random = np.random.default_rng((2026, number))
         for side in range(count):
             yaw = random.uniform(-180, 180) if side else random.choice([-1, 1]) * random.uniform(15, 60)
-            yield look_at(name, vertices, faces, yaw, random.uniform(5, 25), random)
+            view = look_at(name, vertices, faces, yaw, random.uniform(5, 25), random, closed)
+            if view.solid.sum() >= LEAST * CELLS**3:
+                yield view
 
 
 def make(view: View, source: ShapeSource) -> Mesh:
@@ -84,16 +91,19 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=2, help="of each object")
     parser.add_argument("--each", type=int, default=6, help="members of each held-out family")
     parser.add_argument("--objects", type=Path, help="folder of .obj files instead of the held-out families")
+    parser.add_argument("--up", choices=("y", "z"), default="y", help="axis of the files that is up")
     parser.add_argument("--model", type=Path, default=MODEL)
     arguments = parser.parse_args()
-    objects = file_objects(arguments.objects) if arguments.objects else held_out_objects(arguments.each)
+    objects = held_out_objects(arguments.each)
+    if arguments.objects:
+        objects = file_objects(arguments.objects, arguments.up)
     sources: dict[str, ShapeSource] = {"inflation": Inflation()}
     if arguments.model.is_file():
         sources["learned"] = LearnedShape(arguments.model)
     scores: dict[str, list[dict[str, float]]] = {name: [] for name in sources}
     seconds = dict.fromkeys(sources, 0.0)
     names = []
-    for view in views_of(objects, arguments.views):
+    for view in views_of(objects, arguments.views, closed=arguments.objects is None):
         names.append(view.name)
         for name, source in sources.items():
             started = time.process_time()

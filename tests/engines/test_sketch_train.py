@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from orfeas.engines.sketch import learned
-from orfeas.engines.sketch.train import families, photo, solids
+from orfeas.engines.sketch.train import families, household, outdoors, photo, solids, workpieces
 from orfeas.engines.sketch.train.__main__ import build_parser, main
 from orfeas.engines.sketch.train.assembly import MATERIALS, Assembly
 from orfeas.engines.sketch.train.dataset import SHARD, VALIDATION, Shards, make_batch, pack, relight, write_shard
@@ -19,7 +19,7 @@ from orfeas.engines.sketch.train.fit import WEIGHTS, Trainer, _union, losses, un
 from orfeas.engines.sketch.train.optimize import orthogonalize
 from orfeas.engines.sketch.train.restore import restore, weights_of
 from orfeas.engines.sketch.train.sample import LAYERS, Z_START, draw_sample
-from orfeas.engines.sketch.train.scan import depth_maps, occupancy, scan
+from orfeas.engines.sketch.train.scan import depth_maps, occupancy, scan, unseen
 from orfeas.engines.sketch.train.scoring import look_at, mean_bend, score
 from orfeas.errors import BadWeights
 from orfeas.mesh import Mesh, signed_volume
@@ -303,6 +303,32 @@ def test_score_is_perfect_for_the_truth_wherever_it_stands():
     thin = score(Mesh(ball.vertices * (1, 1, 0.5), ball.faces), view)
     assert thin["iou"] == pytest.approx(0.5, abs=0.03)
     assert thin["f_score"] < 0.7
+
+
+def test_what_is_inside_out_within_a_file_leaves_no_holes_in_the_truth():
+    ball = solids.superquadric(rows=31, sides=48)
+    inner = ball.vertices * 0.9
+    vertices = np.concatenate([ball.vertices, inner])
+    faces = np.concatenate([ball.faces, ball.faces[:, ::-1] + len(ball.vertices)])  # a shell, and to be a solid ball
+    hollow, solid = (
+        look_at("ball", vertices, faces, 30, 10, np.random.default_rng(0), closed=closed).solid.sum()
+        for closed in (True, False)
+    )
+    alone = look_at("ball", ball.vertices, ball.faces, 30, 10, np.random.default_rng(0)).solid.sum()
+    assert hollow < 0.4 * alone
+    assert solid == pytest.approx(alone, rel=0.01)
+
+
+@pytest.mark.parametrize("family", [workpieces.stacked, household.seat_or_table, outdoors.car])
+def test_what_nobody_sees_is_what_winding_numbers_say_is_inside(family):
+    assembly = Assembly(np.random.default_rng(3))
+    family(assembly)
+    vertices, faces, _ = assembly.join()
+    vertices = vertices / np.ptp(vertices, axis=0).max()
+    fragments = scan(vertices, faces, 64)
+    inside = occupancy(fragments, -0.75, 96, *depth_maps(fragments))
+    hidden = unseen(vertices, faces, 64, -0.75, 96)
+    assert (inside & hidden).sum() > 0.95 * (inside | hidden).sum()
 
 
 def test_bend_is_the_angle_between_faces():

@@ -110,6 +110,8 @@ def render(
         # drawn only where it could matter: pictures without creases stay what they were
         simple = creased < 1 and (creased <= 0 or random.random() >= creased)
         normal = _interpolated(points, faces, corners, weights, flat) if simple else true
+    towards = np.where(flat[:, 2:] < 0, -1, 1)  # what is seen looks at the viewer, also where a file has it inside out
+    normal, true = normal * towards, true * towards
     colour = material_colours((place[corners] * weights).sum(1), material[face], random)
 
     light = np.array([random.normal(0, 0.6), random.uniform(0.1, 1), random.uniform(0.2, 1)])

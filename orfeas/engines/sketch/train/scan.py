@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SIDES = 35  # from which `unseen` looks
+
 
 @dataclass(frozen=True)
 class Fragments:
@@ -117,3 +119,38 @@ def occupancy(fragments: Fragments, z_start: float, layers: int, front: np.ndarr
     empty = ~solid[:, pixels].any(axis=0)
     solid[surface[empty], pixels[empty]] = True
     return solid.reshape(layers, size, size)
+
+
+def unseen(points: np.ndarray, faces: np.ndarray, size: int, z_start: float, layers: int) -> np.ndarray:
+    """(layers, size, size) bool: the voxels whose centres are seen from none of `SIDES` directions; as `occupancy`.
+
+    What is solid whatever way the faces look and however often shells lie in one another, for meshes of others: where
+    some parts are inside out, winding numbers cancel and leave holes. Cavities are solid, but for those behind a gap.
+    """
+    front, back = depth_maps(scan(points, faces, size))
+    z = (z_start + (np.arange(layers, dtype=np.float32) + 0.5) / size)[:, None, None]
+    voxels = np.argwhere((z <= front) & (z >= back))
+    layer, row, column = voxels.T + 0.5
+    centres = np.stack([column / size - 0.5, 0.5 - row / size, layer / size + z_start], 1)
+    middle = (points.min(0) + points.max(0)) / 2
+    wide = 2.02 * np.linalg.norm(points - middle, axis=1).max()
+    detail = 4 * size
+    for towards in directions(SIDES):
+        across = np.cross(towards, np.eye(3)[np.abs(towards).argmin()])
+        across /= np.linalg.norm(across)
+        turned = np.stack([across, np.cross(towards, across), towards]) / wide
+        seen, _ = depth_maps(scan((points - middle) @ turned.T, faces, detail))
+        x, y, z = ((centres - middle) @ turned.T).T
+        row, column = ((0.5 - y) * detail).astype(np.int64), ((x + 0.5) * detail).astype(np.int64)
+        hidden = z <= seen[row, column] + 0.5 / (size * wide)  # not where nothing is: NaN
+        voxels, centres = voxels[hidden], centres[hidden]
+    solid = np.zeros((layers, size, size), bool)
+    solid[tuple(voxels.T)] = True
+    return solid
+
+
+def directions(count: int) -> np.ndarray:
+    """(count, 3) unit vectors spread evenly over the sphere, on a spiral by the golden angle."""
+    number = np.arange(count) + 0.5
+    down, around = np.arccos(1 - 2 * number / count), np.pi * (1 + 5**0.5) * number
+    return np.stack([np.cos(around) * np.sin(down), np.cos(down), np.sin(around) * np.sin(down)], 1)

@@ -12,7 +12,7 @@ import numpy as np
 
 from orfeas.engines.sketch import learned
 from orfeas.engines.sketch.train.photo import OVERSAMPLING, photograph, render
-from orfeas.engines.sketch.train.scan import depth_maps, occupancy, scan
+from orfeas.engines.sketch.train.scan import depth_maps, occupancy, scan, unseen
 from orfeas.engines.sketch.train.solids import turn
 from orfeas.mesh import Mesh
 
@@ -38,17 +38,26 @@ class View:
 
 
 def look_at(
-    name: str, vertices: np.ndarray, faces: np.ndarray, yaw: float, elevation: float, random: np.random.Generator
+    name: str,
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    yaw: float,
+    elevation: float,
+    random: np.random.Generator,
+    closed: bool = True,
 ) -> View:
-    """An orthographic view of a closed mesh; yaw and elevation in degrees, materials and light from ``random``."""
+    """An orthographic view of a mesh; yaw and elevation in degrees, materials and light from ``random``.
+
+    closed: every part is closed and faces outward. If not, what no direction sees is solid (`scan.unseen`).
+    """
     points = vertices @ turn(y=np.radians(yaw), x=np.radians(elevation)).T
     low, high = points.min(0), points.max(0)
     points = (points - (low + high) / 2) * (learned.FILL / (high - low)[:2].max())
-    seen = scan(points, faces, round(PICTURE * OVERSAMPLING), only_facing=True)
+    seen = scan(points, faces, round(PICTURE * OVERSAMPLING), only_facing=closed)
     middle = vertices.mean(0)
     place = (vertices - middle) / np.abs(vertices - middle).max()
     image, _ = render(seen, points, faces, np.zeros(len(faces), np.int64), place, random)
-    solid = voxelize(points, faces)
+    solid = voxelize(points, faces) if closed else unseen(points, faces, CELLS, Z_START, LAYERS)
     return View(name, photograph(image, PICTURE, random), solid, _surface_of(solid))
 
 
