@@ -220,13 +220,22 @@ def _convert_colours(image: Image.Image, icc: bytes | None) -> Image.Image:
     colours = image.convert("RGB") if alpha else image
     try:
         profile = ImageCms.getOpenProfile(io.BytesIO(icc))
-        if "srgb" in ImageCms.getProfileDescription(profile).lower():
-            return image
         if profile.profile.xcolor_space.strip() == "GRAY":
             colours = colours.convert("L")
-        converted = ImageCms.profileToProfile(colours, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        to_srgb = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), colours.mode, "RGB")
+        if colours.mode == "RGB" and _changes_nothing(to_srgb):  # sRGB itself, under whatever name
+            return image
+        converted = ImageCms.applyTransform(colours, to_srgb)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return image
     if alpha:
         converted.putalpha(alpha)
     return converted
+
+
+def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
+    """Whether a transform of RGB leaves greys and pure colours as they are, but for rounding."""
+    ramp = np.arange(0, 256, 5, dtype=np.uint8)
+    samples = np.concatenate([ramp[:, None] * np.array(one, np.uint8) for one in ((1, 1, 1), *np.eye(3, dtype=int))])
+    changed = np.asarray(ImageCms.applyTransform(Image.fromarray(samples[None]), transform))[0]
+    return bool(np.abs(changed.astype(int) - samples).max() <= 2)

@@ -146,7 +146,7 @@ def _inflate_profile(body: bytes) -> bytes | None:
 
 def _read_jpeg(data: bytes) -> Header:
     kept, position, size, profile = [data[:2]], 2, None, {}
-    orientation, inverted = 1, False
+    orientation, inverted = None, False
     view = memoryview(data)
     while True:
         if data[position] != 0xFF:
@@ -170,7 +170,7 @@ def _read_jpeg(data: bytes) -> Header:
             if size:
                 raise corrupt("it has two headers")
             size = struct.unpack_from(">HH", body, 1)[::-1]
-        elif marker == 0xE1 and bytes(body[:6]) == b"Exif\0\0":
+        elif marker == 0xE1 and bytes(body[:6]) == b"Exif\0\0" and orientation is None:  # the first one counts
             orientation = _read_orientation(bytes(body[6:]))
         elif marker == 0xE2 and bytes(body[:12]) == b"ICC_PROFILE\0" and len(body) > 14:
             profile[body[12]] = bytes(body[14:])
@@ -181,14 +181,39 @@ def _read_jpeg(data: bytes) -> Header:
         position = end
     if size is None:
         raise corrupt("its header is missing")
-    if data.count(b"\xff\xda", position) > MAX_JPEG_SCANS:
-        raise corrupt(f"it is cut into more than {MAX_JPEG_SCANS} scans")
-    kept.append(view[position:])
+    kept.append(view[position : _end_of_scans(data, position)])
     icc = b"".join(profile[number] for number in sorted(profile)) if profile else None
     if icc and len(icc) > MAX_PROFILE_BYTES:
         icc = None
     width, height = size
-    return Header("JPEG", width, height, b"".join(kept), orientation, icc, inverted=inverted)
+    return Header("JPEG", width, height, b"".join(kept), orientation or 1, icc, inverted=inverted)
+
+
+def _end_of_scans(data: bytes, position: int) -> int:
+    """Where a JPEG ends whose first scan begins at ``position``; what lies behind, such as a film, is not the picture.
+
+    A file that breaks off ends where it does: the decoder judges that. Raises `BadPicture` for too many scans.
+    """
+    scans = 0
+    while 0 <= position < len(data) - 1:
+        marker = data[position + 1]
+        if marker == 0xD9:
+            return position + 2
+        if marker == 0xDA:
+            scans += 1
+            if scans > MAX_JPEG_SCANS:
+                raise corrupt(f"it is cut into more than {MAX_JPEG_SCANS} scans")
+        if marker == 0xFF:  # a fill byte
+            position += 1
+            continue
+        if marker not in (0x00, 0x01) and not 0xD0 <= marker <= 0xD7:  # a segment, with its length
+            if position + 4 > len(data):
+                break
+            position += 2 + struct.unpack_from(">H", data, position + 2)[0]
+        else:
+            position += 2
+        position = data.find(b"\xff", position)
+    return len(data)
 
 
 def _read_webp(data: bytes) -> Header:

@@ -211,6 +211,17 @@ def test_jpeg_of_very_many_scans_is_refused():
     assert refusal(data[:-2] + b"\xff\xda\0\2" * (MAX_JPEG_SCANS + 1) + b"\xff\xd9").code == "corrupt"
 
 
+def test_what_hangs_on_behind_a_jpeg_is_not_looked_at():
+    """Phones put a film there: megabytes in which any marker comes up by chance."""
+    data = save(draw(), "JPEG", restart_marker_blocks=2)
+    film = b"\0\0\0\x18ftypmp42" + np.random.default_rng(0).bytes(8 << 20)
+    assert film.count(b"\xff\xda") > MAX_JPEG_SCANS
+    np.testing.assert_array_equal(load_picture(data + film).rgba, load_picture(data).rgba)
+    assert read_header(data + film).needed == read_header(data).needed
+    progressive = save(draw(), "JPEG", progressive=True)
+    assert read_header(progressive + film).needed == read_header(progressive).needed == progressive
+
+
 def test_packed_text_is_not_unpacked():
     """A PNG with 100 text chunks of 1 MB each is refused by Pillow itself; here they are never read."""
     bomb = png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1 << 20))) * 100
@@ -333,6 +344,17 @@ def test_profile_is_applied_or_ignored():
         rgba = load_picture(save(image, icc_profile=swapped)).rgba
         assert rgba[5, 5, 1] > 150 > rgba[5, 5, 0]  # the red quarter is green now
         assert (rgba[..., 3] == 255).all()
+
+
+def test_a_profile_is_judged_by_what_it_does_and_not_by_its_name():
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    at = srgb.index(b"para", 128)  # its curve, which all three channels share: gamma 1 in place of sRGB's
+    linear = srgb[:at] + struct.pack(">4sIHHI", b"para", 0, 0, 0, 1 << 16) + srgb[at + 16 :]
+    assert "srgb" in ImageCms.getProfileDescription(ImageCms.getOpenProfile(io.BytesIO(linear))).lower()
+    grey = Image.new("RGB", (64, 64), (55, 55, 55))
+    assert load_picture(save(grey, icc_profile=srgb)).rgba[9, 9].tolist() == [55, 55, 55, 255]
+    assert load_picture(save(grey, icc_profile=linear)).rgba[9, 9, :3] == pytest.approx(128, abs=2)
+    assert load_picture(save(grey.convert("RGBA"), icc_profile=linear)).rgba[9, 9, 3] == 255
 
 
 def test_animation_gives_its_first_frame():
