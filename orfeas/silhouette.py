@@ -9,9 +9,9 @@ import numpy as np
 
 from orfeas.errors import BadPicture
 
-# A separate part below this share of the volume would be removed from the mesh as a floater. A part's volume goes
-# about with its area to the power of 1.5, so it is left out of the silhouette from the start.
-FLOATER_VOLUME = 0.003
+# A separate part that would hold less than this share of the volume is a speck of the picture or the cutout. A part's
+# volume goes about with its area to the power of 1.5.
+SPECK_VOLUME = 0.003
 
 
 def subject_mask(rgba: np.ndarray) -> np.ndarray:
@@ -23,22 +23,18 @@ def subject_level(rgba: np.ndarray) -> np.ndarray:
     """(h, w) float32 in [0, 1]: the subject's coverage of each pixel of (h, w, 4) uint8 straight alpha.
 
     The outline is the level 0.5, half of the subject's full coverage. That is opaque in most pictures, but less for
-    glass or smoke. Specks (see `FLOATER_VOLUME`) are left out. Raises `BadPicture` where nothing is left.
+    glass or smoke. Specks (see `SPECK_VOLUME`) are left out. Raises `BadPicture` where nothing is left.
     """
     import cv2
 
     alpha = rgba[..., 3]
-    counts = np.bincount(alpha.ravel(), minlength=256)
-    counts[0] = 0
-    if not counts.any():
+    full = full_coverage(alpha)
+    if full == 0:
         raise BadPicture(
             "The cutout is empty: nothing in the picture was taken as the subject. Mark the subject with a tap, or "
             "use a picture with a clearer background.",
             "empty_cutout",
         )
-    # coverage that at least 1 % of the pixels reach: a few opaque pixels do not make the rest vanish
-    reached = np.cumsum(counts[::-1])[::-1] >= max(1.0, 0.01 * counts.sum())
-    full = int(np.flatnonzero(reached)[-1])
     level = np.minimum(np.arange(256, dtype=np.float32) / full, 1.0)[alpha]
     mask = level >= 0.5
 
@@ -48,8 +44,19 @@ def subject_level(rgba: np.ndarray) -> np.ndarray:
     if parts > 2:
         volume = np.bincount(labels[mask], minlength=parts).astype(np.float64) ** 1.5
         volume[0] = np.inf  # the ground, and the faintest pixels of every part
-        level[(volume < min(FLOATER_VOLUME * volume[1:].sum(), volume[1:].max()))[labels]] = 0.0
+        level[(volume < min(SPECK_VOLUME * volume[1:].sum(), volume[1:].max()))[labels]] = 0.0
     return level
+
+
+def full_coverage(alpha: np.ndarray) -> int:
+    """The coverage, 0 to 255, that at least 1 % of the covered pixels reach; 0 where none is covered.
+
+    alpha: (h, w) uint8. So a few opaque pixels do not make the rest vanish.
+    """
+    counts = np.bincount(alpha.ravel(), minlength=256)
+    counts[0] = 0
+    reached = np.cumsum(counts[::-1])[::-1] >= max(1.0, 0.01 * counts.sum())
+    return int(np.flatnonzero(reached)[-1]) if reached.any() else 0
 
 
 def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:

@@ -79,8 +79,19 @@ def test_alpha_is_taken_as_it_is():
     assert cutout.method == "alpha"
     np.testing.assert_array_equal(cutout.rgba[..., 3], pixels[..., 3])
     np.testing.assert_array_equal(cutout.rgba[cutout.rgba[..., 3] > 0][:, :3], pixels[pixels[..., 3] > 0][:, :3])
-    assert cutout.coverage == pytest.approx((pixels[..., 3] >= 128).mean())
+    assert cutout.coverage == pytest.approx((cover >= 0.45).mean())  # half of what its inside has
     assert not cutout.touches_frame
+
+
+def test_glass_is_a_subject_too():
+    pixels = np.dstack([paint(BLUE), 110 * disc(120, 120, 70)])
+    cutout = cut_out(picture_of(pixels))
+    assert cutout.method == "alpha"
+    assert cutout.coverage == pytest.approx((disc(120, 120, 70) >= 0.5).mean(), rel=0.01)
+    for alpha in (9 * disc(120, 120, 70), disc(120, 120, 70) * 0):
+        with pytest.raises(BadPicture) as caught:
+            cut_out(picture_of(np.dstack([paint(BLUE), alpha])))
+        assert caught.value.code == "empty_foreground"
 
 
 def test_plain_ground_is_flooded_to_the_pixel():
@@ -515,6 +526,19 @@ def test_rembg_model_is_asked_and_named(tmp_path):
     assert "isnet-general-use" in cutout.explanation
     assert iou(cutout, cover) > 0.97
     assert asked == [("isnet-general-use", tmp_path / "x.onnx")]  # opened once
+
+
+def test_a_rembg_that_does_not_run_leaves_the_job_to_the_others(tmp_path):
+    def open_session(name, path):
+        raise RuntimeError("protobuf parsing failed")
+
+    model = RembgModel("isnet-general-use", tmp_path / "x.onnx", open_session)
+    finders = [(f"rembg:{model.name}", model.find), *mask_finder(disc(120, 120, 60))]
+    cutout = cut_out(picture_of(paint(textured(), (disc(120, 120, 60), BLUE))), finders=finders)
+    assert cutout.method == "stand-in"
+    assert cutout.explanation.startswith(
+        "The model isnet-general-use of the installed rembg package does not run here."
+    )
 
 
 def test_import_is_light():

@@ -1,7 +1,7 @@
 """Where in the picture is the subject, and how do we know?
 
 Tried in this order until one answers: a real alpha channel; a border of one colour, flooded; a model that the user
-has installed with ``rembg``, or else the built-in U²-Netp; saliency with GrabCut. `Cutout.explanation` says which it
+has installed with ``rembg``; the built-in U²-Netp; saliency with GrabCut. `Cutout.explanation` says which it
 was and why the ones before it were not used. Taps of the user correct whatever was found.
 """
 
@@ -24,11 +24,14 @@ from orfeas.cutout.taps import apply_taps
 from orfeas.errors import BadPicture, BadRequest
 from orfeas.picture import Picture
 from orfeas.request import BACKGROUNDS, Tap
+from orfeas.silhouette import full_coverage
 
 __all__ = ["Cutout", "cut_out", "default_finders"]
 
 MIN_COVERAGE = 0.002  # of the frame; a smaller subject has too few pixels to be modelled
 MIN_SUBJECT_PX = 64
+HALF = 128  # of 255: the alpha from which a pixel of a found subject is subject
+FAINTEST = 16  # of 255: a user's cutout that is nowhere less transparent shows nothing
 MAX_COVERAGE = 0.98  # a found subject that fills more than this is the whole picture
 MAX_ALPHA_COVERAGE = 0.995  # a cutout cropped to its subject may be nearly full: a box, a phone with round corners
 CUT_OFF_SHARE = 0.02  # of the frame's edge under the subject: from here on the user is told
@@ -72,7 +75,8 @@ def cut_out(
     if background not in BACKGROUNDS:
         raise BadRequest(f"background cannot be {background!r}: use {', '.join(BACKGROUNDS)}.", "bad_choice")
     notes: list[str] = []
-    alpha_share = _share(picture.rgba[..., 3])
+    least = _least_alpha(picture.rgba[..., 3])
+    alpha_share = _share(picture.rgba[..., 3], least)
     keep = background == "keep"
     if keep or (background == "auto" and picture.has_alpha and alpha_share <= MAX_ALPHA_COVERAGE):
         method, explanation = "alpha", "The picture's own transparency marks the subject."
@@ -82,18 +86,20 @@ def cut_out(
             notes.append("Hardly any of the picture is transparent, so its transparency was not taken for a cutout.")
         rgb = _flatten(picture)
         method, explanation, alpha = _find(rgb, default_finders() if finders is None else finders)
+        least = HALF
     if taps:
         found, alpha = alpha, apply_taps(rgb, alpha, taps)
         plural = "" if len(taps) == 1 else "s"
         what = "nothing" if np.array_equal(found, alpha) else "it"
         explanation += f" {len(taps)} correction{plural} by hand changed {what}."
 
-    _refuse_useless(alpha, keep, picture.has_alpha, MAX_ALPHA_COVERAGE if method == "alpha" else MAX_COVERAGE)
+    most = MAX_ALPHA_COVERAGE if method == "alpha" else MAX_COVERAGE
+    _refuse_useless(alpha >= least, keep, picture.has_alpha, most)
     if method == "alpha":  # made by the user: every half transparent pixel is meant
-        colours = grow_colours(rgb, alpha >= 128, alpha == 0)
+        colours = grow_colours(rgb, alpha >= least, alpha == 0)
     else:
         colours = clean_colours(rgb, alpha)
-    edge = np.concatenate([alpha[0], alpha[-1], alpha[1:-1, 0], alpha[1:-1, -1]]) >= 128
+    edge = np.concatenate([alpha[0], alpha[-1], alpha[1:-1, 0], alpha[1:-1, -1]]) >= least
     if method != "alpha" and edge.mean() >= CUT_OFF_SHARE:
         notes.append(
             "The subject is cut off by the picture's edge, and will be in the model: "
@@ -103,17 +109,17 @@ def cut_out(
         rgba=np.dstack([colours, alpha]),
         method=method,
         explanation=explanation,
-        coverage=_share(alpha),
+        coverage=_share(alpha, least),
         touches_frame=bool(edge.any()),
         notes=tuple(notes),
     )
 
 
 def default_finders() -> list[tuple[str, Finder]]:
-    """(method, finder) in the order they are tried. A rembg model on disk takes the place of the built-in network."""
+    """(method, finder) in the order they are tried. A rembg model on disk goes before the built-in network."""
     better = find_rembg_model()
-    network = (f"rembg:{better.name}", better.find) if better else ("u2netp", find_with_u2netp)
-    return [("border", flood_border), network, ("saliency", find_by_saliency)]
+    networks = [(f"rembg:{better.name}", better.find)] if better else []
+    return [("border", flood_border), *networks, ("u2netp", find_with_u2netp), ("saliency", find_by_saliency)]
 
 
 def _find(rgb: np.ndarray, finders: Sequence[tuple[str, Finder]]) -> tuple[str, str, np.ndarray]:
@@ -150,12 +156,18 @@ def _is_blank(rgb: np.ndarray) -> bool:
     return bool((small.max(0).astype(int) - small.min(0)).max() < BLANK_RANGE)
 
 
-def _share(alpha: np.ndarray) -> float:
-    return float((alpha >= 128).mean())
+def _share(alpha: np.ndarray, least: int) -> float:
+    return float((alpha >= least).mean())
 
 
-def _refuse_useless(alpha: np.ndarray, keep: bool, has_alpha: bool, most: float) -> None:
-    coverage, pixels = _share(alpha), int((alpha >= 128).sum())
+def _least_alpha(alpha: np.ndarray) -> int:
+    """From which alpha on a pixel of a cutout made by the user is subject: half of what its inside has, as in glass."""
+    full = full_coverage(alpha)
+    return -(-full // 2) if full >= FAINTEST else HALF
+
+
+def _refuse_useless(subject: np.ndarray, keep: bool, has_alpha: bool, most: float) -> None:
+    coverage, pixels = float(subject.mean()), int(subject.sum())
     if coverage < MIN_COVERAGE or pixels < MIN_SUBJECT_PX:
         raise BadPicture(
             f"Less than {MIN_COVERAGE:.1%} of the picture is subject, which is too little to model: "

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from orfeas.cutout.finder import Found, Missed
+from orfeas.telemetry import log
 
 # best first; the least plausible file size tells a whole file from a download that broke off or a Git LFS pointer
 MODELS = (("birefnet-general", 900_000_000), ("birefnet-general-lite", 200_000_000), ("isnet-general-use", 170_000_000))
@@ -35,10 +36,16 @@ class RembgModel:
         """The subject in (h, w, 3) uint8."""
         from PIL import Image
 
-        with self._lock:
-            if self._session is None:
-                self._session = self._open(self.name, self.path)
-            mask = np.asarray(self._session.predict(Image.fromarray(rgb))[0].convert("L"), np.float32) / 255
+        try:
+            with self._lock:
+                if self._session is None:
+                    self._session = self._open(self.name, self.path)
+                mask = np.asarray(self._session.predict(Image.fromarray(rgb))[0].convert("L"), np.float32) / 255
+        except MemoryError:
+            raise
+        except Exception as error:  # others' code and file: whatever is wrong with them, there are other ways
+            log.warning("rembg_failed", model=self.name, error=str(error), kind=type(error).__name__)
+            return Missed(f"The model {self.name} of the installed rembg package does not run here.")
         if (mask > 0.5).mean() < 0.001:
             return Missed(f"The model {self.name} found no subject.")
         scale = min(1.0, 1024 / max(mask.shape))  # the models look at 1024 pixels
