@@ -10,10 +10,10 @@ from orfeas.engines.sketch import SketchEngine
 from orfeas.engines.sketch.engine import SPARE_FACES
 from orfeas.engines.sketch.inflate import Guess, inflate
 from orfeas.engines.sketch.subject import LEAST_RADIUS, crop_subject, grid_subject
-from orfeas.engines.sketch.surface import drop_floaters, smooth
+from orfeas.engines.sketch.surface import drop_crumbs, smooth
 from orfeas.errors import BadPicture
 from orfeas.mesh import Mesh, signed_volume
-from orfeas.request import QUALITIES
+from orfeas.request import QUALITIES, Quality
 from orfeas.silhouette import bounding_box, subject_mask
 from tests.silhouettes import SILHOUETTES, as_cutout, disc, mug, wire
 
@@ -213,12 +213,24 @@ def box(size: float, shift: float) -> tuple[np.ndarray, np.ndarray]:
     return corners, np.array([t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))], np.int32)
 
 
-def test_floaters_go_by_their_share_of_the_volume():
+def test_a_thin_part_that_stands_apart_stays_and_nothing_is_stretched():
+    rgba = np.full((500, 500, 4), 140, np.uint8)
+    y, x = np.mgrid[:500, :500]
+    rgba[..., 3] = ((np.hypot(x - 150, y - 250) < 100) | ((abs(x - 446.5) < 3) & (abs(y - 250) < 100))) * 255
+    for cells in (96, 160):
+        mesh = make(rgba, Quality(grid=cells, steps=1, faces=2000))
+        assert count_bodies(mesh) == 2
+        ball = mesh.vertices[mesh.vertices[:, 0] < 0.2]
+        width, height = np.ptp(ball[:, :2], axis=0)
+        assert width == pytest.approx(height, rel=0.02)
+
+
+def test_crumbs_go_by_their_share_of_the_volume():
     (v1, f1), (v2, f2), (v3, f3) = box(1, 0), box(0.1, 2), box(0.5, 3)
     assert signed_volume(v1, f1) == pytest.approx(1)
     vertices = np.concatenate([v2, v1, v3])
     faces = np.concatenate([f2, f1 + 8, f3 + 16])
-    kept_vertices, kept_faces = drop_floaters(vertices, faces, 0.003)
+    kept_vertices, kept_faces = drop_crumbs(vertices, faces, 0.003)
     assert len(kept_vertices) == 16
     assert signed_volume(kept_vertices, kept_faces) == pytest.approx(1.125)
 

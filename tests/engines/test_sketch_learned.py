@@ -174,6 +174,14 @@ def test_odd_outlines_become_closed_solids(kind):
     assert mesh.extents[:2].max() == pytest.approx(2.0)
 
 
+def test_a_hair_that_the_network_cannot_see_is_as_deep_as_it_is_thick():
+    rgba = np.full((1200, 1200, 4), 140, np.uint8)
+    rgba[..., 3] = cv2.line(np.zeros((1200, 1200), np.uint8), (5, 5), (1194, 1194), 255, 4)
+    width, height, depth = shape(rgba, LearnedShape()).extents
+    assert width == pytest.approx(height, rel=0.01)
+    assert depth < 0.05 * width
+
+
 def test_the_shipped_network_answers_alike_on_any_number_of_threads():
     threads, found = cv2.getNumThreads(), []
     try:
@@ -280,9 +288,9 @@ def test_thin_parts_that_lean_towards_the_viewer_hold_together(thick):
 
 
 def test_setting_chooses_the_shipped_network():
-    assert choose_engine(load_settings(engine="sketch", sketch_shape="inflation")).version == "sketch-1"
+    assert choose_engine(load_settings(engine="sketch", sketch_shape="inflation")).version == "sketch-2"
     engine = choose_engine(load_settings(engine="sketch", sketch_shape="learned"))
-    assert engine.version == "sketch-1+learned-5"
+    assert engine.version == "sketch-2+learned-5"
     assert learned.MODEL.stat().st_size < 16e6
     *_, mesh = engine.shape(as_cutout(chair()), DRAFT, 1)
     assert unmatched_edges(mesh.faces) == 0

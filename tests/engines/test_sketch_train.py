@@ -1,3 +1,4 @@
+import os
 import re
 import shutil
 import subprocess
@@ -303,6 +304,15 @@ def test_score_is_perfect_for_the_truth_wherever_it_stands():
     thin = score(Mesh(ball.vertices * (1, 1, 0.5), ball.faces), view)
     assert thin["iou"] == pytest.approx(0.5, abs=0.03)
     assert thin["f_score"] < 0.7
+
+
+def test_a_shard_that_was_broken_off_is_drawn_again(tmp_path):
+    broken = tmp_path / f".shard-0000003.{os.getpid()}"
+    broken.mkdir()
+    (broken / "rgba.npy").write_bytes(b"half")
+    write_shard(tmp_path, 3, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["shard-0000003"]
+    assert len(Shards(tmp_path)) == 1
 
 
 def test_what_is_inside_out_within_a_file_leaves_no_holes_in_the_truth():

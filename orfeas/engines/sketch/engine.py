@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SMOOTHING_PASSES = 8
 SPARE_FACES = 1.5  # the surface has at least so many faces for each one asked, for decimation to choose from
 FINEST = 4.0  # slender subjects, which have little surface, get a finer grid, up to this factor
+CRUMB_VOLUME = 1e-5  # a part with less than this share of the volume is the grid's; the outline's were judged before
 ATTEMPTS = 3  # grids tried until the surface has enough faces; the first is enough for most subjects
 MOST_NODES = 40_000_000  # bounds the field's memory: 4 bytes each
 
@@ -35,7 +36,7 @@ class SketchEngine:
     device = "cpu"
     slots = 1
     caveat = "This is a sketch: the outline and the colours are the picture's, the depth and the back are guessed."
-    version = "sketch-1"
+    version = "sketch-2"
 
     def __init__(self, reason: str = "", source: ShapeSource | None = None):
         self.reason = reason or "The built-in engine needs no GPU and no downloads."
@@ -65,8 +66,7 @@ class SketchEngine:
         from orfeas.engines.sketch.field import extract_surface
         from orfeas.engines.sketch.inflate import Inflation
         from orfeas.engines.sketch.subject import crop_subject, grid_subject
-        from orfeas.engines.sketch.surface import drop_floaters, smooth
-        from orfeas.silhouette import FLOATER_VOLUME
+        from orfeas.engines.sketch.surface import drop_crumbs, smooth
 
         source = self._source or Inflation()
         yield Step(0.0, "Reading the outline")
@@ -85,7 +85,7 @@ class SketchEngine:
                 break
             cells = finer
         yield Step(0.8, "Smoothing the surface")
-        vertices, faces = drop_floaters(vertices, faces, FLOATER_VOLUME)
+        vertices, faces = drop_crumbs(vertices, faces, CRUMB_VOLUME)
         for done in range(0, SMOOTHING_PASSES, 2):
             vertices = smooth(vertices, faces, 2)
             yield Step(0.8 + 0.2 * (done + 2) / SMOOTHING_PASSES, "Smoothing the surface")

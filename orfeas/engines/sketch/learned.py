@@ -118,9 +118,9 @@ class LearnedShape:
     def _load(self):
         import cv2
 
-        try:
-            return cv2.dnn.readNetFromONNX(str(self._model))
-        except cv2.error as error:
+        try:  # from memory: OpenCV cannot open every path on Windows
+            return cv2.dnn.readNetFromONNX(np.frombuffer(self._model.read_bytes(), np.uint8))
+        except (cv2.error, OSError) as error:
             raise BadWeights(f"The learned shape's file {self._model.name} is damaged. {REMEDY}") from error
 
 
@@ -202,12 +202,12 @@ def settle(middle: np.ndarray, half: np.ndarray, known: np.ndarray, mask: np.nda
     """
     import cv2
 
+    if not mask.any():  # nothing of it is left at the network's size, so that its answer means nothing
+        return np.zeros(mask.shape, np.float32), np.zeros(mask.shape, np.float32)
     nearest = _nearest(known) if known.any() else np.indices(known.shape)
     middle, half = (
         cv2.resize(added[tuple(nearest)], mask.shape, interpolation=cv2.INTER_LINEAR) for added in (middle, half)
     )
-    if not mask.any():
-        return middle, half
     stout = np.clip((half_width(mask) - STOUT[0]) / (STOUT[1] - STOUT[0]), 0, 1)
     counted = np.repeat(np.repeat(known, 2, axis=0), 2, axis=1)
     weight = np.where(counted, np.maximum(stout**2, LEAST_WEIGHT), 0.01 * LEAST_WEIGHT)

@@ -7,7 +7,7 @@ import numpy as np
 TAUBIN = (0.5, -0.53)  # shrink, then swell: what is left passes low frequencies unchanged
 
 
-def drop_floaters(vertices: np.ndarray, faces: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+def drop_crumbs(vertices: np.ndarray, faces: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     """(vertices, faces) without the connected parts that hold less than ``share`` of the whole volume."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

@@ -43,6 +43,7 @@ def write_shard(folder: Path, number: int, count: int = SHARD) -> Path:
     kinds = families.HELD_OUT if held_out else (None,)
     samples = [draw_sample((number, index), kinds[index % len(kinds)]) for index in range(count)]
     partial = folder / f".shard-{number:07d}.{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed, where numbers come again
     partial.mkdir(parents=True)
     for name, values in pack(samples).items():
         np.save(partial / f"{name}.npy", values)
