@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orfeas.errors import BadPicture
+from orfeas.errors import BadMesh, BadPicture
 from orfeas.progress import STAGE_SHARES, Progress, StageClock
 from orfeas.recipe import LATENT, KeptLatent, fingerprint, hash_cutout, write_recipe
 from orfeas.result import Result
@@ -52,6 +52,8 @@ class Pipeline:
     picture: Picture = field(init=False)
     cutout: Cutout = field(init=False)
     shape: Mesh = field(init=False)
+    whole: np.ndarray = field(init=False)  # the shape's bounds, (2, 3), before anything was taken away
+    agreement: float = field(init=False)  # of its outline with the cutout's, see `orfeas.rank`
     shape_note: str = field(init=False, default="")
     shape_facts: dict[str, Any] = field(init=False, default_factory=dict)
     is_remeshed: bool = field(init=False, default=False)
@@ -135,9 +137,17 @@ class Pipeline:
 
     def _make_solid(self) -> Iterator[Progress]:
         from orfeas.mesh.finish import make_solid
+        from orfeas.rank import measure_agreement
 
         yield self.clock.enter("solid", "Making it solid")
-        self.shape, self.changes = make_solid(self.shape, max_faces=self._max_faces)
+        self.whole = self.shape.bounds
+        try:
+            self.shape, self.changes = make_solid(self.shape, max_faces=self._max_faces)
+        except BadMesh as error:  # speaks to somebody who has a file
+            if error.code == "face_budget_too_small":
+                raise
+            raise _not_solid() from error
+        self.agreement = measure_agreement(self.shape, self.cutout.rgba)  # before it is turned or set on a base
 
     def _colour(self) -> Iterator[Progress]:
         from orfeas.mesh import Mesh
@@ -146,7 +156,7 @@ class Pipeline:
             from orfeas.texture.photo import project_photo
 
             yield self.clock.enter("texture", "Putting the photo's colours on it")
-            self.shape = project_photo(self.shape, self.cutout)
+            self.shape = project_photo(self.shape, self.cutout, whole=self.whole)
         else:
             yield self.clock.enter("texture", "No texture")
             self.shape = Mesh(self.shape.vertices, self.shape.faces)
@@ -168,10 +178,7 @@ class Pipeline:
         self.changes = [*self.changes, *placing]
         self.report = inspect(self.shape, changes=self.changes)
         if not self.report.watertight:
-            raise BadPicture(
-                "No solid model could be made of this picture: try another picture, or a lower quality.",
-                "not_solid",
-            )
+            raise _not_solid()
 
     @property
     def _max_faces(self) -> int:
@@ -226,6 +233,7 @@ class Pipeline:
             "seconds": {**seconds, "total": round(sum(seconds.values()), 3)},
             "peak_memory_mb": peak_memory_mb,
             "changes": [change.to_dict() for change in self.changes],
+            "agreement": round(self.agreement, 4),
             **self.shape_facts,
         }
 
@@ -234,3 +242,9 @@ class Pipeline:
         turns = (change.sentence for change in self.changes if change.step in ("tilt_to_stand", "lay_flat"))
         notes = (*self.picture.notes, *self.cutout.notes, self.shape_note, *run_notes, *turns, self.engine.caveat)
         return tuple(dict.fromkeys(note for note in notes if note))
+
+
+def _not_solid() -> BadPicture:
+    return BadPicture(
+        "No solid model could be made of this picture: try another picture, or a lower quality.", "not_solid"
+    )

@@ -30,7 +30,7 @@ class Ranked:
 
 def rank(results: Sequence[Result]) -> list[Ranked]:
     """The best first; of equal ones, the one made first."""
-    ranked = [Ranked(result, measure_agreement(result)) for result in results]
+    ranked = [Ranked(result, _agreement_of(result)) for result in results]
     return sorted(ranked, key=lambda one: (not one.result.report["printable"], -one.agreement))
 
 
@@ -44,15 +44,26 @@ def explain_ranking(ranked: Sequence[Ranked]) -> str:
     return "Ranked by whether they can be printed, then by how well the outline agrees with the picture."
 
 
-def measure_agreement(result: Result) -> float:
-    """Of the result's model with its cutout, 0 to 1."""
+def measure_agreement(mesh: Mesh, rgba: np.ndarray) -> float:
+    """Of a mesh as it is pictured, front at +Z, with the subject in (h, w, 4) uint8 straight alpha; 0 to 1.
+
+    Raises `orfeas.errors.BadPicture` for an empty cutout.
+    """
+    from orfeas.silhouette import subject_mask
+
+    return compare_outlines(draw_outline(mesh), subject_mask(rgba))
+
+
+def _agreement_of(result: Result) -> float:
+    """As it was measured when the result was made; older results are measured now, as they stand."""
+    if "agreement" in result.facts:
+        return result.facts["agreement"]
     from PIL import Image
 
     from orfeas.mesh.load import load_mesh
 
     with Image.open(result.files["cutout"]) as cutout:
-        subject = np.asarray(cutout.getchannel("A")) >= 128
-    return compare_outlines(draw_outline(load_mesh(result.files["glb"])), subject)
+        return measure_agreement(load_mesh(result.files["glb"]), np.asarray(cutout.convert("RGBA")))
 
 
 def draw_outline(mesh: Mesh) -> np.ndarray:

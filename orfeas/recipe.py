@@ -138,8 +138,11 @@ def write_recipe(
 
 
 def fingerprint(picture_sha256: str, request: GenerationRequest, engine: Engine) -> str:
-    """SHA-256 of all that decides what is in a result: picture, options with seed and name, engine and versions."""
-    facts = [picture_sha256, request.options(), engine.name, engine.version, __version__]
+    """SHA-256 of all that decides what is in a result: picture, options, ways to a cutout, engine and versions."""
+    from orfeas.cutout import default_finders
+
+    finders = [method for method, _ in default_finders()]
+    facts = [picture_sha256, request.options(), finders, engine.name, engine.version, __version__]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

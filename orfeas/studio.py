@@ -258,5 +258,10 @@ def generate(picture: Path | str | bytes, *, folder: Path | str | None = None, *
 def _explain_memory_errors() -> Iterator[None]:
     try:
         yield
-    except MemoryError as error:
-        raise OutOfMemory("This machine ran out of memory: choose a lower quality and try again.") from error
+    except Exception as error:
+        import cv2
+
+        if isinstance(error, MemoryError) or (isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem):
+            sentence = "This machine ran out of memory: choose a lower quality and try again."
+            raise OutOfMemory(sentence) from error
+        raise

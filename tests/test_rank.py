@@ -1,11 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from orfeas import rank as room
 from orfeas.mesh import Mesh
 from orfeas.rank import Ranked, compare_outlines, draw_outline, explain_ranking, rank
 from orfeas.request import GenerationRequest
@@ -42,11 +42,10 @@ def test_a_mesh_is_seen_from_the_front_the_right_way_up():
     assert compare_outlines(draw_outline(Mesh(vertices * (0.9, 1.2, 0.3), faces)), ellipse(90, 120)) > 0.97
 
 
-def test_printable_comes_before_agreement_and_agreement_before_order(monkeypatch):
+def test_printable_comes_before_agreement_and_agreement_before_order():
     def result(name, printable, agreement):
-        return SimpleNamespace(name=name, report={"printable": printable}, agreement=agreement)
+        return SimpleNamespace(name=name, report={"printable": printable}, facts={"agreement": agreement})
 
-    monkeypatch.setattr(room, "measure_agreement", lambda result: result.agreement)
     made = [result("a", False, 0.99), result("b", True, 0.80), result("c", True, 0.95), result("d", True, 0.80)]
     ranked = rank(made)
     assert [one.result.name for one in ranked] == ["c", "b", "d", "a"]
@@ -64,10 +63,19 @@ def test_the_results_of_a_studio_are_ranked(make_studio, photo):  # noqa: F811
                 yield Mesh(step.vertices * (1, 1 - seed / 10, 1), step.faces) if hasattr(step, "vertices") else step
 
     studio = make_studio(Squeezed())
-    results = [
-        list(studio.run(GenerationRequest(photo, quality="draft", seed=seed), draw=False))[-1] for seed in (6, 0, 3)
-    ]
+
+    def make(**options):
+        return [
+            list(studio.run(GenerationRequest(photo, quality="draft", seed=seed, **options), draw=False))[-1]
+            for seed in (6, 0, 3)
+        ]
+
+    turned = [one.result.request.seed for one in rank(make(orientation="flattest", base="plinth"))]
+    results = make()
     ranked = rank(results)
+    assert [one.result.request.seed for one in ranked] == turned, "however it is set down"
+    old = [dataclasses.replace(result, facts={}) for result in results]
+    assert [one.agreement for one in rank(old)] == pytest.approx([one.agreement for one in ranked], abs=0.02)
     agreements = [one.agreement for one in ranked]
     assert agreements == sorted(agreements, reverse=True)
     assert agreements[0] - agreements[-1] > 0.1

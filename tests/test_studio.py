@@ -7,14 +7,17 @@ import re
 import threading
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import trimesh
 from PIL import Image
 
+from orfeas.cutout.border import flood_border
 from orfeas.engines.sketch import SketchEngine
 from orfeas.engines.sketch.learned import LearnedShape
 from orfeas.errors import BadPicture, OrfeasError, OutOfMemory
+from orfeas.mesh import Mesh
 from orfeas.progress import STAGE_SHARES, STAGES, Progress
 from orfeas.recipe import read_recipe
 from orfeas.request import FORMATS, QUALITIES, GenerationRequest
@@ -24,6 +27,12 @@ from tests.drawings import DRAWINGS, draw
 from tests.web.conftest import wait_until
 
 EXAMPLES = Path(__file__).parents[1] / "assets" / "examples"
+
+
+def cv_memory_error() -> cv2.error:
+    error = cv2.error("Insufficient memory")
+    error.code = cv2.Error.StsNoMem
+    return error
 
 
 def finish(studio, request) -> Result:
@@ -41,6 +50,29 @@ def test_a_job_that_is_stopped_leaves_no_copy_of_what_was_made_before(make_studi
     events.close()
     assert [folder.name for folder in studio.library.results.iterdir()] == [made.id]
     assert [result.id for result in studio.library.index.results()] == [made.id]
+
+
+def test_another_way_to_the_cutout_is_no_repeat(make_studio, monkeypatch):
+    studio, request = make_studio(PacedEngine()), GenerationRequest(draw("blob"), name="blob", seed=7)
+    finish(studio, request)
+    assert next(studio.run(request, reuse=True)).message == "This was made before"
+    better = [("border", flood_border), ("rembg:isnet-general-use", flood_border)]
+    monkeypatch.setattr("orfeas.cutout.default_finders", lambda: better)
+    assert next(studio.run(request, reuse=True)).message != "This was made before"
+
+
+def test_what_cannot_be_made_solid_is_told_to_somebody_who_has_a_picture(make_studio):
+    class Sheet(PacedEngine):
+        def shape(self, cutout, quality, seed):
+            for step in super().shape(cutout, quality, seed):
+                flat = np.array([1.0, 1.0, 0.0])
+                yield Mesh(step.vertices * flat, step.faces) if hasattr(step, "vertices") else step
+
+    with pytest.raises(
+        BadPicture, match=r"^No solid model could be made of this picture: try another picture"
+    ) as error:
+        finish(make_studio(Sheet()), GenerationRequest(draw("blob")))
+    assert error.value.code == "not_solid"
 
 
 def test_the_sphere_of_the_tests_is_a_sphere():
@@ -316,12 +348,16 @@ def test_who_waits_is_told_and_may_leave(make_studio):
     first.close()
     *_, result = third
     assert isinstance(result, Result)
-    assert all(isinstance(event, Progress) for event in [waiting])
 
 
 @pytest.mark.parametrize(
     ("error", "kind"),
-    [(MemoryError(), OutOfMemory), (BadPicture("No."), BadPicture), (ZeroDivisionError(), ZeroDivisionError)],
+    [
+        (MemoryError(), OutOfMemory),
+        (cv_memory_error(), OutOfMemory),
+        (BadPicture("No."), BadPicture),
+        (ZeroDivisionError(), ZeroDivisionError),
+    ],
 )
 def test_a_failure_fails_one_job_only(make_studio, error, kind):
     engine = PacedEngine(error=error)

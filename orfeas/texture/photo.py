@@ -32,16 +32,18 @@ VIEW_SIZE = 512  # pixels along the longer side of the views that tell what the 
 OCCLUDED = 0.03  # a front face so far (share of the mesh's size) behind the visible surface is not in the photo
 
 
-def project_photo(mesh: Mesh, cutout: Cutout, *, texture_size: int = 1024) -> Mesh:
+def project_photo(mesh: Mesh, cutout: Cutout, *, texture_size: int = 1024, whole: np.ndarray | None = None) -> Mesh:
     """The same geometry with ``texture`` and ``colors``.
 
     The subject's bounding box in the cutout is laid over the mesh's as seen from +Z; the mesh may be in any unit.
+    whole: `Mesh.bounds` before parts were taken away; the box is laid over these where their proportions are nearer to
+    its own, for then what was taken away is in the picture.
     texture_size: pixels along the longer side of each half; less, down to 512, where the photo has less.
     Raises `orfeas.errors.BadPicture` for an empty cutout.
     """
     photo, coverage = _crop_photo(cutout.rgba, texture_size)
     height, width = coverage.shape
-    pixels = _to_pixels(mesh, width, height)
+    pixels = _to_pixels(mesh.vertices, _choose_bounds(mesh.bounds, whole, width / height), width, height)
     facing = face_cross(mesh.vertices, mesh.faces)
     facing = facing[:, 2] / np.maximum(np.linalg.norm(facing, axis=1), 1e-300)
 
@@ -132,14 +134,24 @@ def _crop_photo(rgba: np.ndarray, texture_size: int) -> tuple[np.ndarray, np.nda
     return premultiplied / np.maximum(weight, 1e-3)[..., None], weight
 
 
-def _to_pixels(mesh: Mesh, width: int, height: int) -> np.ndarray:
+def _choose_bounds(own: np.ndarray, whole: np.ndarray | None, aspect: float) -> np.ndarray:
+    """Those of the two bounds whose width over height is nearer to ``aspect``; ``own`` if both are as near."""
+
+    def misfit(bounds: np.ndarray) -> float:
+        width, height = np.maximum(bounds[1] - bounds[0], 1e-12)[:2]
+        return round(abs(float(np.log(width / height / aspect))), 3)
+
+    return own if whole is None or misfit(own) <= misfit(whole) else whole
+
+
+def _to_pixels(vertices: np.ndarray, bounds: np.ndarray, width: int, height: int) -> np.ndarray:
     """(n, 3) float64: x and y in the half's pixel edges, z in the same unit as x (up to the aspect's error)."""
-    low, high = mesh.bounds
+    low, high = bounds
     size = np.maximum(high - low, 1e-12)
-    pixels = np.empty_like(mesh.vertices)
-    pixels[:, 0] = (mesh.vertices[:, 0] - low[0]) / size[0] * width
-    pixels[:, 1] = (high[1] - mesh.vertices[:, 1]) / size[1] * height
-    pixels[:, 2] = (mesh.vertices[:, 2] - low[2]) * max(width, height) / max(size[0], size[1])
+    pixels = np.empty_like(vertices)
+    pixels[:, 0] = (vertices[:, 0] - low[0]) / size[0] * width
+    pixels[:, 1] = (high[1] - vertices[:, 1]) / size[1] * height
+    pixels[:, 2] = (vertices[:, 2] - low[2]) * max(width, height) / max(size[0], size[1])
     return pixels
 
 

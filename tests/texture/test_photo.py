@@ -56,6 +56,29 @@ def crop(rgba: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rgba[top:bottom, left:right, :3], mask[top:bottom, left:right]
 
 
+def test_what_was_taken_away_is_no_reason_to_move_the_photo():
+    rgba = np.zeros((220, 500, 4), np.uint8)
+    rgba[10:210, 10:210] = (200, 30, 30, 255)
+    rgba[10:210, 110:210] = (30, 30, 200, 255)
+    far = cv2.circle(np.zeros((220, 500), np.uint8), (450, 110), 30, 255, -1) > 0
+    rgba[far] = (30, 200, 30, 255)
+    whole = make(rgba)
+    block = whole.vertices[:, 0] < 0.2
+    face = block[whole.faces].all(axis=1)
+    left = Mesh(whole.vertices[block], (np.cumsum(block) - 1)[whole.faces[face]].astype(np.int32))
+    assert left.extents[0] < 0.6 * whole.extents[0]
+    for bounds, moved in ((whole.bounds, False), (left.bounds, True), (None, True)):
+        mesh = project_photo(left, as_cutout(rgba), whole=bounds)
+        middle = left.bounds[:, 0].mean()
+        front = left.vertices[:, 2] > 0.6 * left.bounds[1, 2]
+        red, blue = (side & front for side in (left.vertices[:, 0] < middle - 0.1, left.vertices[:, 0] > middle + 0.1))
+        right = (mesh.colors[red, 0] > 120).mean() > 0.95 and (mesh.colors[blue, 2] > 120).mean() > 0.95
+        assert right is not moved
+    noise = whole.bounds - np.array([[3, 0, 0], [0, 0, 0]])  # and what the picture never had counts for nothing
+    plain, same = (project_photo(whole, as_cutout(rgba), whole=bounds) for bounds in (None, noise))
+    np.testing.assert_array_equal(plain.colors, same.colors)
+
+
 @pytest.mark.parametrize("draw", [disc, mug, star])
 def test_from_the_front_it_is_the_photo(draw):
     rgba = draw()
