@@ -22,7 +22,7 @@ def main() -> int:
         configure_logging(settings.log_level, settings.log_format)
         for sentence in explain_unknown():
             log.warning("unknown_setting", problem=sentence)
-        end_reports = start_reports(settings.sentry_dsn.get_secret_value())
+        end_reports = start_reports(settings.sentry_dsn.get_secret_value(), release=settings.tag)
         try:
             studio = build_studio(settings)
             if zerogpu.is_here():

@@ -23,7 +23,7 @@ PUBLIC_LIMITS: Mapping[str, float] = {
 }  # fmt: skip
 # What the compose file, deploy/operate and deploy/Caddyfile read, and the app does not: one .env has it all.
 OPERATED = (
-    "TAG", "IMAGE", "TARGET", "CUDA", "RUNTIME", "MEMORY", "APP_HOST", "API_HOST", "TLS", "CERTIFICATES", "SUBNET",
+    "IMAGE", "TARGET", "CUDA", "RUNTIME", "MEMORY", "APP_HOST", "API_HOST", "TLS", "CERTIFICATES", "SUBNET",
     "STOP_GRACE", "BACKUPS", "DRIVER", "RELEASES", "PYTHON", "PORTS", "UPSTREAMS", "BESIDE_MB", "BESIDE_VRAM_MB",
     "CADDY_TAG", "PROMETHEUS_TAG", "GRAFANA_TAG",
     "HOSTS", "HTTP_PORT", "HTTPS_PORT", "BIND", "CADDY_ADMIN", "CADDY_STORAGE", "CADDY_LOG", "HOLD",
@@ -142,6 +142,7 @@ class Settings(BaseSettings):
     min_free_mb: int = Field(
         500, ge=0, description="megabytes of disk that have to stay free, or the app is not ready for new work"
     )
+    tag: str = Field("", description="the version that an operator released, shown in /health and /metrics")
     sentry_dsn: SecretStr = Field(
         SecretStr(""),
         validation_alias=AliasChoices("sentry_dsn", "orfeas_sentry_dsn"),

@@ -14,6 +14,7 @@ import pynvml
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from orfeas import __version__
 from orfeas.errors import BadRequest, BadWeights
 from orfeas.telemetry import PeakMemory, log, report_bug
 from orfeas.telemetry.gpu import GpuReadings
@@ -228,11 +229,19 @@ def test_a_bug_is_reported_once_and_scrubbed(sent):
     assert exception["value"].endswith(": <path>")
     assert exception["stacktrace"]["frames"][-1]["function"] == "fail"
     assert event["tags"]["bug"] in sentence
-    assert event["release"].startswith("orfeas@")
+    assert event["release"] == f"orfeas@{__version__}"
     for secret in (token, name, inline, '"vars"', str(ROOT), "server_name"):
         assert secret not in envelope, secret
     report_bug(ValueError("after the end"))
     assert len(envelopes) == 1
+
+
+def test_a_bug_is_reported_under_what_the_operator_released(sent):
+    envelopes, transport = sent
+    end = start_reports("https://key@sentry.example.org/1", transport, release="v1.2.0")
+    report_bug(ValueError("any"))
+    end()
+    assert json.loads(envelopes[0].splitlines()[2])["release"] == "orfeas@v1.2.0"
 
 
 def test_without_the_package_there_is_one_clear_line(monkeypatch, caplog):

@@ -64,6 +64,7 @@ class ProcessDriver:
             raise Failed("Two versions run already: stop one of them.")
         folder = self._releases / tag
         environment = {**self._config.all(), "ORFEAS_HOST": "127.0.0.1", "ORFEAS_PORT": str(free[0])}
+        environment["ORFEAS_TAG"] = tag  # while a release is under way .env names the version before
         with (self._releases / f"{tag}.log").open("ab") as log:
             process = subprocess.Popen(
                 [self._python, "app.py"],

@@ -1,8 +1,9 @@
 """Bugs sent to Sentry, or to whatever speaks its protocol: only where the operator named an address for them.
 
 What is sent: the kind of the exception, its message and its frames (module, function, line, source), the bug's id, the
-ids of job and request cut to 8 digits, and the version. No local variable, no request, no log line, no name of the
-machine; paths are cut out of the message, for those of uploads end in the names of users' files.
+ids of job and request cut to 8 digits, and the version, or what the operator released it as. No local variable, no
+request, no log line, no name of the machine; paths are cut out of the message, for those of uploads end in the names of
+users' files.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ _PATH = re.compile(r"'(?:/|[A-Za-z]:\\)[^'\n]*'|\"(?:/|[A-Za-z]:\\)[^\"\n]*\"|(?
 
 
 class Reports:
-    """Bugs, on their way to ``dsn``. transport: of sentry_sdk, in place of its HTTP.
+    """Bugs, on their way to ``dsn``. transport: of sentry_sdk, in place of its HTTP. release: in place of our version.
 
     A client of its own: nothing of this process is patched, and nothing is caught that `report_bug` was not given.
     Raises `ImportError` without sentry-sdk, and `BadRequest` for a DSN that is none.
     """
 
-    def __init__(self, dsn: str, transport: Any = None):
+    def __init__(self, dsn: str, transport: Any = None, release: str = ""):
         import sentry_sdk
         from sentry_sdk.utils import BadDsn, event_from_exception
 
@@ -38,7 +39,7 @@ class Reports:
             self._client = sentry_sdk.Client(
                 dsn=dsn,
                 transport=transport,
-                release=f"orfeas@{__version__}",
+                release=f"orfeas@{release or __version__}",
                 before_send=scrub,
                 server_name="",
                 default_integrations=False,
@@ -58,12 +59,12 @@ class Reports:
         self._client.close(timeout=FLUSH_SECONDS)
 
 
-def start_reports(dsn: str, transport: Any = None) -> Callable[[], None]:
+def start_reports(dsn: str, transport: Any = None, release: str = "") -> Callable[[], None]:
     """Send every bug from now on; returns what ends that. Without a DSN nothing is sent, which needs no sentry-sdk."""
     if not dsn:
         return lambda: None
     try:
-        reports = Reports(dsn, transport)
+        reports = Reports(dsn, transport, release)
     except ImportError:
         log.warning(
             "bugs_are_not_reported",

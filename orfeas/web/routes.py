@@ -41,11 +41,13 @@ def _explain_no_file(name: str) -> str:
     return f"No result has a file of that name: a model's file ends in {', '.join(endings[:-1])} or {endings[-1]}."
 
 
-def build_routes(jobs: Jobs, converter: Bench, readiness: Readiness, remover: Bench) -> list[BaseRoute]:
+def build_routes(
+    jobs: Jobs, converter: Bench, readiness: Readiness, remover: Bench, release: str = ""
+) -> list[BaseRoute]:
     """Routes for Gradio's own application; each answers HEAD too, and also while a job runs.
 
     converter: writes the other formats of a result; one at a time, so that none is made twice.
-    remover: deletes, which waits for jobs to stop.
+    remover: deletes, which waits for jobs to stop. release: what the operator calls this version.
     """
 
     async def health(request: Request) -> Response:
@@ -56,6 +58,7 @@ def build_routes(jobs: Jobs, converter: Bench, readiness: Readiness, remover: Be
         status = "draining" if jobs.draining else "healthy"
         body = {
             "status": status,
+            "release": release or None,
             "gpu_available": str(engine.get("device", "")).startswith("cuda"),
             "engine": engine,
             **facts,

@@ -103,11 +103,11 @@ class State(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         engine = self.jobs.studio.engine
-        yield InfoMetricFamily(
-            "orfeas",
-            "what runs",
-            {"version": __version__, "engine": engine.name, "engine_version": engine.version, "device": engine.device},
-        )
+        runs = {
+            "version": __version__, "release": self.settings.tag,
+            "engine": engine.name, "engine_version": engine.version, "device": engine.device,
+        }  # fmt: skip
+        yield InfoMetricFamily("orfeas", "what runs", runs)
         active = self.jobs.active()
         waiting = sum(job.state == "waiting" for job in active)
         yield GaugeMetricFamily("orfeas_queue_depth", "jobs that wait", waiting)

@@ -134,7 +134,7 @@ def start(
     groups = Groups(jobs)
     routes = [
         *build_history_routes(jobs, groups, bundler, remover),
-        *build_routes(jobs, converter, readiness, remover),
+        *build_routes(jobs, converter, readiness, remover, settings.tag),
         build_scrape(metrics, readiness, workers, settings),
     ]
     demo = build_app(jobs, cutter, meshes, groups)

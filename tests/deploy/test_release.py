@@ -78,8 +78,11 @@ class Machine:
         return json.loads((self.data.parent / "releases" / "running.json").read_text())
 
     def version(self) -> str:
+        return self.health()["version"]
+
+    def health(self) -> dict:
         with self.caddy.client() as https:
-            return https.get("/health").json()["version"]
+            return https.get("/health").json()
 
     def close(self) -> None:
         self.caddy.close()
@@ -215,6 +218,7 @@ def test_releases_and_rollbacks_lose_no_job(machine, photo):
         customer.leave()
     assert "archived the data" in second.stderr
     assert machine.version().startswith("2.")
+    assert machine.health()["release"] == "v2", "although .env named v1 when it was started"
     assert [running["tag"] for running in machine.running()] == ["v2"]
     assert set(prober.statuses) == {200}, "no request was refused"
     assert late.straddled >= 1, "a job of the old version was fetched after the switch"

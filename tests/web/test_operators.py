@@ -42,6 +42,7 @@ def test_health_in_mid_load(observed):
     assert (facts["status"], facts["gpu_available"], facts["busy"]) == ("healthy", False, True)
     assert facts["engine"]["name"] == "sketch"
     assert facts["version"]
+    assert facts["release"] is None, "nobody released what runs here"
     assert facts["uptime_seconds"] > 0
 
 
@@ -194,6 +195,32 @@ def test_metrics_are_not_read_below_the_path_at_which_a_proxy_shows_the_app(tmp_
             assert http.get("/studio/metrics", headers={"Authorization": "Bearer secret"}).status_code == 200
     finally:
         server.close()
+
+
+def test_health_and_metrics_show_what_the_operator_released(tmp_path, monkeypatch):
+    from starlette.applications import Starlette
+    from starlette.testclient import TestClient
+
+    from orfeas.settings import load_settings
+    from orfeas.telemetry.metrics import Metrics
+    from orfeas.web.bench import Bench
+    from orfeas.web.jobs import Jobs
+    from orfeas.web.readiness import Readiness
+    from orfeas.web.routes import build_routes
+    from orfeas.web.scrape import build_scrape
+
+    monkeypatch.setenv("ORFEAS_TAG", "v1.2.0")
+    settings = load_settings(_env_file=None, data_dir=tmp_path, metrics="open")
+    metrics = Metrics()
+    jobs = Jobs(open_studio(settings, PacedEngine(), Library(tmp_path)), 3, metrics)
+    readiness, bench = Readiness(jobs, 0), Bench("files", 1, 1)
+    routes = [
+        *build_routes(jobs, bench, readiness, bench, settings.tag),
+        build_scrape(metrics, readiness, {}, settings),
+    ]
+    client = TestClient(Starlette(routes=routes))
+    assert client.get("/health").json()["release"] == "v1.2.0"
+    assert re.search(r'orfeas_info\{[^}]*release="v1\.2\.0"', client.get("/metrics").text)
 
 
 @pytest.mark.parametrize("trusted", ["127.0.0.1", "10.0.0.0/8"])
