@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
@@ -160,6 +160,11 @@ class Settings(BaseSettings):
         if given is not None:
             return given
         return PUBLIC_LIMITS[name] if self.is_public else 0
+
+    @field_validator("hunyuan3d_path", mode="before")
+    @classmethod
+    def _take_empty_for_none(cls, value: Any) -> Any:
+        return None if value == "" else value  # as a compose file hands on what is not set; a path it would be "."
 
     @field_validator("public_url")
     @classmethod

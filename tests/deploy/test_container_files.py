@@ -176,6 +176,13 @@ def test_a_stop_waits_as_long_as_env_says(tmp_path):
     assert yaml.safe_load(done.stdout)["services"]["app"]["stop_grace_period"] == "620s"
 
 
+def test_the_weights_are_fetched_to_where_the_app_looks_for_them(tmp_path):
+    done = resolve(tmp_path, **PRODUCTION, ORFEAS_HUNYUAN3D_PATH="/models/hunyuan3d")
+    models, app = (yaml.safe_load(done.stdout)["services"][name] for name in ("models", "app"))
+    assert models["environment"]["ORFEAS_HUNYUAN3D_PATH"] == "/models/hunyuan3d"  # the app has it by its env_file
+    assert models["runtime"] == app["runtime"] == "nvidia"
+
+
 def test_an_archive_of_the_data_goes_into_no_log_and_needs_no_gpu(compose):
     data, app = (compose["services"][name] for name in ("data", "app"))
     assert data["logging"] == {"driver": "none"}

@@ -328,19 +328,21 @@ def test_command_refuses_before_it_fetches(monkeypatch, empty_home):
         arguments.func(arguments)
 
 
-def test_command_downloads_what_is_accepted_to_the_named_folder(monkeypatch, empty_home, tmp_path, capsys):
+@pytest.mark.parametrize("named", ["mine", ""])
+def test_command_downloads_what_is_accepted_to_the_named_folder(monkeypatch, empty_home, tmp_path, capsys, named):
+    """Named by nothing, as a compose file hands on what is not set, it is the usual folder and not the working one."""
     asked = []
     monkeypatch.setattr(
         room, "download", lambda folder, **options: asked.append((folder, options)) or folder / CONVERTED
     )
     monkeypatch.setenv("ORFEAS_ACCEPT_HUNYUAN3D_LICENSE", "1")
-    monkeypatch.setenv("ORFEAS_HUNYUAN3D_PATH", str(tmp_path / "mine"))
+    monkeypatch.setenv("ORFEAS_HUNYUAN3D_PATH", named and str(tmp_path / named))
     parser = argparse.ArgumentParser()
     add_download_parser(parser.add_subparsers())
     arguments = parser.parse_args(["download", "--sha256", "A" * 64])
     assert arguments.func(arguments) == 0
     ((folder, options),) = asked
-    assert folder == tmp_path / "mine"
+    assert folder == (tmp_path / named if named else room.default_folder())
     assert options["release"].sha256 == "a" * 64
     assert options["release"].revision == RELEASE.revision
     assert "Ready" in capsys.readouterr().out
