@@ -1,4 +1,4 @@
-"""What finishing, measuring and writing a mesh cost: ``python -m benchmarks.mesh``. Ends with one JSON line.
+"""What finishing, measuring and writing a mesh cost: ``python benchmarks/mesh.py``. Ends with one JSON line.
 
 A bumpy solid of about 500,000 faces (marching cubes, as engines make them), coloured, is finished to 100,000 faces,
 placed at 100 mm, measured and written in every format; each step beside the obvious alternative where its package is
@@ -22,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from orfeas.errors import EngineUnavailable
 from orfeas.export import EXPORTERS, export, file_name
