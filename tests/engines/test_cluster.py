@@ -304,3 +304,17 @@ def test_a_deployment_passes_on_the_settings_that_workers_need():
     plan = read_plan(build_parser().parse_args(["deploy", "--workers", "1-4", "--gpus", "0.5"]), given)
     assert (plan.min_workers, plan.max_workers, plan.gpus, plan.engine) == (1, 4, 0.5, "auto")
     assert set(plan.environment) == {"PYTHONPATH", "ORFEAS_HUNYUAN3D_PATH"}
+
+
+def test_a_deployment_reads_the_settings_that_the_app_reads(tmp_path, monkeypatch):
+    from orfeas.engines.cluster.__main__ import build_parser, read_plan
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(
+        "ORFEAS_HUNYUAN3D_PATH=/models\nORFEAS_LOG_LEVEL=debug\nORFEAS_PORT=1\nORFEAS_DEVICE\n"
+    )
+    monkeypatch.setenv("ORFEAS_LOG_LEVEL", "warning")
+    monkeypatch.delenv("ORFEAS_HUNYUAN3D_PATH", raising=False)
+    passed = read_plan(build_parser().parse_args(["deploy"])).environment
+    assert (passed["ORFEAS_HUNYUAN3D_PATH"], passed["ORFEAS_LOG_LEVEL"]) == ("/models", "warning")
+    assert not {"ORFEAS_PORT", "ORFEAS_DEVICE"} & set(passed)

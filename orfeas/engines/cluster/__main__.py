@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from orfeas.errors import BadRequest, EngineUnavailable, OrfeasError
@@ -37,10 +39,16 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read_plan(arguments: argparse.Namespace, environment=os.environ):
-    """The `worker.Plan` of a command line. Raises `BadRequest`."""
+def read_plan(arguments: argparse.Namespace, environment: Mapping[str, str] | None = None):
+    """The `worker.Plan` of a command line. Raises `BadRequest`.
+
+    environment: by default this process's, and below it ``.env``, as the app reads them.
+    """
     from orfeas.engines.cluster.worker import Plan
 
+    if environment is None:
+        written = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+        environment = {**written, **os.environ}
     least, _, most = arguments.workers.partition("-")
     passed = {f"ORFEAS_{name}": environment[f"ORFEAS_{name}"] for name in PASSED_ON if f"ORFEAS_{name}" in environment}
     try:
