@@ -57,9 +57,9 @@ _SKETCH_MACHINE = "a 2-core server; x86-64, benchmarks/sketch.py"
 # A binary STL has 84 + 50 bytes a face: 60,000 faces are 3.0 MB.
 QUALITIES: Mapping[str, Mapping[str, Quality]] = {
     "sketch": {
-        "draft": Quality(grid=96, steps=1, faces=15_000, seconds=3.7, memory_gb=0.64, measured_on=_SKETCH_MACHINE),
-        "standard": Quality(grid=160, steps=1, faces=60_000, seconds=5.4, memory_gb=0.69, measured_on=_SKETCH_MACHINE),
-        "high": Quality(grid=256, steps=1, faces=150_000, seconds=10.5, memory_gb=0.78, measured_on=_SKETCH_MACHINE),
+        "draft": Quality(grid=96, steps=1, faces=15_000, seconds=3.3, memory_gb=0.64, measured_on=_SKETCH_MACHINE),
+        "standard": Quality(grid=160, steps=1, faces=60_000, seconds=4.7, memory_gb=0.69, measured_on=_SKETCH_MACHINE),
+        "high": Quality(grid=256, steps=1, faces=150_000, seconds=8.5, memory_gb=0.83, measured_on=_SKETCH_MACHINE),
     },
     "hunyuan3d": {
         "draft": Quality(grid=256, steps=15, faces=40_000),

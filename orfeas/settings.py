@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(
         default_factory=default_data_dir,
-        description="where results are kept; made when the first result is written",
+        description="where results are kept; the server makes it at its start, orfeas.generate with its first result",
     )
     keep_days: float = Field(30.0, ge=0, description="days after which a result is removed; 0 keeps it for ever")
     keep_gb: float = Field(

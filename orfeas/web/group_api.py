@@ -84,7 +84,7 @@ def add_group_api(groups: Groups) -> None:
         {
             "file": "The best model.",
             "report": "All models, the best first, each with its id, its report and how well its outline agrees with"
-            " the picture's, 0 to 1; GET /r/{id}/{name} gives their files.",
+            " the picture's, 0 to 1; GET /r/{id}/{name}_{size}mm.{ending} gives their files.",
         },
     )
     with gr.Row(visible=False):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from orfeas.web.jobs import Jobs
 
 MAX_TOKENS = 200  # that a browser may ask after at once
+LISTED = 100  # that it remembers, by assets/web/history.js
 GONE = "The picture of this job is no longer here: choose it again. Its options are set."
 UNKNOWN = "This job is no longer known here: it was deleted, or it has expired."
 
@@ -139,8 +140,9 @@ def add_history(
     return opener
 
 
-def results_panel() -> str:
-    """The list and what belongs to it, empty: assets/web/history.js fills them."""
+def results_panel(keep_days: float) -> str:
+    """The list and what belongs to it, empty: assets/web/history.js fills them. keep_days: 0 for without limit."""
+    latest = f", after {keep_days:g} days at the latest" if keep_days else ""
     return (
         '<section aria-labelledby="history-title"><div class="history-head"><h2 id="history-title">Your results</h2>'
         '<p class="quiet" id="history-count"></p></div>'
@@ -152,7 +154,7 @@ def results_panel() -> str:
         '<p class="history-error" role="alert"></p></div>'
         '<p class="history-error" id="several-refused" role="alert"></p>'
         '<p class="quiet" id="history-empty">What you make appears here, in this browser only, until it is deleted or'
-        " expires.</p>"
+        f" expires{latest}. The last {LISTED} are listed.</p>"
         '<ul id="history-list"></ul><p class="hidden-text" role="status" id="history-said"></p>'
         '<p class="history-error" id="history-error" role="alert"></p></section>'
         f'<dialog id="compare" aria-labelledby="compare-title" data-viewer="{viewer_module()}"><form method="dialog">'

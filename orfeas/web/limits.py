@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from orfeas.errors import DISK_FULL
+from orfeas.mesh.load import MAX_BYTES as MESH_BYTES
 from orfeas.picture import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -158,8 +159,11 @@ class _Counted:
 
 def _too_large(limit: int) -> str:
     if limit == UPLOAD_BYTES:
-        return f"The upload is larger than {MAX_BYTES >> 20} MiB: reduce the picture and try again."
-    return f"The request is larger than {JSON_BYTES // 1_000_000} MB: upload the picture first, then name its path."
+        return (
+            f"The upload is larger than {MAX_BYTES >> 20} MiB: give a smaller picture or mesh; meshes of up to"
+            f" {MESH_BYTES // 1_000_000} MB are for the command line."
+        )
+    return f"The request is larger than {JSON_BYTES // 1_000_000} MB: upload the file first, then name its path."
 
 
 def _with_headers(send):

@@ -135,7 +135,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
                     stop = gr.Button("Stop", variant="secondary", size="lg", elem_id="stop")
             with gr.Column(elem_id="right", min_width=280):
                 result = gr.HTML(panels.empty_result(), elem_id="result")
-        gr.HTML(results_panel(), elem_id="history")
+        gr.HTML(results_panel(studio.settings.keep_days), elem_id="history")
         gr.HTML(frame.about(), elem_id="about")
         docs_page = gr.HTML(elem_id="docs")
 
