@@ -11,8 +11,14 @@ from huggingface_hub import SpaceCard
 
 from orfeas import generate_cli, request
 from orfeas.arguments import COMMANDS, Parser, add_command
+from orfeas.mesh import load, report
+from orfeas.mesh.stability import TIP_DEGREES
+from orfeas.picture import MAX_BYTES
 from orfeas.request import QUALITIES, GenerationRequest
 from orfeas.settings import OPERATED, Settings
+from orfeas.web.history import LISTED, results_panel
+from orfeas.web.limits import ADDRESS_LENGTH, JSON_BYTES
+from orfeas.web.mesh_api import MAX_UPLOADED_FACES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,6 +60,40 @@ def test_the_table_of_qualities_is_the_table():
         sketch, hunyuan = QUALITIES["sketch"][name], QUALITIES["hunyuan3d"][name]
         assert table[name][0] == f"grid {sketch.grid}, {sketch.faces:,} faces"
         assert table[name][1] == f"grid {hunyuan.grid}, {hunyuan.steps} steps, {hunyuan.faces:,} faces"
+
+
+def test_the_table_of_what_was_measured_is_what_the_page_says():
+    table = rows("sketch engine, photo to files")
+    for column, name in enumerate(request.QUALITY_NAMES):
+        quality = QUALITIES["sketch"][name]
+        assert float(table["seconds, all"][column]) == quality.seconds, name
+        assert round(float(table["peak memory, MB"][column]) / 1000, 2) == quality.memory_gb, name
+
+
+def test_the_verdicts_go_by_the_numbers_that_are_said():
+    verdicts, notes = rows("verdict"), rows("note")
+    assert set(verdicts) == {report.READY, report.REPAIRED, report.NOT_PRINTABLE}
+    thin = f"{report.TOO_THIN_SHARE:.0%} of the surface has walls under {report.RESIN_WALL_MM} mm".replace("%", " %")
+    assert f"more than {thin}" in verdicts[report.NOT_PRINTABLE][0]
+    share = f"{report.THIN_SHARE:.0%}".replace("%", " %")
+    assert notes["thin walls"] == [
+        f"more than {share} of the surface has walls under {report.FDM_WALL_MM} mm, which FDM wants"
+    ]
+    assert f"more than {report.OVERHANG_DEGREES:.0f}°" in notes["support"][0]
+    assert f"less than {TIP_DEGREES}°; or it touches less than 1/{1 / report.LEAST_HELD:.0f} of" in notes["stance"][0]
+    assert notes["unit"] == ["the longest side is below {:.0f} mm or above {:.0f} mm".format(*report.LIKELY_MM)]
+    assert f"the one that {share} of the surface undercuts" in README
+    assert f"PLA ({report.PLA_G_PER_CM3} g/cm³)" in README
+
+
+def test_the_limits_of_uploads_are_those_that_are_said():
+    said = " ".join(README.split())
+    assert f"up to {MAX_UPLOADED_FACES:,} faces; the command line takes {load.MAX_FACES:,} and 500 MB" in said
+    assert load.MAX_BYTES == 500_000_000
+    status = rows("status")["413, 414"][0]
+    assert f"more than {MAX_BYTES >> 20} MiB" in status
+    assert f"more than {JSON_BYTES // 1_000_000} MB" in status
+    assert f"more than {ADDRESS_LENGTH:,} characters" in status
 
 
 def test_the_file_tree_exists():
@@ -110,6 +150,15 @@ def test_the_front_matter_matches_what_is_pinned():
     assert card.python_version == "3.12"  # a string: of a number, 3.10 is 3.1. ZeroGPU has this one
     assert len(card.short_description) <= 60  # Hugging Face's limit
     assert {card.colorFrom, card.colorTo} <= {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+
+
+def test_the_list_of_results_is_as_long_as_is_said():
+    script = (ROOT / "assets/web/history.js").read_text(encoding="utf-8")
+    assert f"const MOST = {LISTED};" in script
+    assert f"the last {LISTED}" in " ".join(README.split())
+    assert f"The last {LISTED} are listed" in results_panel(30)
+    assert "after 30 days at the latest" in results_panel(30)
+    assert "days" not in re.search(r'id="history-empty">[^<]*', results_panel(0)).group(0)
 
 
 def test_every_picture_and_link_of_the_readme_is_here():
