@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 
+import pytest
 import yaml
 
 from orfeas.engines.hunyuan3d.download import RELEASE
@@ -35,6 +36,31 @@ def test_an_empty_server_takes_ten_commands():
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     for name in re.findall(r"(ORFEAS_[A-Z_]+)=", PAGE):
         assert f"# {name}=" in example or f"{{${name}:" in CADDYFILE, name
+
+
+@pytest.mark.parametrize("brought", [True, False])
+def test_the_first_version_is_built_whether_the_clone_brought_its_tag_or_not(tmp_path, brought):
+    line = next(line for line in PAGE.splitlines() if "build app" in line)
+    root, built = tmp_path / "checkout", tmp_path / "built"
+    root.mkdir()
+    (tmp_path / "docker").write_text(f"#!/bin/sh\ngit describe --tags > {built}\n")
+    (tmp_path / "docker").chmod(0o755)
+    commit = "git -c user.name=A -c user.email=a@example.org commit --quiet --allow-empty --message"
+    tag = "git tag v1.0.0" if brought else "true"
+    script = f"git init --quiet && {commit} first && {tag} && {commit} second && {line}"
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["sh", "-ec", script], cwd=root, env=environment, check=True, capture_output=True)
+    assert built.read_text() == "v1.0.0\n"
+
+
+def test_what_the_compose_file_sets_itself_is_said_where_it_has_no_effect():
+    services = yaml.safe_load((ROOT / "docker-compose.production.yml").read_text(encoding="utf-8"))["services"]
+    own = {name for name, value in services["app"]["environment"].items() if f"{name}:-" not in value}
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    sentence = re.search(r"production\.yml sets (.*?) itself", example, re.DOTALL).group(1)
+    assert set(re.findall(r"ORFEAS_\w+", sentence)) == {name for name in own if name.startswith("ORFEAS_")} - {
+        "ORFEAS_TAG"
+    }
 
 
 def test_links_and_scripts_are_here():
