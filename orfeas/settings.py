@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
@@ -23,7 +23,7 @@ PUBLIC_LIMITS: Mapping[str, float] = {
 }  # fmt: skip
 # What the compose file, deploy/operate and deploy/Caddyfile read, and the app does not: one .env has it all.
 OPERATED = (
-    "IMAGE", "TARGET", "CUDA", "RUNTIME", "MEMORY", "APP_HOST", "API_HOST", "TLS", "CERTIFICATES", "SUBNET",
+    "TAG", "IMAGE", "TARGET", "CUDA", "RUNTIME", "MEMORY", "APP_HOST", "API_HOST", "TLS", "CERTIFICATES", "SUBNET",
     "STOP_GRACE", "BACKUPS", "DRIVER", "RELEASES", "PYTHON", "PORTS", "UPSTREAMS", "BESIDE_MB", "BESIDE_VRAM_MB",
     "CADDY_TAG", "PROMETHEUS_TAG", "GRAFANA_TAG",
     "HOSTS", "HTTP_PORT", "HTTPS_PORT", "BIND", "CADDY_ADMIN", "CADDY_STORAGE", "CADDY_LOG", "HOLD",
@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(
         default_factory=default_data_dir,
-        description="where results are kept; the server makes it at its start, orfeas.generate with its first result",
+        description="where results are kept; made when the first result is written",
     )
     keep_days: float = Field(30.0, ge=0, description="days after which a result is removed; 0 keeps it for ever")
     keep_gb: float = Field(
@@ -142,7 +142,6 @@ class Settings(BaseSettings):
     min_free_mb: int = Field(
         500, ge=0, description="megabytes of disk that have to stay free, or the app is not ready for new work"
     )
-    tag: str = Field("", description="the version that an operator released, shown in /health and /metrics")
     sentry_dsn: SecretStr = Field(
         SecretStr(""),
         validation_alias=AliasChoices("sentry_dsn", "orfeas_sentry_dsn"),
@@ -160,11 +159,6 @@ class Settings(BaseSettings):
         if given is not None:
             return given
         return PUBLIC_LIMITS[name] if self.is_public else 0
-
-    @field_validator("hunyuan3d_path", mode="before")
-    @classmethod
-    def _take_empty_for_none(cls, value: Any) -> Any:
-        return None if value == "" else value  # as a compose file hands on what is not set; a path it would be "."
 
     @field_validator("public_url")
     @classmethod
@@ -203,9 +197,11 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides) -> Settings:
-    """`Settings` from the environment, ``.env`` and ``overrides``. Raises `BadRequest` naming the variable."""
+    """`Settings` from the environment, ``.env`` and ``overrides``. Raises `BadRequest` naming the variable or file."""
     try:
         return Settings(**overrides)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _refuse_file(error) from None
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
@@ -214,6 +210,13 @@ def load_settings(**overrides) -> Settings:
         value = "what it is" if is_secret else repr(first["input"])
         reason = str(first["ctx"]["error"]) if first["type"] == "value_error" else f"use {_allowed(field)}"
         raise BadRequest(f"ORFEAS_{name.upper()} cannot be {value}: {reason}.", "bad_setting") from None
+
+
+def _refuse_file(error: OSError | UnicodeDecodeError) -> BadRequest:
+    reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+    return BadRequest(
+        f"The file .env of this folder cannot be read: {reason}; mend it or run in another folder.", "bad_setting"
+    )
 
 
 def _allowed(field: FieldInfo) -> str:
@@ -232,10 +235,17 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def explain_unknown(environment: Mapping[str, str] = os.environ, env_file: Path = Path(".env")) -> list[str]:
-    """A sentence on each ORFEAS_* variable that nothing reads: a name that was mistyped goes unnoticed otherwise."""
+    """A sentence on each ORFEAS_* variable that nothing reads: a name that was mistyped goes unnoticed otherwise.
+
+    Raises `BadRequest` where ``.env`` cannot be read.
+    """
     known = [*(name.upper() for name in Settings.model_fields), *OPERATED]
+    try:
+        given = dotenv_values(env_file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _refuse_file(error) from None
     sentences = []
-    for variable in sorted({*dotenv_values(env_file), *environment}):
+    for variable in sorted({*given, *environment}):
         prefix, _, name = variable.upper().partition("_")
         if prefix != "ORFEAS" or name in known or _OF_KUBERNETES.fullmatch(name):
             continue

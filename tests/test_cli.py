@@ -271,6 +271,16 @@ def test_a_reader_that_goes_away_is_no_bug(photos, tmp_path):
     assert trimesh.load_mesh(tmp_path / "a.stl").is_watertight
 
 
+@pytest.mark.parametrize("words", [["PHOTO"], ["doctor"], ["verify"]])
+def test_an_env_file_that_cannot_be_read_is_one_sentence(photos, here, tmp_path, words):
+    (tmp_path / ".env").write_bytes("ORFEAS_AUTH=größe".encode("latin-1"))
+    done = here(*(word.replace("PHOTO", str(photos / "blob.png")) for word in words))
+    assert done.returncode == 2
+    assert done.stderr == (
+        "orfeas: The file .env of this folder cannot be read: it is not UTF-8; mend it or run in another folder.\n"
+    )
+
+
 def test_a_setting_that_is_mistyped_is_told(photos, monkeypatch, tmp_path, capsys):
     def stop(settings):
         raise BadRequest("That will do.")

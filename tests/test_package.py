@@ -102,3 +102,28 @@ def test_a_name_that_no_setting_has_is_told_with_the_nearest(tmp_path):
         "ORFEAS_PROT is no setting and does nothing: did you mean ORFEAS_PORT?",
         "ORFEAS_XYZ is no setting and does nothing: .env.example names those there are.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path.write_bytes(b"ORFEAS_HOST=\xff"), "it is not UTF-8"),
+        (lambda path: path.symlink_to("/proc/self/mem"), "Input/output error"),  # which not even root can read
+    ],
+)
+def test_an_env_file_that_cannot_be_read_is_one_sentence(monkeypatch, tmp_path, make, reason):
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("a file that nobody can read is found on Linux")
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / ".env")
+    sentence = f"The file .env of this folder cannot be read: {reason}; mend it or run in another folder."
+    for read in (load_settings, explain_unknown):
+        with pytest.raises(errors.BadRequest) as refused:
+            read()
+        assert str(refused.value) == sentence
+    code = "import sys, app; sys.exit(app.main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (2, f"orfeas: {sentence}\n")
