@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,27 @@ def here(tmp_path, monkeypatch, capsys):
         return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
 
     return run
+
+
+@contextmanager
+def begun(*words, cwd, hangup="SIG_DFL"):
+    """A process of the command line after its first line of output; its scratch folders are in cwd/tmp."""
+    (cwd / "tmp").mkdir()
+    code = (  # whatever these tests' own process ignores
+        "import signal, sys; from orfeas import cli; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        f"signal.signal(signal.SIGHUP, signal.{hangup}); sys.exit(cli.main())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, words)],
+        cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "ORFEAS_ENGINE": "sketch", "TMPDIR": str(cwd / "tmp")},
+    )  # fmt: skip
+    with process:
+        try:
+            assert process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
 
 
 def json_lines(text: str) -> list[dict]:
@@ -269,6 +293,39 @@ def test_a_reader_that_goes_away_is_no_bug(photos, tmp_path):
     assert "Traceback" not in done.stderr
     assert "bug" not in done.stderr
     assert trimesh.load_mesh(tmp_path / "a.stl").is_watertight
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has other ways")
+@pytest.mark.parametrize(
+    ("hangup", "sent", "status"),
+    [
+        ("SIG_DFL", ["SIGTERM"], 143),
+        ("SIG_DFL", ["SIGHUP", "SIGHUP"], 129),  # a terminal that is closed sends two
+        ("SIG_IGN", ["SIGHUP", "SIGTERM"], 143),  # as under nohup
+    ],
+)
+def test_what_is_ended_by_a_signal_leaves_no_photo_behind(photos, tmp_path, hangup, sent, status):
+    for number in range(8):
+        (photos / f"more{number}.png").write_bytes(draw("blob"))
+    with begun(photos, "-o", "models/", "--quality", "draft", cwd=tmp_path, hangup=hangup) as process:
+        assert list((tmp_path / "tmp").glob("orfeas-*/results"))
+        for name in sent:
+            process.send_signal(getattr(signal, name))
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == status, said
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert "Traceback" not in said
+
+
+def test_signals_are_handled_as_before_once_a_command_is_done(monkeypatch, capsys):
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "else this proves nothing"
+    assert cli.main(["inspect"]) == 2
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    statuses = []
+    thread = threading.Thread(target=lambda: statuses.append(cli.main(["inspect"])))  # which may set no handler
+    thread.start()
+    thread.join()
+    assert statuses == [2]
 
 
 @pytest.mark.parametrize("words", [["PHOTO"], ["doctor"], ["verify"]])
