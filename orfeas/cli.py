@@ -1,5 +1,5 @@
 """The command line: ``python -m orfeas PHOTO... -o OUT``, and the commands inspect, repair, download, doctor,
-backup, restore and verify.
+hash-password, backup, restore and verify.
 
 Exit status: 0 all went well, 1 some pictures failed, 2 wrong use (130 if interrupted, 128 + n where signal n ended it).
 """

@@ -74,7 +74,9 @@ def build_parser() -> Parser:
         help="make a result again from its recipe.json, with any other options given; Hunyuan3D re-meshes from the"
         " latent.npy beside it, without diffusion, unless --seed or the cutout is another",
     )  # fmt: skip
-    parser.add_argument("--engine", metavar="NAME", help="auto, sketch or hunyuan3d (default: ORFEAS_ENGINE, or auto)")
+    parser.add_argument(
+        "--engine", metavar="NAME", help="auto, sketch, hunyuan3d or ray (default: ORFEAS_ENGINE, or auto)"
+    )
     parser.add_argument(
         "--sketch-shape", metavar="NAME",
         help="learned or inflation: where the built-in engine takes depth from (default: ORFEAS_SKETCH_SHAPE)",

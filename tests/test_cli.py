@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import trimesh
@@ -18,6 +20,7 @@ from PIL import Image
 
 from orfeas import arguments, cli, generate_cli
 from orfeas.errors import BadRequest
+from orfeas.settings import Settings
 from tests.drawings import draw
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -371,3 +374,6 @@ def test_help_names_every_option_and_command():
         assert f"--{option.replace('_', '-')}" in help_text
     for command in arguments.COMMANDS:
         assert command in help_text
+        assert command in cli.__doc__
+    for engine in get_args(Settings.model_fields["engine"].annotation):
+        assert re.search(rf"--engine NAME[^-]+\b{engine}\b", help_text)
