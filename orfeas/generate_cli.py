@@ -9,11 +9,11 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orfeas import __version__, request
 from orfeas.arguments import COMMANDS, Parser, warn_of_unknown_settings
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from orfeas.recipe import KeptLatent
     from orfeas.settings import Settings
     from orfeas.studio import Studio
+
+    Show = Callable[[float, str], None]  # a fraction of the work, and what is done
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -121,10 +123,15 @@ def run_generate(arguments: argparse.Namespace, open_studio: Callable[[Settings]
         studio = (open_studio or build_studio)(settings)
         entries: list[Entry] = []
         try:
-            with _progress_bar(len(requests), quiet=arguments.json) as show:
+            with _progress_bars(quiet=arguments.json) as show_bar:
                 for seeds, target in zip(several, targets, strict=True):
                     with bound_contextvars(job=seeds[0].name):  # the log's lines say which picture they are about
-                        made = [_make_one(studio, one, latent, arguments, show) for one in seeds]
+                        with show_bar(str(seeds[0].picture)) as show:
+                            shares = [_share(show, number, len(seeds)) for number in range(len(seeds))]
+                            made = [
+                                _make_one(studio, one, latent, arguments, share)
+                                for one, share in zip(seeds, shares, strict=True)
+                            ]
                         entries += _deliver_all(made, None if is_zip else target, arguments, studio.engine.caveat)
             if is_zip and any(entry.result for entry in entries):
                 _write_zip(arguments.output, entries)
@@ -133,7 +140,7 @@ def run_generate(arguments: argparse.Namespace, open_studio: Callable[[Settings]
     return 1 if any(entry.error for entry in entries) else 0
 
 
-def _make_one(studio, one: GenerationRequest, latent, arguments, show) -> Entry:
+def _make_one(studio: Studio, one: GenerationRequest, latent, arguments, show: Show) -> Entry:
     from orfeas.bundle import Entry
     from orfeas.progress import Progress
     from orfeas.telemetry import report_bug
@@ -142,7 +149,7 @@ def _make_one(studio, one: GenerationRequest, latent, arguments, show) -> Entry:
     try:
         for event in studio.run(one, latent, draw=arguments.keep):
             if isinstance(event, Progress):
-                show(source, event.fraction, event.message)
+                show(event.fraction, event.message)
         return Entry(source, event)
     except OrfeasError as error:
         return Entry(source, error=str(error), code=error.code)
@@ -356,23 +363,33 @@ def _deliver(result, target: Path, keep: bool) -> Path:
     return target
 
 
+def _share(show: Show, number: int, count: int) -> Show:
+    """``show`` for one job of ``count`` that share a bar."""
+    if count == 1:
+        return show
+    return lambda fraction, message: show((number + fraction) / count, f"{number + 1} of {count}: {message}")
+
+
 @contextmanager
-def _progress_bar(pictures: int, quiet: bool) -> Iterator[Callable[[str, float, str], None]]:
-    """A bar a picture on a terminal, nothing elsewhere: logs and pipes stay clean."""
+def _progress_bars(quiet: bool) -> Iterator[Callable[[str], AbstractContextManager[Show]]]:
+    """On a terminal, a bar for a picture while it is worked on; nothing elsewhere: logs and pipes stay clean."""
     if quiet or not sys.stderr.isatty():
-        yield lambda source, fraction, message: None
+        yield lambda source: nullcontext(lambda fraction, message: None)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.fields[source]}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"),
+    columns = (TextColumn("{task.fields[source]}", markup=False), BarColumn(), TextColumn("{task.percentage:3.0f} %"),
                TextColumn("{task.description}"), TimeElapsedColumn())  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, Any] = {}
+    redirects = sys.stdout.isatty()  # else the lines of a file or a pipe would go to the terminal
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=redirects) as bars:
 
-        def show(source: str, fraction: float, message: str) -> None:
-            if source not in tasks:
-                tasks[source] = bar.add_task(message, total=1.0, source=Path(source).name)
-            bar.update(tasks[source], completed=fraction, description=message)
+        @contextmanager
+        def show_bar(source: str) -> Iterator[Show]:
+            task = bars.add_task("", total=1.0, source=Path(source).name)
+            try:
+                yield lambda fraction, message: bars.update(task, completed=fraction, description=message)
+            finally:
+                bars.remove_task(task)
 
-        yield show
+        yield show_bar

@@ -331,6 +331,43 @@ def test_signals_are_handled_as_before_once_a_command_is_done(monkeypatch, capsy
     assert statuses == [2]
 
 
+def on_a_terminal(*words, cwd, stdout) -> str:
+    """What the command line writes to a terminal while its standard output goes to the file ``stdout``."""
+    pty = pytest.importorskip("pty")  # Windows has none
+    master, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orfeas", *map(str, words)],
+        cwd=cwd, stdin=terminal, stdout=stdout, stderr=terminal,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "ORFEAS_ENGINE": "sketch", "TERM": "xterm", "COLUMNS": "120"},
+    )  # fmt: skip
+    os.close(terminal)
+    pieces = []
+    with process:
+        try:
+            while piece := os.read(master, 1 << 16):
+                pieces.append(piece)
+        except OSError:  # how Linux says that nobody has the terminal open any more
+            pass
+    os.close(master)
+    assert process.returncode == 0
+    return b"".join(pieces).decode()
+
+
+def test_results_go_where_standard_output_goes_and_a_bar_shows_the_picture_at_work(photos, tmp_path):
+    (photos / "blob.png").rename(photos / "blob [final].png")
+    with (tmp_path / "made.txt").open("wb") as made:
+        shown = on_a_terminal(photos, "-o", "models", "--quality", "draft", "--best-of", 2, cwd=tmp_path, stdout=made)
+    lines = [line for line in (tmp_path / "made.txt").read_text().splitlines() if not line.startswith("  ")]
+    assert len(lines) == 4
+    assert all(" -> models/" in line and " faces, seed " in line for line in lines)
+    bars = re.findall(r"(blob \[final\]\.png|star\.webp)\b.*?(\d+) %", shown)
+    assert [name for name, _ in bars] == sorted(name for name, _ in bars), "the first is gone when the second begins"
+    for name in ("blob [final].png", "star.webp"):
+        fractions = [int(fraction) for of, fraction in bars if of == name]
+        assert fractions == sorted(fractions), "one bar for both seeds"
+        assert fractions[-1] > 50
+
+
 @pytest.mark.parametrize("words", [["PHOTO"], ["doctor"], ["verify"]])
 def test_an_env_file_that_cannot_be_read_is_one_sentence(photos, here, tmp_path, words):
     (tmp_path / ".env").write_bytes("ORFEAS_AUTH=größe".encode("latin-1"))
