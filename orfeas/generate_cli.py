@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,6 +23,7 @@ from orfeas.request import OPTIONS, GenerationRequest
 if TYPE_CHECKING:
     from orfeas.bundle import Entry
     from orfeas.recipe import KeptLatent
+    from orfeas.result import Result
     from orfeas.settings import Settings
     from orfeas.studio import Studio
 
@@ -114,7 +115,8 @@ def run_generate(arguments: argparse.Namespace, open_studio: Callable[[Settings]
     asked = {"engine": arguments.engine, "sketch_shape": arguments.sketch_shape}
     overrides = {name: value for name, value in asked.items() if value}
     warn_of_unknown_settings()
-    with _made_folder(folder), tempfile.TemporaryDirectory(prefix="orfeas-") as scratch:
+    first = arguments.output if is_zip else targets[0]
+    with _made_folder(folder, first), tempfile.TemporaryDirectory(prefix="orfeas-") as scratch:
         settings = load_settings(**overrides, data_dir=Path(scratch))
         if arguments.verbose:
             from orfeas.telemetry import configure_logging
@@ -193,12 +195,14 @@ def _deliver_all(made: list[Entry], target: Path | None, arguments, caveat: str)
 def _write_zip(output: Path, entries: list[Entry]) -> None:
     from orfeas.bundle import write_bundle
 
-    aside = output.with_name(f".{output.name}.part")
+    part = _name_part(output)
     try:
-        manifest = write_bundle(aside, entries)
-        aside.replace(output)
+        manifest = write_bundle(part, entries)
+        part.replace(output)
     except OSError as error:
         raise OrfeasError(f"{output} cannot be written: {error.strerror}.", "output") from error
+    finally:
+        _discard(part)
     print(f"{output}: {len(manifest['made'])} models, {len(manifest['failed'])} failed", file=sys.stderr)
 
 
@@ -325,8 +329,11 @@ def _plan_targets(arguments: argparse.Namespace, requests: list[GenerationReques
 
 
 @contextmanager
-def _made_folder(folder: Path) -> Iterator[None]:
-    """Make the folder of the results before the work; one that was made here and that nothing came into goes again."""
+def _made_folder(folder: Path, first: Path) -> Iterator[None]:
+    """Make the folder of the results before the work, and see that ``first``, a file of it, can be written.
+
+    A folder that was made here and that nothing came into goes again.
+    """
     is_new = not folder.exists()
     try:
         folder.mkdir(exist_ok=True)
@@ -337,10 +344,32 @@ def _made_folder(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise BadRequest(f"The output folder {folder} cannot be made: {error.strerror}.") from error
     try:
+        _check_writable(first)
         yield
     finally:
-        if is_new and not any(folder.iterdir()):
-            folder.rmdir()
+        if is_new:
+            with suppress(OSError):  # there is something in it, or it is gone already
+                folder.rmdir()
+
+
+def _check_writable(path: Path) -> None:
+    part = _name_part(path)
+    try:
+        part.write_bytes(b"\0")  # one that is empty could be made on a full disk as well
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be written: {error.strerror}; name another output with -o.") from None
+    finally:
+        _discard(part)
+
+
+def _name_part(path: Path) -> Path:
+    """What is on its way to ``path``, beside it."""
+    return path.with_name(f".{path.name}.part")
+
+
+def _discard(part: Path) -> None:
+    with suppress(OSError):  # it is in its place, or could not be made, which is told
+        part.unlink()
 
 
 def _names_a_zip(arguments: argparse.Namespace) -> bool:
@@ -348,19 +377,37 @@ def _names_a_zip(arguments: argparse.Namespace) -> bool:
     return output.suffix.lower() == ".zip" and not output.is_dir() and not arguments.output_is_folder
 
 
-def _deliver(result, target: Path, keep: bool) -> Path:
-    """Copy the file (and, with ``keep``, its whole folder) to its place; a file is never half there."""
+def _deliver(result: Result, target: Path, keep: bool) -> None:
+    """Copy the file (and, with ``keep``, its whole folder) to its place; neither is ever half there."""
+    part = _name_part(target)
     try:
-        aside = target.with_name(f".{target.name}.part")
-        shutil.copyfile(result.files["model"], aside)
-        aside.replace(target)
+        shutil.copyfile(result.files["model"], part)
         if keep:
-            folder = target.with_name(f"{target.stem}.orfeas")
-            shutil.rmtree(folder, ignore_errors=True)
-            shutil.copytree(result.folder, folder)
+            _keep(result.folder, target.with_name(f"{target.stem}.orfeas"))
+        part.replace(target)
     except OSError as error:
-        raise OrfeasError(f"{target} cannot be written: {error.strerror}.", "output") from error
-    return target
+        raise OrfeasError(f"{target} cannot be written: {error.strerror or error}.", "output") from error
+    finally:
+        _discard(part)
+
+
+def _keep(source: Path, folder: Path) -> None:
+    """Copy a result's folder to ``folder``; what is there stays until the copy is whole."""
+    part, old = _name_part(folder), folder.with_name(f".{folder.name}.old")
+    try:
+        shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+        part.mkdir()
+        for file in source.iterdir():
+            shutil.copyfile(file, part / file.name)
+        if folder.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+        part.rename(folder)
+    finally:
+        if old.is_dir() and not folder.exists():
+            old.rename(folder)
+        for path in (part, old):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _share(show: Show, number: int, count: int) -> Show:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +22,9 @@ from PIL import Image
 
 from orfeas import arguments, cli, generate_cli
 from orfeas.errors import BadRequest
+from orfeas.library import Library
 from orfeas.settings import Settings
+from tests.conftest import PacedEngine, open_studio
 from tests.drawings import draw
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,6 +60,26 @@ def here(tmp_path, monkeypatch, capsys):
 
     def run(*arguments) -> subprocess.CompletedProcess:
         status = cli.main([str(argument) for argument in arguments])
+        return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def paced(tmp_path, monkeypatch, capsys):
+    """`here` with an ellipsoid of no work; ``on_shape`` is called with the data folder whenever a shape is begun."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, on_shape=lambda data_dir: None) -> subprocess.CompletedProcess:
+        def make_studio(settings):
+            class Engine(PacedEngine):
+                def shape(self, cutout, quality, seed):
+                    on_shape(settings.data_dir)
+                    yield from super().shape(cutout, quality, seed)
+
+            return open_studio(settings, Engine(), Library(settings.data_dir))
+
+        status = cli.main([str(argument) for argument in (*arguments, "--quality", "draft")], make_studio)
         return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
 
     return run
@@ -183,6 +207,7 @@ def test_a_kept_result_can_be_made_again_from_its_recipe(here, photos, tmp_path)
         (["PHOTO", "--keep", "-o", "a.zip"], "a ZIP has no place for"),
         (["PHOTO", "-o", "PHOTO/x/"], "cannot be made"),
         (["PHOTO", "-o", "none/of/a.stl"], "none/of cannot be made: none is not there"),
+        (["PHOTO", "-o", f"new/{'a' * 250}.stl"], "aaa.stl cannot be written: "),  # its part has a longer name
         (["EMPTY"], "no JPEG, PNG or WebP"),
         (["PHOTO", "none.png"], "There is no picture none.png: check its name and its folder."),
         (["generate", "PHOTO", "-o", "a.stl"], "a command generate: write python -m orfeas PHOTO."),
@@ -329,6 +354,56 @@ def test_signals_are_handled_as_before_once_a_command_is_done(monkeypatch, capsy
     thread.start()
     thread.join()
     assert statuses == [2]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there a folder takes no file, not even of root's")
+def test_an_output_that_cannot_be_written_is_told_before_the_work(photos, paced):
+    shapes = []
+    for output in ("/proc/a.stl", "/proc/a.zip", "/proc"):
+        done = paced(photos / "blob.png", "-o", output, on_shape=shapes.append)
+        assert done.returncode == 2
+        assert re.fullmatch(r"orfeas: /proc/\S+ cannot be written: [^:]+; name another output with -o\.\n", done.stderr)
+    assert shapes == []
+
+
+def copy_until_full(source, target):
+    """`shutil.copyfile` on a disk that is full once half a file is there."""
+    Path(target).write_bytes(Path(source).read_bytes()[:100])
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+
+def copy_until_interrupted(source, target):
+    Path(target).write_bytes(Path(source).read_bytes()[:100])
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("copy", "status"), [(copy_until_full, 1), (copy_until_interrupted, 130)])
+def test_no_half_file_is_left(photos, paced, tmp_path, monkeypatch, copy, status):
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(shutil, "copyfile", copy)
+    assert paced(photos / "blob.png", "-o", "out/").returncode == status
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_kept_folder_stays_until_another_is_whole(photos, paced, tmp_path, monkeypatch):
+    def read() -> dict[str, bytes]:
+        return {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.glob("a.*/*")}
+
+    def copy(source, target, **options):
+        (copy_until_full if Path(source).name == "recipe.json" else whole)(source, target)
+
+    assert paced(photos / "blob.png", "-o", "a.stl", "--keep", "--seed", 1).returncode == 0
+    before, whole = read(), shutil.copyfile
+    assert len(before) >= 8
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", copy)
+        done = paced("--recipe", "a.orfeas/recipe.json", "-o", "a.stl", "--keep", "--seed", 2)
+    assert done.returncode == 1
+    assert f"a.stl cannot be written: {os.strerror(errno.ENOSPC)}." in done.stderr
+    assert read() == before
+    assert paced("--recipe", "a.orfeas/recipe.json", "-o", "a.stl", "--keep", "--seed", 3).returncode == 0
+    assert json.loads((tmp_path / "a.orfeas" / "recipe.json").read_text())["request"]["seed"] == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.orfeas", "a.stl", "photos"]
 
 
 def on_a_terminal(*words, cwd, stdout) -> str:
