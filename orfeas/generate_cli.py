@@ -13,15 +13,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orfeas import __version__, request
 from orfeas.arguments import COMMANDS, Parser, warn_of_unknown_settings
-from orfeas.errors import BadRequest, OrfeasError
+from orfeas.bundle import Entry, write_bundle
+from orfeas.errors import BadRequest, Cancelled, OrfeasError
 from orfeas.request import OPTIONS, GenerationRequest
 
 if TYPE_CHECKING:
-    from orfeas.bundle import Entry
     from orfeas.recipe import KeptLatent
     from orfeas.result import Result
     from orfeas.settings import Settings
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Show = Callable[[float, str], None]  # a fraction of the work, and what is done
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+UNDONE = "The run was stopped before this was made: give it again."
 
 
 def build_parser() -> Parser:
@@ -103,11 +104,8 @@ def run_generate(arguments: argparse.Namespace, open_studio: Callable[[Settings]
     except BadRequest as error:
         raise error.renamed({name: f"--{name.replace('_', '-')}" for name in (*OPTIONS, "best_of")}) from None
     folder, targets = _plan_targets(arguments, requests)
-    is_zip = _names_a_zip(arguments)
 
     import tempfile
-
-    from structlog.contextvars import bound_contextvars
 
     from orfeas.settings import load_settings
     from orfeas.studio import build_studio
@@ -115,7 +113,7 @@ def run_generate(arguments: argparse.Namespace, open_studio: Callable[[Settings]
     asked = {"engine": arguments.engine, "sketch_shape": arguments.sketch_shape}
     overrides = {name: value for name, value in asked.items() if value}
     warn_of_unknown_settings()
-    first = arguments.output if is_zip else targets[0]
+    first = arguments.output if _names_a_zip(arguments) else targets[0]
     with _made_folder(folder, first), tempfile.TemporaryDirectory(prefix="orfeas-") as scratch:
         settings = load_settings(**overrides, data_dir=Path(scratch))
         if arguments.verbose:
@@ -123,27 +121,50 @@ def run_generate(arguments: argparse.Namespace, open_studio: Callable[[Settings]
 
             configure_logging("info", settings.log_format)
         studio = (open_studio or build_studio)(settings)
-        entries: list[Entry] = []
         try:
-            with _progress_bars(quiet=arguments.json) as show_bar:
-                for seeds, target in zip(several, targets, strict=True):
-                    with bound_contextvars(job=seeds[0].name):  # the log's lines say which picture they are about
-                        with show_bar(str(seeds[0].picture)) as show:
-                            shares = [_share(show, number, len(seeds)) for number in range(len(seeds))]
-                            made = [
-                                _make_one(studio, one, latent, arguments, share)
-                                for one, share in zip(seeds, shares, strict=True)
-                            ]
-                        entries += _deliver_all(made, None if is_zip else target, arguments, studio.engine.caveat)
-            if is_zip and any(entry.result for entry in entries):
-                _write_zip(arguments.output, entries)
+            entries = _make_batch(studio, several, targets, latent, arguments)
         finally:
             studio.close()
     return 1 if any(entry.error for entry in entries) else 0
 
 
+def _make_batch(
+    studio: Studio,
+    several: list[list[GenerationRequest]],
+    targets: list[Path],
+    latent: KeptLatent | None,
+    arguments: argparse.Namespace,
+) -> list[Entry]:
+    """Make and deliver the models of each picture; where that breaks off, a ZIP has those that were made till then."""
+    from structlog.contextvars import bound_contextvars
+
+    is_zip = _names_a_zip(arguments)
+    entries: list[Entry] = []
+    try:
+        with _progress_bars(quiet=arguments.json) as show_bar:
+            for seeds, target in zip(several, targets, strict=True):
+                with bound_contextvars(job=seeds[0].name):  # the log's lines say which picture they are about
+                    first = len(entries)
+                    with show_bar(str(seeds[0].picture)) as show:
+                        for number, one in enumerate(seeds):
+                            share = _share(show, number, len(seeds))
+                            entries.append(_make_one(studio, one, latent, arguments, share))
+                    entries[first:] = _rank_all(entries[first:], arguments)
+                    for place, entry in enumerate(entries[first:]):
+                        path = None if is_zip else _name_place(target, place, entry)
+                        entries[first + place] = _hand_over(entry, path, arguments, studio.engine.caveat)
+    except BaseException:
+        begun = {entry.picture for entry in entries}
+        undone = [picture for picture in (str(seeds[0].picture) for seeds in several) if picture not in begun]
+        entries += [Entry(picture, error=UNDONE, code=Cancelled.default_code) for picture in undone]
+        raise
+    finally:
+        if is_zip and any(entry.result for entry in entries):
+            entries = _deliver_zip(entries, arguments)
+    return entries
+
+
 def _make_one(studio: Studio, one: GenerationRequest, latent, arguments, show: Show) -> Entry:
-    from orfeas.bundle import Entry
     from orfeas.progress import Progress
     from orfeas.telemetry import report_bug
 
@@ -159,8 +180,8 @@ def _make_one(studio: Studio, one: GenerationRequest, latent, arguments, show: S
         return Entry(source, error=report_bug(error), code="bug")
 
 
-def _deliver_all(made: list[Entry], target: Path | None, arguments, caveat: str) -> list[Entry]:
-    """Write the models of one picture, the best first, and say what came of each. target: None for a ZIP to come."""
+def _rank_all(made: list[Entry], arguments: argparse.Namespace) -> list[Entry]:
+    """The models of one picture, the best first, and what failed: once, not with every seed."""
     ranked = [entry for entry in made if entry.result]
     if arguments.best_of is not None and ranked:
         from orfeas.rank import explain_ranking, rank
@@ -171,30 +192,53 @@ def _deliver_all(made: list[Entry], target: Path | None, arguments, caveat: str)
         ranked = [replace(ranked[0], result=one.result, facts=fact) for one, fact in zip(order, facts, strict=True)]
         if len(ranked) > 1 and not arguments.json:
             print(f"{source}: {explain_ranking(order)}", file=sys.stderr)
-    delivered = []
-    for place, entry in enumerate(ranked):
-        path = target
-        if target and place:  # not the best
-            path = target.with_name(f"{target.stem}-seed-{entry.result.request.seed}{target.suffix}")
+    return [*ranked, *dict.fromkeys(entry for entry in made if entry.error)]
+
+
+def _name_place(target: Path, place: int, entry: Entry) -> Path:
+    """Where a model of a picture goes: the best to ``target``, the others beside it."""
+    if entry.result is None or place == 0:
+        return target
+    return target.with_name(f"{target.stem}-seed-{entry.result.request.seed}{target.suffix}")
+
+
+def _hand_over(entry: Entry, path: Path | None, arguments: argparse.Namespace, caveat: str) -> Entry:
+    """Write one model to its place and say what came of it. path: None for a ZIP to come."""
+    if result := entry.result:
         try:
             if path:
-                _deliver(entry.result, path, keep=arguments.keep)
-            _say_made(entry, path, arguments, caveat)
-            delivered.append(entry)
+                _deliver(result, path, keep=arguments.keep)
         except OrfeasError as error:
-            delivered.append(replace(entry, result=None, error=str(error), code=error.code))
-    entries = [*delivered, *dict.fromkeys(entry for entry in made if entry.error)]  # once, not with every seed
-    for entry in entries:
-        if entry.error:
-            if arguments.json:
-                print(json.dumps({"picture": entry.picture, "error": entry.error, "code": entry.code}), flush=True)
-            print(f"orfeas: {entry.picture}: {entry.error}", file=sys.stderr)
-    return entries
+            entry = replace(entry, result=None, error=str(error), code=error.code)
+        _make_room(result, keep_model=path is None)
+    _say(entry, path, arguments, caveat)
+    return entry
 
 
-def _write_zip(output: Path, entries: list[Entry]) -> None:
-    from orfeas.bundle import write_bundle
+def _make_room(result: Result, keep_model: bool) -> None:
+    """Remove from the scratch folder what nobody needs any more: a long batch would fill the disk."""
+    with suppress(OSError):  # what stays goes with that folder
+        for file in result.folder.iterdir():
+            if not (keep_model and file == result.files["model"]):
+                file.unlink()
 
+
+def _deliver_zip(entries: list[Entry], arguments: argparse.Namespace) -> list[Entry]:
+    """Write the ZIP and say so; where it cannot be written, there is none of its models."""
+    output, made = arguments.output, [entry for entry in entries if entry.result]
+    try:
+        manifest = _write_zip(output, entries)
+        print(f"{output}: {len(manifest['made'])} models, {len(manifest['failed'])} failed", file=sys.stderr)
+    except OrfeasError as error:
+        print(f"orfeas: {error}", file=sys.stderr)
+        made = [replace(entry, result=None, error=str(error), code=error.code) for entry in made]
+    if arguments.json:
+        for entry in made:
+            print(json.dumps(_describe(entry, output)), flush=True)
+    return [*made, *(entry for entry in entries if entry.error)]
+
+
+def _write_zip(output: Path, entries: list[Entry]) -> dict[str, Any]:
     part = _name_part(output)
     try:
         manifest = write_bundle(part, entries)
@@ -203,33 +247,20 @@ def _write_zip(output: Path, entries: list[Entry]) -> None:
         raise OrfeasError(f"{output} cannot be written: {error.strerror}.", "output") from error
     finally:
         _discard(part)
-    print(f"{output}: {len(manifest['made'])} models, {len(manifest['failed'])} failed", file=sys.stderr)
+    return manifest
 
 
-def _say_made(entry: Entry, path: Path | None, arguments: argparse.Namespace, caveat: str) -> None:
-    """Say what was made of a picture. path: None where it goes into the ZIP. caveat: a note that is left out."""
-    result = entry.result
-    report, facts = result.report, result.facts
-    if arguments.json:
-        line = {
-            "picture": entry.picture,
-            "path": str(path or arguments.output),
-            **(entry.facts or {}),
-            "engine": facts["engine"],
-            "remeshed": facts.get("remeshed", False),
-            "seconds": facts["seconds"],
-            "peak_memory_mb": facts["peak_memory_mb"],
-            "faces": report["faces"],
-            "watertight": report["watertight"],
-            "extents_mm": report["extents_mm"],
-            "volume_cm3": report["volume_cm3"],
-            "verdict": report["verdict"],
-            "seed": facts["seed"],
-            "report": dict(report),
-            "notes": list(result.notes),
-        }
-        print(json.dumps(line), flush=True)
+def _say(entry: Entry, path: Path | None, arguments: argparse.Namespace, caveat: str) -> None:
+    """Say what came of one model. path: None for a ZIP to come. caveat: a note that is left out."""
+    if entry.error:
+        if arguments.json:
+            print(json.dumps(_describe(entry, path)), flush=True)
+        print(f"orfeas: {entry.picture}: {entry.error}", file=sys.stderr)
+    elif arguments.json:
+        if path:  # the line names the ZIP: it comes once that is there
+            print(json.dumps(_describe(entry, path)), flush=True)
     else:
+        report, facts, notes = entry.result.report, entry.result.facts, entry.result.notes
         width, height, depth = report["extents_mm"]
         source = path or entry.picture
         if path and (len(arguments.pictures) > 1 or any(one.is_dir() for one in arguments.pictures)):
@@ -238,10 +269,34 @@ def _say_made(entry: Entry, path: Path | None, arguments: argparse.Namespace, ca
             f"{source}: {width:.1f} wide × {height:.1f} high × {depth:.1f} deep mm, "
             f"{report['faces']:,} faces, seed {facts['seed']}, {facts['engine']} engine, "
             f"{facts['seconds']['total']:.1f} s. {report['sentence']}",
-            *(f"  {note}" for note in (*report["notes"], *result.notes) if note != caveat),
+            *(f"  {note}" for note in (*report["notes"], *notes) if note != caveat),
             sep="\n",
             flush=True,
         )
+
+
+def _describe(entry: Entry, path: Path | None) -> dict[str, Any]:
+    """The line of JSON on one model. path: where it is."""
+    if entry.error:
+        return {"picture": entry.picture, "error": entry.error, "code": entry.code}
+    report, facts = entry.result.report, entry.result.facts
+    return {
+        "picture": entry.picture,
+        "path": str(path),
+        **(entry.facts or {}),
+        "engine": facts["engine"],
+        "remeshed": facts.get("remeshed", False),
+        "seconds": facts["seconds"],
+        "peak_memory_mb": facts["peak_memory_mb"],
+        "faces": report["faces"],
+        "watertight": report["watertight"],
+        "extents_mm": report["extents_mm"],
+        "volume_cm3": report["volume_cm3"],
+        "verdict": report["verdict"],
+        "seed": facts["seed"],
+        "report": dict(report),
+        "notes": list(entry.result.notes),
+    }
 
 
 def _collect_requests(arguments: argparse.Namespace) -> tuple[list[GenerationRequest], KeptLatent | None]:

@@ -323,6 +323,35 @@ def test_a_reader_that_goes_away_is_no_bug(photos, tmp_path):
     assert trimesh.load_mesh(tmp_path / "a.stl").is_watertight
 
 
+def test_a_zip_has_what_was_made_when_the_reader_goes_away(photos, tmp_path):
+    command = f"{sys.executable} -m orfeas {photos} -o a.zip --quality draft --engine sketch | head -0"
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stderr == "a.zip: 1 models, 1 failed\n"
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert archive.namelist() == ["blob_100mm.stl", "manifest.json"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot send it to another there")
+def test_a_zip_has_what_was_made_when_it_is_interrupted(photos, tmp_path):
+    for number in range(8):  # no run is so fast that it ends before it hears of it
+        (photos / f"more{number}.png").write_bytes(draw("blob"))
+    with begun(photos, "-o", "a.zip", "--quality", "draft", cwd=tmp_path) as process:
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 130, said
+    assert re.fullmatch(r"a\.zip: \d models, \d failed\norfeas: stopped\n", said)
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+        with archive.open("blob_100mm.stl") as model:
+            assert trimesh.load(model, file_type="stl").is_watertight
+    assert len(manifest["made"]) + len(manifest["failed"]) == 10
+    assert {one["code"] for one in manifest["failed"]} == {"cancelled"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip", "photos", "tmp"]
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has other ways")
 @pytest.mark.parametrize(
     ("hangup", "sent", "status"),
@@ -366,6 +395,36 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(photos, paced)
     assert shapes == []
 
 
+def test_a_zip_that_cannot_be_written_is_a_failure_of_its_models(photos, paced, tmp_path):
+    (tmp_path / "out").mkdir()
+
+    def lose(data_dir):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+    done = paced(photos / "blob.png", "-o", "out/a.zip", "--json", on_shape=lose)
+    assert done.returncode == 1
+    (line,) = json_lines(done.stdout)
+    output = Path("out", "a.zip")
+    assert line["error"] == f"{output} cannot be written: {os.strerror(errno.ENOENT)}."
+    assert (line["picture"], line["code"]) == (str(photos / "blob.png"), "output")
+    assert done.stderr == f"orfeas: {line['error']}\n"
+
+
+@pytest.mark.parametrize("output", ["models/", "models.zip"])
+def test_a_batch_keeps_of_earlier_results_what_is_needed(photos, paced, output):
+    there = []
+
+    def look(data_dir):
+        there.append([path.name for path in (data_dir / "results").rglob("*") if path.is_file()])
+
+    done = paced(photos, "-o", output, "--best-of", 2, "--seed", 1, on_shape=look)
+    assert done.returncode == 0, done.stderr
+    first, second, third, _ = there
+    assert first == []
+    assert "recipe.json" in second, "it is ranked with the next"
+    assert third == (["blob_100mm.stl"] * 2 if output.endswith(".zip") else [])
+
+
 def copy_until_full(source, target):
     """`shutil.copyfile` on a disk that is full once half a file is there."""
     Path(target).write_bytes(Path(source).read_bytes()[:100])
@@ -382,6 +441,19 @@ def test_no_half_file_is_left(photos, paced, tmp_path, monkeypatch, copy, status
     (tmp_path / "out").mkdir()
     monkeypatch.setattr(shutil, "copyfile", copy)
     assert paced(photos / "blob.png", "-o", "out/").returncode == status
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 1), (KeyboardInterrupt(), 130)]
+)
+def test_no_half_zip_is_left(photos, paced, tmp_path, monkeypatch, error, status):
+    def write(archive, path, *options, **more):
+        raise error
+
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(zipfile.ZipFile, "write", write)
+    assert paced(photos / "blob.png", "-o", "out/a.zip").returncode == status
     assert list((tmp_path / "out").iterdir()) == []
 
 
