@@ -225,10 +225,13 @@ def _make_room(result: Result, keep_model: bool) -> None:
 
 def _deliver_zip(entries: list[Entry], arguments: argparse.Namespace) -> list[Entry]:
     """Write the ZIP and say so; where it cannot be written, there is none of its models."""
+    from orfeas.mesh.change import counted
+
     output, made = arguments.output, [entry for entry in entries if entry.result]
     try:
         manifest = _write_zip(output, entries)
-        print(f"{output}: {len(manifest['made'])} models, {len(manifest['failed'])} failed", file=sys.stderr)
+        models = counted(len(manifest["made"]), "model")
+        print(f"{output}: {models}, {len(manifest['failed'])} failed", file=sys.stderr)
     except OrfeasError as error:
         print(f"orfeas: {error}", file=sys.stderr)
         made = [replace(entry, result=None, error=str(error), code=error.code) for entry in made]
