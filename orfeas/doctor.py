@@ -178,7 +178,11 @@ def _look_at_weights(settings: Settings) -> Iterator[Finding]:
     from orfeas.engines.gpu import rule_out_gpu
     from orfeas.engines.hunyuan3d.download import LICENSE, check_weights, explain_missing, find_weights
 
-    weights = find_weights(settings)
+    try:
+        weights = find_weights(settings)
+    except OrfeasError as error:
+        yield Finding("weights", NOTE, str(error))
+        return
     if weights is None and (reason := rule_out_gpu()):
         yield Finding("weights", NOTE, f"Hunyuan3D's are not here, and of no use here: {reason}")
         return
@@ -224,9 +228,13 @@ def _look_at_disk(settings: Settings) -> Iterator[Finding]:
         ("weights folder", settings.hunyuan3d_path or default_folder()),
     ):
         there = Path(folder).expanduser().absolute()
-        while not there.exists():
-            there = there.parent
-        free = shutil.disk_usage(there).free / 1e9
+        try:
+            while not there.exists():
+                there = there.parent
+            free = shutil.disk_usage(there).free / 1e9
+        except OSError as error:
+            yield Finding(name, NOTE, f"{folder} cannot be read: {error.strerror or error}")
+            continue
         text = f"{folder}, {free:.1f} GB free"
         if name == "results" and free < MIN_FREE_GB:
             yield Finding(name, NOTE, f"{text}: little for results; make room or set ORFEAS_DATA_DIR")

@@ -9,6 +9,7 @@ from orfeas import doctor
 from orfeas.doctor import MISSING, NOTE, OK, add_doctor_parser, diagnose, render
 from orfeas.settings import Settings, load_settings
 from tests.engines.hunyuan3d.tiny import FIXTURE, WEIGHTS
+from tests.engines.test_choose import refuse_to_look_into
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +70,19 @@ def test_weights_are_opened_and_judged(tmp_path):
     finding = found(diagnose(Settings(_env_file=None, hunyuan3d_path=folder)))["weights"]
     assert finding.state == NOTE
     assert "git lfs pull" in finding.detail
+
+
+def test_what_this_user_may_not_read_is_a_note(tmp_path, monkeypatch):
+    refuse_to_look_into(tmp_path / "closed", monkeypatch)
+    diagnosis = diagnose(
+        Settings(_env_file=None, hunyuan3d_path=tmp_path / "closed" / "weights", data_dir=tmp_path / "closed" / "data")
+    )
+    findings = found(diagnosis)
+    for name in ("weights", "weights folder", "results"):
+        assert findings[name].state == NOTE
+        assert "cannot be read: Permission denied" in findings[name].detail
+    assert diagnosis.engine == "sketch"
+    assert "cannot be read: Permission denied" in diagnosis.reason
 
 
 def test_forced_engine_that_cannot_run_is_exit_1(monkeypatch, capsys, driver):

@@ -1,5 +1,8 @@
+import errno
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -59,6 +62,19 @@ def driver(monkeypatch):
 def no_driver(monkeypatch):
     for asker in (choose, gpu_room):
         monkeypatch.setattr(asker, "rule_out_gpu", lambda: "no NVIDIA GPU was found here")
+
+
+def refuse_to_look_into(folder, monkeypatch):
+    """As the system does for whoever is not root: asking for what lies in a closed folder raises (before 3.14)."""
+    for name in ("is_file", "exists"):
+        original = getattr(Path, name)
+
+        def look(self, *arguments, original=original, **options):
+            if folder in self.parents:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+            return original(self, *arguments, **options)
+
+        monkeypatch.setattr(Path, name, look)
 
 
 def settings(**options):
@@ -163,6 +179,18 @@ def test_damaged_weights_are_told_and_not_run(tmp_path, gpu):
     assert "model.safetensors" in engine.reason
     with pytest.raises(BadWeights):
         choose_engine(settings(engine="hunyuan3d", hunyuan3d_path=path))
+
+
+def test_a_place_that_this_user_may_not_read_is_told_and_not_run(folder, gpu, monkeypatch):
+    refuse_to_look_into(folder, monkeypatch)
+    engine = choose_engine(settings(hunyuan3d_path=folder))
+    assert engine.name == "sketch"
+    assert engine.reason == (
+        f"The place of Hunyuan3D's weights {folder} cannot be read: Permission denied; let this user read it, or name"
+        " another in ORFEAS_HUNYUAN3D_PATH. So the built-in engine runs."
+    )
+    with pytest.raises(BadWeights, match="cannot be read: Permission denied"):
+        choose_engine(settings(engine="hunyuan3d", hunyuan3d_path=folder))
 
 
 def test_too_little_memory_is_told_with_the_numbers(folder, gpu):

@@ -84,6 +84,7 @@ def find_weights(settings: Settings) -> Weights | None:
     """The weights that an engine would load, or None. Looks at names only; `check_weights` opens the file.
 
     With ``ORFEAS_HUNYUAN3D_PATH``, a file or a folder, only there; else what ``download`` made, else the hub's cache.
+    Raises `BadWeights` for a place that this user may not look into.
     """
     if settings.hunyuan3d_path:
         return _weights_at(Path(settings.hunyuan3d_path).expanduser(), "ORFEAS_HUNYUAN3D_PATH")
@@ -130,14 +131,25 @@ def hub_cache() -> Path:
 
 
 def _weights_at(place: Path, found: str) -> Weights | None:
-    if place.is_file():
-        path = place
-    else:
-        path = next((place / name for name in KNOWN_FILES if (place / name).is_file()), None)
-        if path is None:
-            return None
-    config = path.parent / CONFIG
-    return Weights(path, config if config.is_file() else None, found)
+    try:
+        if place.is_file():
+            path = place
+        else:
+            path = next((place / name for name in KNOWN_FILES if (place / name).is_file()), None)
+            if path is None:
+                return None
+        config = path.parent / CONFIG
+        return Weights(path, config if config.is_file() else None, found)
+    except OSError as error:  # asking raises where a folder on the way is closed to this user
+        raise _unreadable(place, error) from error
+
+
+def _unreadable(place: Path, error: OSError) -> BadWeights:
+    return BadWeights(
+        f"The place of Hunyuan3D's weights {place} cannot be read: {error.strerror or error}; let this user read it, or"
+        " name another in ORFEAS_HUNYUAN3D_PATH.",
+        "missing_file",
+    )
 
 
 # --- fetching ---------------------------------------------------------------------------------------------------------
