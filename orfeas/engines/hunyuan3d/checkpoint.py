@@ -72,7 +72,11 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def split_parts(name: str, state: dict) -> dict[str, dict[str, Tensor]]:
-    """``{part: {key: tensor}}``, or a flat ``{"part.key": tensor}``, by part. Raises `BadWeights` for anything else."""
+    """``{part: {key: tensor}}``, or a flat ``{"part.key": tensor}``, by part. Raises `BadWeights` for anything else.
+
+    Parts that nobody knows are kept, to be named by `weights.check_checkpoint`; a key without a dot is such a part, of
+    one tensor without a name.
+    """
     if not isinstance(state, dict) or not state:
         raise BadWeights(f"{name} holds no table of tensors. {_REMEDY}", "corrupt_checkpoint")
     parts: dict[str, dict[str, Tensor]] = {}
@@ -86,6 +90,8 @@ def split_parts(name: str, state: dict) -> dict[str, dict[str, Tensor]]:
             raise BadWeights(f"{name} has a key that is no text. {_REMEDY}", "corrupt_checkpoint")
     for part, tensors in parts.items():
         for key, value in tensors.items():
+            if not isinstance(key, str):
+                raise BadWeights(f"{name} has a key in {part} that is no text. {_REMEDY}", "corrupt_checkpoint")
             if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
                 raise BadWeights(f"{name} has something else than a tensor at {part}.{key}.", "corrupt_checkpoint")
     return parts

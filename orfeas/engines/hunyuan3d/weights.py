@@ -103,6 +103,7 @@ RULES: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
     ),
 }
 
+LISTED = 8  # keys that a sentence names; of a file of another model there are thousands
 # Published, but of no use from picture to shape: one that has to be there, and those that need not.
 _UNUSED_REQUIRED = {"conditioner": _DINO + "embeddings.mask_token"}
 _UNUSED_OPTIONAL = {"vae": ("encoder.", "pre_kl.")}
@@ -185,6 +186,11 @@ def load_part(
 
 def check_part(module: nn.Module, tensors: Mapping[str, Tensor], part: str, name: str = "The checkpoint") -> None:
     """Raise one `BadWeights` that names what is missing, unknown and misshapen (by published, older names)."""
+    _refuse(name, _find_problems(module, tensors, part))
+
+
+def _find_problems(module: nn.Module, tensors: Mapping[str, Tensor], part: str) -> list[str]:
+    """What `check_part` refuses, as ends of a sentence that begins with "it"."""
     expected = published_shapes(module, part)
     optional = _UNUSED_OPTIONAL.get(part, ())
     missing = [key for key in expected if key not in tensors]
@@ -199,19 +205,40 @@ def check_part(module: nn.Module, tensors: Mapping[str, Tensor], part: str, name
         elif not tensor.dtype.is_floating_point:
             misshapen.append(f"{key} of type {tensor.dtype}")
     found = [("lacks", missing), ("has the unknown", unknown), ("has misshapen", misshapen)]
-    problems = "; ".join(f"{verb} {_enumerate(keys, part)}" for verb, keys in found if keys)
+    return [f"{verb} {_enumerate([f'{part}.{key}' for key in keys])}" for verb, keys in found if keys]
+
+
+def _refuse(name: str, problems: list[str]) -> None:
     if problems:
         raise BadWeights(
-            f"{name} does not fit Hunyuan3D-2.1: it {problems}. Use the published checkpoint, or one made from it.",
+            f"{name} does not fit Hunyuan3D-2.1: it {'; '.join(problems)}. Use the published checkpoint, or one made"
+            " from it.",
             "wrong_keys",
         )
 
 
 def check_checkpoint(checkpoint: Checkpoint, config: ModelConfig) -> None:
-    """Raise `BadWeights` unless every part of the file fits ``config``. Reads no tensor."""
+    """Raise one `BadWeights` that names what does not fit ``config`` in any part, and what is of no part.
+
+    Of each kind and part at most `LISTED` keys are named, then how many more there are. Reads no tensor.
+    """
+    if not any(checkpoint.parts.get(part) for part in PARTS):
+        checkpoint.part(PARTS[0])  # raises: it is of another model, and all its keys are unknown
+    problems = []
     for part, module in build_meta(config).items():
-        name, tensors = _tensors_of(checkpoint, part)
-        check_part(module, tensors, part, name)
+        if checkpoint.parts.get(part):
+            problems += _find_problems(module, _tensors_of(checkpoint, part)[1], part)
+        else:
+            problems.append(f"lacks the whole part {part}")
+    strange = [
+        f"{part}.{key}" if key else part
+        for part, tensors in checkpoint.parts.items()
+        if part not in PARTS
+        for key in tensors or ("",)
+    ]
+    if strange:
+        problems.append(f"has {_enumerate(strange)} of no part that is known")
+    _refuse(checkpoint.name, problems)
 
 
 def assemble(recipe: Recipe, tensors: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -248,15 +275,15 @@ def convert(
 ) -> None:
     """Write the published checkpoint once more as flat safetensors, ``<part>.<key>``, less the unused half of the VAE.
 
-    Every part is checked against ``config`` first. Tensors are written one by one and the file appears only when it
+    The whole file is checked against ``config`` first. Tensors are written one by one and the file appears only when it
     is whole. ``progress`` is told (bytes written, bytes in all). Raises `BadWeights`, or `OrfeasError` if the disk is
     too small.
     """
     checkpoint = open_checkpoint(source)
+    check_checkpoint(checkpoint, config)
     flat: dict[str, Tensor] = {}
     for part, module in build_meta(config).items():
         _, tensors = _tensors_of(checkpoint, part)
-        check_part(module, tensors, part, checkpoint.name)
         flat |= {f"{part}.{key}": tensors[key] for key in published_shapes(module, part)}
     write_safetensors(flat, Path(destination), progress)
 
@@ -341,6 +368,6 @@ def _tensors_of(source: str | Path | Checkpoint | Mapping[str, Tensor], part: st
     return name, tensors
 
 
-def _enumerate(keys: list[str], part: str, limit: int = 8) -> str:
-    more = f" and {len(keys) - limit} more" if len(keys) > limit else ""
-    return ", ".join(f"{part}.{key}" for key in keys[:limit]) + more
+def _enumerate(keys: list[str]) -> str:
+    more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
+    return ", ".join(keys[:LISTED]) + more

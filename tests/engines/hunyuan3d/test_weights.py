@@ -163,6 +163,42 @@ def test_a_file_of_another_model_is_told_by_its_parts(flat, tmp_path):
     torch.save(by_part(flat)["vae"], tmp_path / "vae.ckpt")  # the stand-alone VAE: no parts
     with pytest.raises(BadWeights, match="has no part 'model'"):
         load(tmp_path / "vae.ckpt", "model")
+    with pytest.raises(BadWeights, match="has no part 'model'"):
+        weights.check_checkpoint(open_checkpoint(tmp_path / "vae.ckpt"), tiny_config())
+
+
+def checkpoint_of(parts, tmp_path):
+    torch.save(parts, tmp_path / "model.ckpt")
+    return open_checkpoint(tmp_path / "model.ckpt")
+
+
+def test_one_error_names_what_is_wrong_in_all_parts(flat, tmp_path):
+    parts = by_part(flat)
+    weights.check_checkpoint(checkpoint_of(parts, tmp_path), tiny_config())
+    del parts["model"]["blocks.0.norm1.weight"]
+    parts["vae"]["post_kl.extra"] = torch.zeros(2)
+    del parts["conditioner"]
+    parts["ema"] = {f"x{number}": torch.zeros(2) for number in range(10)}
+    parts |= {"dotless": torch.zeros(1), "flat.key": torch.zeros(1)}
+    with pytest.raises(BadWeights) as caught:
+        weights.check_checkpoint(checkpoint_of(parts, tmp_path), tiny_config())
+    assert caught.value.code == "wrong_keys"
+    assert str(caught.value) == (
+        "model.ckpt does not fit Hunyuan3D-2.1: it lacks model.blocks.0.norm1.weight; has the unknown"
+        " vae.post_kl.extra; lacks the whole part conditioner; has ema.x0, ema.x1, ema.x2, ema.x3, ema.x4, ema.x5,"
+        " ema.x6, ema.x7 and 4 more of no part that is known. Use the published checkpoint, or one made from it."
+    )
+
+
+@pytest.mark.parametrize("extra", [{"ema.x": torch.zeros(1)}, {"dotless": torch.zeros(1)}, {"fourth": {}}])
+def test_what_is_of_no_part_is_refused_by_check_and_conversion(flat, tmp_path, extra):
+    (key,) = extra
+    path = tmp_path / "model.ckpt"
+    torch.save(by_part(flat) | extra, path)
+    with pytest.raises(BadWeights, match=rf"has {key} of no part"):
+        weights.check_checkpoint(open_checkpoint(path), tiny_config())
+    with pytest.raises(BadWeights, match=rf"has {key} of no part"):
+        weights.convert(path, tmp_path / "out.safetensors", tiny_config())
 
 
 def test_type_is_the_files_unless_asked(flat, tmp_path):
@@ -253,7 +289,9 @@ def test_missing_file_and_folder(tmp_path):
         assert caught.value.code == "missing_file"
 
 
-@pytest.mark.parametrize("content", [[1, 2], {}, {"model": [1]}, {"model": {"x": 3}}, {3: torch.zeros(1)}])
+@pytest.mark.parametrize(
+    "content", [[1, 2], {}, {"model": [1]}, {"model": {"x": 3}}, {3: torch.zeros(1)}, {"model": {3: torch.zeros(1)}}]
+)
 def test_a_pickle_of_something_else_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "odd.ckpt")
     with pytest.raises(BadWeights) as caught:
