@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from orfeas.engines import zerogpu
 from orfeas.engines.gpu import explain_broken_gpu, explain_no_gpu, rule_out_gpu, try_gpu
+from orfeas.engines.hunyuan3d.approximations import Approximations
 from orfeas.errors import BadWeights, EngineUnavailable
 from orfeas.telemetry import log
 
@@ -20,21 +21,22 @@ def choose_engine(settings: Settings) -> Engine:
 
     ``ORFEAS_ENGINE`` forces one: then what stands in its way is an `EngineUnavailable` or `BadWeights`, and Hunyuan3D
     also runs on ``ORFEAS_DEVICE=cpu``; "ray" has the workers of a cluster run theirs. Nothing heavy is imported unless
-    weights are there or a cluster is asked for; no weights are read yet.
+    weights are there or a cluster is asked for; no weights are read yet. Raises `BadRequest` for approximations that
+    there are none of, whichever engine it would be: the mistake is told now, not on the day of the GPU.
     """
-    engine = _choose(settings)
+    engine = _choose(settings, Approximations.parse(settings.hunyuan3d_approximate))
     log.info("engine_chosen", engine=engine.title, device=engine.device, reason=engine.reason)
     return engine
 
 
-def _choose(settings: Settings) -> Engine:
+def _choose(settings: Settings, approximations: Approximations) -> Engine:
     if settings.engine == "sketch":
         return _sketch(settings, "The built-in engine was asked for (ORFEAS_ENGINE=sketch).")
     if settings.engine == "ray":
         return _cluster(settings)
     forced = settings.engine == "hunyuan3d"
     try:
-        return _hunyuan3d(settings, forced)
+        return _hunyuan3d(settings, approximations, forced)
     except (EngineUnavailable, BadWeights) as error:
         if forced:
             raise
@@ -62,7 +64,7 @@ def _cluster(settings: Settings) -> Engine:
     return connect(settings)
 
 
-def _hunyuan3d(settings: Settings, forced: bool) -> Engine:
+def _hunyuan3d(settings: Settings, approximations: Approximations, forced: bool) -> Engine:
     from orfeas.engines.hunyuan3d.download import check_weights, explain_missing, find_weights
 
     weights = find_weights(settings)
@@ -78,10 +80,8 @@ def _hunyuan3d(settings: Settings, forced: bool) -> Engine:
     device, why = choose_device(settings.device, forced)
     check_weights(weights)
     _refuse_too_little_memory(weights, device)
-    from orfeas.engines.hunyuan3d.approximations import Approximations
     from orfeas.engines.hunyuan3d.engine import Hunyuan3DEngine
 
-    approximations = Approximations.parse(settings.hunyuan3d_approximate)
     asked = "Hunyuan3D was asked for (ORFEAS_ENGINE=hunyuan3d)" if forced else "Hunyuan3D can run"
     reason = f"{asked}: its weights were found ({weights.found}), and {why}."
     engine = Hunyuan3DEngine(

@@ -139,8 +139,12 @@ def test_approximations_are_the_settings(folder, gpu):
     engine = choose_engine(settings(hunyuan3d_path=folder, hunyuan3d_approximate="latents"))
     assert engine.approximations.top_latents
     assert "Approximated" in engine.caveat
-    with pytest.raises(BadRequest, match="solver, guidance or latents"):
-        choose_engine(settings(hunyuan3d_path=folder, hunyuan3d_approximate="magic"))
+
+
+@pytest.mark.parametrize("engine", ["auto", "sketch", "hunyuan3d", "ray"])
+def test_an_approximation_that_there_is_none_of_is_told_whatever_would_run(no_driver, engine):
+    with pytest.raises(BadRequest, match="ORFEAS_HUNYUAN3D_APPROXIMATE cannot name 'magic': use solver, guidance or"):
+        choose_engine(settings(engine=engine, hunyuan3d_approximate="latents,magic"))
 
 
 def test_weights_without_a_gpu_give_the_built_in_engine(folder, no_gpu, driver):

@@ -1,5 +1,7 @@
 """What may be inexact for speed: off by default, asked for by name, and named in the recipe and on the page.
 
+Imports no torch, so that the setting is judged wherever ORFEAS starts.
+
 How far each is from the exact way was measured with random weights only (the tests' small networks, four pictures and
 seeds, 30 steps), as the root mean square of the difference over that of the exact result. Trained weights may be kinder
 or harsher; with those, nothing was measured.
@@ -16,16 +18,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from orfeas.engines.hunyuan3d.sampler import SOLVERS
 from orfeas.errors import BadRequest
 
+SOLVERS = ("euler", "adams-bashforth")
 FEWER_STEPS = 0.6  # of the exact solver's, with the second-order one
 # What the docstring says of each, for the page and the recipe.
 OFF = {
     "solver": "1.6 to 4.3 % off, measured with random weights only",
     "guidance": "16 to 34 % off, measured with random weights only",
     "latents": "1.6 to 15 % off, measured with random weights only",
+    "8 bit": "0.3 to 3.9 % off, measured with random weights only",
 }
+EXPERTS_IN_8_BIT = f"the transformer's experts in 8 bit ({OFF['8 bit']})"
 MIDDLE = (0.1, 0.8)  # the times within which guidance acts when it is approximated
 
 
@@ -44,11 +48,18 @@ class Approximations:
 
     @classmethod
     def parse(cls, text: str) -> Approximations:
-        """From a list such as "solver,guidance,latents" (``ORFEAS_HUNYUAN3D_APPROXIMATE``); "" is exact."""
+        """From ``ORFEAS_HUNYUAN3D_APPROXIMATE``, a list such as "solver,guidance,latents"; "" is exact.
+
+        Raises `BadRequest` that names the setting.
+        """
         names = {name.strip() for name in text.lower().split(",")} - {""}
         unknown = sorted(names - {"solver", "guidance", "latents"})
         if unknown:
-            raise BadRequest(f"Unknown approximation {unknown[0]!r}: use solver, guidance or latents.", "bad_choice")
+            raise BadRequest(
+                f"ORFEAS_HUNYUAN3D_APPROXIMATE cannot name {unknown[0]!r}: use solver, guidance or latents, with commas"
+                " between them, or leave it empty.",
+                "bad_setting",
+            )
         return cls(
             solver="adams-bashforth" if "solver" in names else "euler",
             guidance_interval=MIDDLE if "guidance" in names else (0.0, 1.0),
@@ -64,14 +75,14 @@ class Approximations:
                 f"The guidance interval cannot be {low} to {high}: use 0 <= low <= high <= 1.", "bad_choice"
             )
 
-    def keys(self) -> list[str]:
-        """What is on, as `parse` takes it."""
-        on = {
-            "solver": self.solver != "euler",
-            "guidance": self.guidance_interval != (0.0, 1.0),
-            "latents": self.top_latents,
-        }
+    def sampling_keys(self) -> list[str]:
+        """What is on, as `parse` takes it, and by which the latents differ."""
+        on = {"solver": self.solver != "euler", "guidance": self.guidance_interval != (0.0, 1.0)}
         return [key for key, is_on in on.items() if is_on]
+
+    def field_keys(self) -> list[str]:
+        """The same of that by which the field of given latents differs."""
+        return ["latents"] if self.top_latents else []
 
     def names(self) -> list[str]:
         """What differs from the exact way, for people."""

@@ -29,12 +29,11 @@ from torch import Tensor
 
 from orfeas.engines import Step
 from orfeas.engines.gpu import explain_lost_gpu
-from orfeas.engines.hunyuan3d.approximations import Approximations
+from orfeas.engines.hunyuan3d.approximations import EXPERTS_IN_8_BIT, Approximations
 from orfeas.engines.hunyuan3d.config import RELEASED, ModelConfig
 from orfeas.engines.hunyuan3d.preprocess import prepare_image
 from orfeas.engines.hunyuan3d.residency import (
     INT8,
-    INT8_NAME,
     RESIDENT,
     Networks,
     Residency,
@@ -78,6 +77,7 @@ class _Job:
     starts_at: float = 0.0  # of the whole way (`STARTS`); progress counts from here
     fraction: float = 0.0  # of the job
     sampled_with: list[str] = field(default_factory=list)  # approximations; none known for a latent of before
+    sampled_keys: list[str] = field(default_factory=list)  # the same, as `Hunyuan3DEngine.version` has them
     stage: str = ""  # of `STARTS`, the last begun
     chunk: int | None = None  # points of the field at once
     seconds: dict[str, float] = field(default_factory=dict)
@@ -125,20 +125,28 @@ class Hunyuan3DEngine:
 
     @property
     def version(self) -> str:
-        policy = self._networks.residency.name if self._networks else None
-        in_8_bit = ["int8"] if policy == INT8 else []
-        return "-".join(
-            ["hunyuan3d-2.1-1", str(self.dtype).removeprefix("torch."), *in_8_bit, *self.approximations.keys()]
-        )
+        """Of what a job would make now; what made a result is its fact ``engine_version``."""
+        return self._name_version(self._sampling_keys())
+
+    def _name_version(self, sampling_keys: list[str]) -> str:
+        precision = str(self.dtype).removeprefix("torch.")
+        return "-".join(["hunyuan3d-2.1-1", precision, *sampling_keys, *self.approximations.field_keys()])
 
     @property
     def caveat(self) -> str:
+        """Of what a job would make now; a result's own are its facts ``approximations`` and ``approximation_note``."""
         names = self._sampling_names() + self.approximations.field_names()
         return f"Approximated for speed or memory: {', '.join(names)}." if names else ""
 
+    @property
+    def _has_experts_in_8_bit(self) -> bool:
+        return self._networks is not None and self._networks.residency.name == INT8
+
     def _sampling_names(self) -> list[str]:
-        in_8_bit = self._networks is not None and self._networks.residency.name == INT8
-        return self.approximations.sampling_names() + ([INT8_NAME] if in_8_bit else [])
+        return self.approximations.sampling_names() + ([EXPERTS_IN_8_BIT] if self._has_experts_in_8_bit else [])
+
+    def _sampling_keys(self) -> list[str]:
+        return (["int8"] if self._has_experts_in_8_bit else []) + self.approximations.sampling_keys()
 
     def load(self) -> None:
         """Check the weights and read what may stay in memory. Raises `BadWeights` or `EngineUnavailable`."""
@@ -204,17 +212,19 @@ class Hunyuan3DEngine:
         """Yield a step after each diffusion step and each chunk of the volume, then the mesh.
 
         The last step's facts hold ``shape_seconds`` by stage, ``peak_vram_mb`` (on a GPU; with what torch's allocator
-        keeps, without what CUDA itself takes), ``residency`` and ``latent`` (T, channels) float16, from which `remesh`
-        makes the mesh again. Raises `OrfeasError` with code "no_surface" where the field has none, `OutOfMemory` where
-        even a leaner policy does not fit; the next job finds a working engine in either case. Raises
-        `EngineUnavailable` with code "broken_gpu" where the GPU failed; so does every job after it.
+        keeps, without what CUDA itself takes), ``residency``, how the shape was approximated, and ``latent``
+        (T, channels) float16, from which `remesh` makes the mesh again. Raises `OrfeasError` with code "no_surface"
+        where the field has none, `OutOfMemory` where even a leaner policy does not fit; the next job finds a working
+        engine in either case. Raises `EngineUnavailable` with code "broken_gpu" where the GPU failed; so does every job
+        after it.
         """
         yield from self._run(_Job(quality, seed, prepare_image(cutout.rgba, self.config)))
 
     def remesh(self, latent: np.ndarray, quality: Quality) -> Iterator[Step | Mesh]:
         """Another grid for the latent of an earlier job, without diffusion; the same grid gives the same mesh.
 
-        latent: (T, channels) as in the facts of `shape`. The facts are those of `shape`, without the diffusion's.
+        latent: (T, channels) as in the facts of `shape`. The facts are those of `shape`, without the diffusion's: how
+        the latent was sampled is its owner's to know.
         Raises `BadRequest` for another shape.
         """
         expected = self.config.latent_shape[1:]
@@ -339,7 +349,8 @@ class Hunyuan3DEngine:
                 yield Step(_between("diffusion", "decoding", done / total), message)
             # As the latent is kept, so it is used: a mesh made from the recipe is the same mesh.
             job.latents = latents.to(torch.float16).float().cpu()
-            job.sampled_with = self._sampling_names()  # now: the policy may change before the job ends
+            # Now: the policy may change before the job ends.
+            job.sampled_with, job.sampled_keys = self._sampling_names(), self._sampling_keys()
 
     def _mesh(self, job: _Job, geometry: GeoField) -> Iterator[Step | Mesh]:
         quality = job.quality
@@ -376,17 +387,23 @@ class Hunyuan3DEngine:
         yield mesh
 
     def _facts(self, job: _Job, evaluated: int, refined: bool) -> dict[str, Any]:
+        approximations = job.sampled_with + self.approximations.field_names()
         facts = {
+            "engine_version": self._name_version(job.sampled_keys),
             "shape_seconds": {stage: round(seconds, 3) for stage, seconds in job.seconds.items()},
             "residency": self._networks.residency.name,
             "precision": str(self.dtype).removeprefix("torch."),
-            "approximations": job.sampled_with + self.approximations.field_names(),
+            "approximations": approximations,
             "grid": job.quality.grid,
             "field_evaluations": evaluated,
             "vertices_refined": refined,
             "latent": job.latents[0].to(torch.float16).numpy(),
             **job.facts,
         }
+        if approximations:
+            facts["approximation_note"] = (
+                f"This shape was approximated for speed or memory: {', '.join(approximations)}."
+            )
         if self._where.type == "cuda":
             facts["peak_vram_mb"] = round(torch.cuda.max_memory_reserved(self._where) / 1e6, 1)
         return facts

@@ -34,7 +34,6 @@ POLICIES = {
     SEQUENTIAL: (7.4, "one network at a time is in memory"),
     INT8: (5.5, "one network at a time is in memory, the transformer's experts in 8 bit"),
 }
-INT8_NAME = "the transformer's experts in 8 bit"  # as an approximation, for people
 RELEASED_GB = 7.14  # of half-precision weights that `POLICIES` is about
 
 

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from orfeas.engines.hunyuan3d.approximations import SOLVERS
 from orfeas.engines.hunyuan3d.dit import Dit, DitContext
-
-SOLVERS = ("euler", "adams-bashforth")
 
 
 def draw_noise(seed: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float16) -> Tensor:

@@ -7,13 +7,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from orfeas.engines import Step
 from orfeas.engines.hunyuan3d import engine as room
-from orfeas.engines.hunyuan3d.approximations import Approximations
+from orfeas.engines.hunyuan3d.approximations import EXPERTS_IN_8_BIT, Approximations
 from orfeas.engines.hunyuan3d.checkpoint import PARTS
 from orfeas.engines.hunyuan3d.engine import Hunyuan3DEngine, is_out_of_memory
 from orfeas.engines.hunyuan3d.moe import MixtureOfExperts, StackedLinear
 from orfeas.engines.hunyuan3d.residency import (
     INT8,
-    INT8_NAME,
     POLICIES,
     RELEASED_GB,
     RESIDENT,
@@ -326,7 +325,8 @@ def test_int8_experts_stay_close(make_engine, events):
     assert isinstance(list(engine.shape(Subject(), QUALITY, seed=1))[-1], Mesh)
     assert engine.version.endswith("int8")
     assert "8 bit" in engine.caveat
-    assert engine.health()["approximations"] == [INT8_NAME]
+    assert engine.health()["approximations"] == [EXPERTS_IN_8_BIT]
+    assert EXPERTS_IN_8_BIT.endswith("(0.3 to 3.9 % off, measured with random weights only)")
 
 
 def test_approximations_of_a_result_are_those_it_was_made_with(make_engine):
@@ -334,9 +334,27 @@ def test_approximations_of_a_result_are_those_it_was_made_with(make_engine):
     sampled = list(engine.shape(Subject(), QUALITY, seed=1))[-2].facts
     solver = "the adams-bashforth solver at 60% of the steps (1.6 to 4.3 % off, measured with random weights only)"
     field = "a third of the latents for each point (1.6 to 15 % off, measured with random weights only)"
-    assert sampled["approximations"] == [solver, INT8_NAME, field]
+    assert sampled["approximations"] == [solver, EXPERTS_IN_8_BIT, field]
+    assert sampled["engine_version"] == engine.version == "hunyuan3d-2.1-1-float32-int8-solver-latents"
+    assert sampled["approximation_note"] == (
+        f"This shape was approximated for speed or memory: {solver}, {EXPERTS_IN_8_BIT}, {field}."
+    )
     # How the latent came to be is the recipe's to know, not this engine's.
-    assert list(engine.remesh(sampled["latent"], QUALITY))[-2].facts["approximations"] == [field]
+    again = list(engine.remesh(sampled["latent"], QUALITY))[-2].facts
+    assert again["approximations"] == [field]
+    assert again["engine_version"] == "hunyuan3d-2.1-1-float32-latents"
+    assert again["approximation_note"] == f"This shape was approximated for speed or memory: {field}."
+
+
+def test_memory_that_runs_out_after_the_diffusion_makes_no_approximation_of_it(make_engine, monkeypatch):
+    engine = make_engine(residency=SEQUENTIAL)
+    _break(monkeypatch, "GeoField", _FailOnce(torch.OutOfMemoryError("CUDA out of memory")))
+    facts = list(engine.shape(Subject(), QUALITY, seed=1))[-2].facts
+    assert facts["residency"] == INT8
+    assert engine.version.endswith("int8")  # of the transformer, were it asked for now
+    assert facts["engine_version"] == "hunyuan3d-2.1-1-float32"
+    assert facts["approximations"] == []
+    assert "approximation_note" not in facts
 
 
 def test_out_of_memory_steps_down_once_and_goes_on(make_engine, monkeypatch):
