@@ -238,9 +238,12 @@ class Pipeline:
         }
 
     def _notes(self) -> tuple[str, ...]:
-        run_notes = (self.shape_facts.get(key, "") for key in ("rerun_note", "memory_note"))
+        facts = self.shape_facts
+        run_notes = (facts.get(key, "") for key in ("rerun_note", "memory_note", "approximation_note"))
         turns = (change.sentence for change in self.changes if change.step in ("tilt_to_stand", "lay_flat"))
-        notes = (*self.picture.notes, *self.cutout.notes, self.shape_note, *run_notes, *turns, self.engine.caveat)
+        # an engine that says how this shape was approximated has no other caveat, and may make the next another way
+        caveat = "" if "approximations" in facts else self.engine.caveat
+        notes = (*self.picture.notes, *self.cutout.notes, self.shape_note, *run_notes, *turns, caveat)
         return tuple(dict.fromkeys(note for note in notes if note))
 
 

@@ -72,7 +72,7 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
 
     with gr.Blocks(title="ORFEAS", analytics_enabled=False) as demo:
         gr.HTML(frame.nav(bool(studio.settings.auth)), elem_id="nav")
-        gr.HTML(frame.hero(studio.engine), elem_id="header")
+        header = gr.HTML(frame.hero(studio.engine), elem_id="header")
         token = gr.Textbox(visible=False)  # filled in by studio.js: the page names its job
         draws = gr.Textbox(visible=False)  # "no" where the browser has no WebGL
         again_of = gr.Textbox(visible=False), gr.Textbox(visible=False)  # a result's id, and what is to change
@@ -165,8 +165,9 @@ def build_app(jobs: Jobs, cutter: handlers.Cutter, meshes: MeshBench, groups: Gr
         for over in (run.then, run.failure, again.then, again.failure):  # 6.31: no `then` after an error
             over(None, js=settle, **quiet)
         stop.click(None, js="() => window.orfeas.stop()", **light)
-        for told in (demo.load, run.then, again.then):  # the times of the jobs here, the last one's with them
-            told(lambda: gr.update(**page.qualities()), None, [quality], **light)
+        # the times of the jobs here, the last one's with them, and the engine, whose caveat is known once it is loaded
+        for told in (demo.load, run.then, again.then):
+            told(lambda: (gr.update(**page.qualities()), frame.hero(studio.engine)), None, [quality, header], **light)
         found = demo.load(
             page.resume,
             [token, draws],

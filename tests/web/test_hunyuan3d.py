@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import httpx
 import pytest
 import trimesh
 from gradio_client import handle_file
 
 from orfeas.engines.choose import choose_engine
+from orfeas.engines.hunyuan3d.approximations import EXPERTS_IN_8_BIT
+from orfeas.engines.hunyuan3d.residency import INT8, Residency
 from orfeas.library import Library
 from orfeas.request import Quality
 from orfeas.settings import Settings
@@ -49,6 +53,22 @@ def test_health_names_the_engine_and_why(hunyuan3d):
     engine = health(hunyuan3d)["engine"]
     assert (engine["name"], engine["title"], engine["device"]) == ("hunyuan3d", "Hunyuan3D-2.1", "cpu")
     assert "ORFEAS_ENGINE=hunyuan3d" in engine["reason"]
+
+
+def test_the_page_names_what_is_approximated_once_the_engine_knows(hunyuan3d, monkeypatch):
+    """Which networks fit is known when they are loaded, after the page was built."""
+    telling = [
+        function
+        for function in hunyuan3d.demo.fns.values()
+        if any(getattr(output, "elem_id", "") == "header" for output in function.outputs)
+    ]
+    assert any("load" in [event for _, event in function.targets] for function in telling)
+    assert "8 bit" not in telling[0].fn()[1]
+    engine = hunyuan3d.jobs.studio.engine
+    hunyuan3d.jobs.studio.load()
+    monkeypatch.setattr(engine._networks, "residency", Residency(INT8, "Little is free."))
+    for function in telling:
+        assert escape(EXPERTS_IN_8_BIT) in function.fn()[1]
 
 
 def test_a_script_gets_a_solid_and_its_facts(script, photo):

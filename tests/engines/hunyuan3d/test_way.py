@@ -137,8 +137,21 @@ def test_approximations_are_on_the_page_in_the_notes_and_in_the_recipe(weights, 
     studio.close()
     recipe = json.loads(result.files["recipe"].read_text())
     assert recipe["facts"]["approximations"] == names
-    assert sentence in recipe["notes"]
-    assert sentence in result.notes
+    note = f"This shape was approximated for speed or memory: {', '.join(names)}."
+    assert note in recipe["notes"]
+    assert note in result.notes
+    assert sentence not in result.notes  # which the command line takes for what is said of the engine, and leaves out
+
+
+def test_an_exact_latent_that_is_meshed_again_is_not_called_approximated(weights, kept, tmp_path):
+    settings = Settings(_env_file=None, engine="hunyuan3d", device="cpu", hunyuan3d_path=weights, data_dir=tmp_path)
+    studio = open_studio(settings.model_copy(update={"hunyuan3d_approximate": "solver,guidance"}))
+    _, again = make_again(studio, kept)
+    assert again.facts["remeshed"]
+    assert again.facts["approximations"] == []
+    assert again.facts["engine_version"] == "hunyuan3d-2.1-1-float32"
+    assert not any("approximated" in note.lower() for note in again.notes)
+    studio.close()
 
 
 def test_health_names_the_engine(studio, first):
