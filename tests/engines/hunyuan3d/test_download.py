@@ -1,19 +1,25 @@
 """The download against a local server that speaks as much of the hub's protocol as its client needs."""
 
 import argparse
+import errno
 import hashlib
+import os
 import sys
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import constants
+from safetensors.torch import save_file
 
 from orfeas.engines.hunyuan3d import download as room
 from orfeas.engines.hunyuan3d.download import (
     CONVERTED,
     KNOWN_FILES,
+    PAUSES,
     RELEASE,
     Release,
     add_download_parser,
@@ -40,6 +46,8 @@ class Hub(ThreadingHTTPServer):
         self.refuse_after_break = True
         self.sign = False  # whether the file lies at addresses that hold for one request
         self.signed = 0
+        self.faults = []  # statuses to answer the next requests of a kind with: ("HEAD", 503)
+        self.tells_length = True
         self.etag = hashlib.sha256(data).hexdigest()
 
 
@@ -52,6 +60,9 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def answer(self, with_body):
         hub = self.server
+        if hub.faults and hub.faults[0][0] == self.command:
+            self.refuse(hub.faults.pop(0)[1], "")
+            return
         if hub.sign and not with_body:
             hub.signed += 1
             self.send_response(302)
@@ -79,7 +90,8 @@ class HubHandler(BaseHTTPRequestHandler):
         self.send_header("ETag", f'"{hub.etag}"')
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(len(body)))
+        if hub.tells_length or not with_body:
+            self.send_header("Content-Length", str(len(body)))
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(hub.data) - 1}/{len(hub.data)}")
         self.end_headers()
@@ -111,6 +123,10 @@ def hub():
     thread.join()
 
 
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir() if path.is_file())
+
+
 @pytest.fixture
 def fetch(hub, tmp_path, monkeypatch):
     """Run the whole download against the hub; returns what was said. The client reads its variables when it is
@@ -122,6 +138,7 @@ def fetch(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", address)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(room, "PAUSES", (0.0, 0.0, 0.0))
 
     def run(folder, *, offline=False, **changes):
         release = Release("tiny/model", COMMIT, FILENAME, hub.etag, len(hub.data), len(hub.data))
@@ -218,12 +235,116 @@ def test_a_wrong_file_of_another_program_is_named_and_left_alone(hub, fetch, tmp
     assert not hub.served
 
 
-def test_tampered_or_short_file_is_refused_and_forgotten(hub, fetch, tmp_path):
-    with pytest.raises(BadWeights, match=hub.etag):
-        fetch(tmp_path / "weights", sha256="0" * 64)
-    assert not list((tmp_path / "weights").iterdir())
-    with pytest.raises(BadWeights, match="bytes instead of"):
+def test_tampered_file_is_refused_and_kept_for_whoever_knows_better(hub, fetch, tmp_path):
+    folder = tmp_path / "weights"
+    with pytest.raises(BadWeights, match=f"{hub.etag} instead.*renamed to .*with --sha256"):
+        fetch(folder, sha256="0" * 64)
+    assert names_in(folder) == ["model.fp16.safetensors.refused"]
+    with pytest.raises(BadWeights, match="renamed to"):  # once more, from the network
+        fetch(folder, sha256="1" * 64)
+    assert hub.served == [0, 0]
+    fetch(folder, size=None)  # as with --sha256
+    assert hub.served == [0, 0]
+    assert names_in(folder) == ["NOTICE", CONVERTED]
+
+
+def test_a_file_of_another_size_is_told_before_it_is_fetched_and_the_remedy_works(hub, fetch, tmp_path):
+    with pytest.raises(BadWeights, match=r"bytes instead of.*--sha256"):
         fetch(tmp_path / "weights", size=len(hub.data) + 1)
+    assert not hub.served
+    fetch(tmp_path / "weights", size=None)
+
+
+@pytest.mark.parametrize("code", ["corrupt_checkpoint", "wrong_keys"])
+def test_a_damaged_converted_file_is_set_aside_and_made_anew(hub, fetch, tmp_path, code):
+    fetch(tmp_path)
+    damaged = hub.data[:100_000]
+    if code == "wrong_keys":
+        save_file({"other.x": torch.zeros(1)}, tmp_path / CONVERTED)
+        damaged = (tmp_path / CONVERTED).read_bytes()
+    (tmp_path / CONVERTED).write_bytes(damaged)
+    said = fetch(tmp_path)
+    assert said[0].startswith(f"{CONVERTED} ")
+    assert said[0].endswith(f"Setting it aside as {CONVERTED}.refused")
+    assert hub.served == [0, 0]
+    assert (tmp_path / f"{CONVERTED}.refused").read_bytes() == damaged
+    assert "there already" in fetch(tmp_path)[0]
+
+
+@pytest.mark.parametrize("name", [FILENAME, "model.fp16.safetensors"])
+def test_a_published_file_in_the_folder_is_converted_and_stays(hub, fetch, tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(hub.data[:-1] + b"x")
+    with pytest.raises(BadWeights, match=f"{path} is not the published file: its SHA-256"):
+        fetch(tmp_path)
+    path.write_bytes(hub.data)
+    fetch(tmp_path, offline=True)
+    assert not hub.served
+    assert path.read_bytes() == hub.data
+
+
+def test_questions_to_the_hub_are_asked_again_with_growing_pauses(hub, fetch, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "PAUSES", PAUSES)
+    waited = []
+    monkeypatch.setattr(room.time, "sleep", waited.append)
+    hub.faults = [("HEAD", 503), ("HEAD", 429), ("GET", 500)]
+    fetch(tmp_path / "one")
+    assert waited == [1, 2, 4]
+    hub.faults = [("HEAD", 503)] * 4
+    with pytest.raises(OrfeasError, match="503"):
+        fetch(tmp_path / "two")
+    assert waited == [1, 2, 4] * 2
+    with pytest.raises(OrfeasError, match="404"):
+        fetch(tmp_path / "two", filename="another.safetensors")
+    assert len(waited) == 6, "what is not there is not asked for again"
+
+
+def test_a_short_body_of_unknown_length_is_a_break(hub, fetch, tmp_path):
+    hub.tells_length, hub.break_off, hub.refuse_after_break = False, True, False
+    fetch(tmp_path)
+    assert hub.served == [0, len(hub.data) // 2]
+
+
+def test_a_disk_that_refuses_is_a_sentence_and_is_not_asked_again(hub, fetch, tmp_path, monkeypatch):
+    def refuse(self, mode="r", *arguments, original=Path.open, **options):
+        if "a" in mode and self.name == "download.partial":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(self, mode, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        with pytest.raises(OrfeasError, match=r"download\.partial cannot be written \(No space left") as caught:
+            fetch(tmp_path)
+    assert caught.value.code == "disk"
+    assert len(hub.served) <= 1
+    (tmp_path / "NOTICE").mkdir()
+    with pytest.raises(OrfeasError, match=r"NOTICE cannot be read or written \(Is a directory\)"):
+        fetch(tmp_path)
+
+
+def test_the_notice_is_there_before_the_weights(fetch, tmp_path, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)  # the last thing before the converted file appears
+    with pytest.raises(KeyboardInterrupt):
+        fetch(tmp_path)
+    assert "South Korea" in (tmp_path / "NOTICE").read_text()
+    assert not (tmp_path / CONVERTED).exists()
+
+
+def test_two_downloads_at_once_do_not_share_a_file(hub, fetch, tmp_path, monkeypatch):
+    def meanwhile(*arguments, original=room.verify):
+        with pytest.raises(OrfeasError, match=r"Another download to .* is running") as caught:
+            fetch(tmp_path)
+        assert caught.value.code == "busy"
+        return original(*arguments)
+
+    monkeypatch.setattr(room, "verify", meanwhile)
+    fetch(tmp_path)
+    assert hub.served == [0]
+    assert names_in(tmp_path) == ["NOTICE", CONVERTED]
 
 
 def test_file_that_the_hub_does_not_have_is_a_sentence(fetch, tmp_path):
@@ -315,6 +436,13 @@ def test_terms_and_size_are_shown_and_acceptance_is_needed(capsys, monkeypatch):
     with pytest.raises(BadRequest):
         ask_for_acceptance(False)
 
+    def end(prompt):
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", end)
+    with pytest.raises(BadRequest, match="not accepted"):
+        ask_for_acceptance(False)
+
 
 def test_command_refuses_before_it_fetches(monkeypatch, empty_home):
     monkeypatch.setattr(room, "download", lambda *args, **options: pytest.fail("nothing may be fetched"))
@@ -344,5 +472,6 @@ def test_command_downloads_what_is_accepted_to_the_named_folder(monkeypatch, emp
     ((folder, options),) = asked
     assert folder == (tmp_path / named if named else room.default_folder())
     assert options["release"].sha256 == "a" * 64
+    assert options["release"].size is None  # of a file that this project does not know
     assert options["release"].revision == RELEASE.revision
     assert "Ready" in capsys.readouterr().out
