@@ -243,23 +243,20 @@ class Hunyuan3DEngine:
     def _run(self, job: _Job) -> Iterator[Step | Mesh]:
         """The job, and once again, leaner, from where it was, if the device runs out of memory."""
         self._refuse_if_closed()
-        if self._stepped_down:  # what held the memory then may be gone: no approximation stays for good
-            self._networks.drop()
-            self._networks.residency = self._choose_residency()
-            self._stepped_down = False
-        self.load()
-        if self._where.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._where)
         try:
+            if self._stepped_down:  # what held the memory then may be gone: no approximation stays for good
+                self._networks.drop()
+                self._networks.residency = self._choose_residency()
+                self._stepped_down = False
+            self.load()
+            if self._where.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(self._where)
             for retry in (False, True):
                 try:
                     for event in self._stages(job):
                         yield _not_backwards(event, job)
                     return
                 except Exception as error:
-                    if is_gpu_lost(error):
-                        self._lost = explain_lost_gpu(self.device, error)
-                        raise EngineUnavailable(self._lost, "broken_gpu") from error
                     if not is_out_of_memory(error):
                         raise
                 # Out of the handler: what the traceback held is free now, and the networks can go.
@@ -270,9 +267,23 @@ class Hunyuan3DEngine:
                     raise self._memory_error()
                 job.facts["memory_note"] = note
                 yield Step(job.fraction, note)
+        except Exception as error:
+            if is_gpu_lost(error):
+                self._lost = explain_lost_gpu(self.device, error)
+                raise EngineUnavailable(self._lost, "broken_gpu") from error
+            raise
         finally:
-            if not self._lost:
-                release_memory(self._where)
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Give back what a job left. A GPU that fails at that is told of at the next job: this one has its own end."""
+        if self._lost:
+            return
+        try:
+            release_memory(self._where)
+        except Exception as error:
+            self._lost = explain_lost_gpu(self.device, error)
+            log.error("gpu_lost", problem=self._lost)
 
     def _make_room(self, job: _Job) -> str:
         """Prepare the second try; says how in a sentence, "" if there is no way.

@@ -448,6 +448,30 @@ def test_a_gpu_that_failed_is_told_and_not_asked_again(make_engine, monkeypatch)
     assert is_out_of_memory(torch.AcceleratorError("CUDA error: out of memory"))
 
 
+def test_what_fails_while_tidying_up_does_not_hide_the_first_error(make_engine, monkeypatch):
+    lost = torch.AcceleratorError("CUDA error: unspecified launch failure\nSearch for more")
+    engine = make_engine()
+    engine.load()
+    monkeypatch.setattr(room, "release_memory", lambda device: _FailOnce(lost)())
+    _break(monkeypatch, "diffusion", _FailOnce(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):
+        list(engine.shape(Subject(), QUALITY, seed=1))
+    assert engine.health()["ready"] is False
+    with pytest.raises(EngineUnavailable, match=r"unspecified launch failure\): start the program again"):
+        list(engine.shape(Subject(), QUALITY, seed=1))
+
+
+def test_a_gpu_that_fails_while_room_is_made_is_told_and_not_asked_again(make_engine, monkeypatch):
+    engine = make_engine(residency=RESIDENT)
+    engine.load()
+    _break(monkeypatch, "diffusion", _FailOnce(torch.OutOfMemoryError("CUDA out of memory")))
+    lost = torch.AcceleratorError("CUDA error: unspecified launch failure\nSearch for more")
+    monkeypatch.setattr("orfeas.engines.hunyuan3d.residency.release_memory", lambda device: _FailOnce(lost)())
+    for _ in range(2):
+        with pytest.raises(EngineUnavailable, match=r"unspecified launch failure\): start the program again"):
+            list(engine.shape(Subject(), QUALITY, seed=1))
+
+
 def test_nothing_is_kept_for_gradients(make_engine, events):
     """Whatever the parameters are marked as: on ZeroGPU the mark was seen to be lost."""
     engine = make_engine(refine_from=QUALITY.grid)
