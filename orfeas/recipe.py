@@ -32,6 +32,7 @@ class KeptLatent:
 
     cutout_sha256: `hash_cutout` of what the engine saw; with the engine and the seed it stands for picture, background
         and taps. diffusion_steps, approximations: how it was sampled, for the next recipe.
+    weights: the identity of the engine's, which is a part of its version; "" where an older recipe does not know it.
     """
 
     path: Path
@@ -40,11 +41,14 @@ class KeptLatent:
     cutout_sha256: str
     diffusion_steps: int | None = None
     approximations: tuple[str, ...] = ()
+    weights: str = ""
 
     def explain_misfit(self, engine: Engine, seed: int, cutout: Cutout) -> str:
         """Why a job cannot start from this latent, in a sentence; "" if it can."""
         if self.engine != engine.name or not hasattr(engine, "remesh"):
             why = f"it is of the engine {self.engine}, and here {engine.name} runs"
+        elif self.weights and self.weights not in engine.version.split("-"):
+            why = "it was made with other weights than are here"
         elif self.seed != seed:
             why = f"its seed is {self.seed}, and {seed} was asked for"
         elif self.cutout_sha256 != hash_cutout(cutout):
@@ -167,4 +171,5 @@ def _find_latent(folder: Path, files: Mapping[str, str], facts: Mapping[str, Any
         str(facts.get("cutout_sha256")),
         facts.get("diffusion_steps"),
         tuple(map(str, facts.get("approximations", ()))),
+        str(facts.get("weights_identity", "")),
     )

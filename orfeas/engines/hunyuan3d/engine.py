@@ -13,6 +13,7 @@ matrix products. CUDA graphs cannot hold the experts for the same reason. Neithe
 
 from __future__ import annotations
 
+import functools
 import gc
 import hashlib
 import time
@@ -30,6 +31,7 @@ from torch import Tensor
 from orfeas.engines import Step
 from orfeas.engines.gpu import explain_lost_gpu
 from orfeas.engines.hunyuan3d.approximations import EXPERTS_IN_8_BIT, Approximations
+from orfeas.engines.hunyuan3d.checkpoint import open_checkpoint
 from orfeas.engines.hunyuan3d.config import RELEASED, ModelConfig
 from orfeas.engines.hunyuan3d.preprocess import prepare_image
 from orfeas.engines.hunyuan3d.residency import (
@@ -48,7 +50,8 @@ from orfeas.engines.hunyuan3d.surface import extract_surface, refine_surface
 from orfeas.engines.hunyuan3d.top_latents import TopLatentsField
 from orfeas.engines.hunyuan3d.vae import GeoField
 from orfeas.engines.hunyuan3d.volume import choose_chunk, hierarchical
-from orfeas.errors import BadRequest, EngineUnavailable, OrfeasError, OutOfMemory
+from orfeas.engines.hunyuan3d.weights import identify
+from orfeas.errors import BadRequest, BadWeights, EngineUnavailable, OrfeasError, OutOfMemory
 from orfeas.mesh import Mesh
 from orfeas.telemetry import log
 
@@ -130,7 +133,16 @@ class Hunyuan3DEngine:
 
     def _name_version(self, sampling_keys: list[str]) -> str:
         precision = str(self.dtype).removeprefix("torch.")
-        return "-".join(["hunyuan3d-2.1-1", precision, *sampling_keys, *self.approximations.field_keys()])
+        weights = [self._identity] if self._identity else []
+        return "-".join(["hunyuan3d-2.1-1", precision, *weights, *sampling_keys, *self.approximations.field_keys()])
+
+    @functools.cached_property
+    def _identity(self) -> str:
+        """Of the weights, as `identify` has it; "" without a file that can be read, which `load` tells of."""
+        try:
+            return identify(open_checkpoint(self.weights))
+        except BadWeights:
+            return ""
 
     @property
     def caveat(self) -> str:
@@ -401,6 +413,7 @@ class Hunyuan3DEngine:
         approximations = job.sampled_with + self.approximations.field_names()
         facts = {
             "engine_version": self._name_version(job.sampled_keys),
+            "weights_identity": self._identity,
             "shape_seconds": {stage: round(seconds, 3) for stage, seconds in job.seconds.items()},
             "residency": self._networks.residency.name,
             "precision": str(self.dtype).removeprefix("torch."),

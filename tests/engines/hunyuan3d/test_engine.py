@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from orfeas.engines import Step
 from orfeas.engines.hunyuan3d import engine as room
 from orfeas.engines.hunyuan3d.approximations import EXPERTS_IN_8_BIT, Approximations
-from orfeas.engines.hunyuan3d.checkpoint import PARTS
+from orfeas.engines.hunyuan3d.checkpoint import PARTS, open_checkpoint
 from orfeas.engines.hunyuan3d.engine import Hunyuan3DEngine, is_out_of_memory
 from orfeas.engines.hunyuan3d.moe import MixtureOfExperts, StackedLinear
 from orfeas.engines.hunyuan3d.residency import (
@@ -27,6 +28,7 @@ from orfeas.engines.hunyuan3d.residency import (
     quantize_rows,
     widen,
 )
+from orfeas.engines.hunyuan3d.weights import convert, identify
 from orfeas.errors import BadRequest, BadWeights, EngineUnavailable, OrfeasError, OutOfMemory
 from orfeas.mesh import Mesh, signed_volume
 from orfeas.request import Quality
@@ -44,9 +46,18 @@ class Subject:
 
 
 @pytest.fixture(scope="module")
-def make_engine(tmp_path_factory):
-    weights = write_blob_weights(tmp_path_factory.mktemp("blob"))
-    return lambda **options: Hunyuan3DEngine(weights, config=tiny_config(), device="cpu", **options)
+def blob_weights(tmp_path_factory):
+    return write_blob_weights(tmp_path_factory.mktemp("blob"))
+
+
+@pytest.fixture(scope="module")
+def exact_version(blob_weights):
+    return f"hunyuan3d-2.1-1-float32-{identify(open_checkpoint(blob_weights))}"
+
+
+@pytest.fixture(scope="module")
+def make_engine(blob_weights):
+    return lambda **options: Hunyuan3DEngine(blob_weights, config=tiny_config(), device="cpu", **options)
 
 
 @pytest.fixture(scope="module")
@@ -329,30 +340,30 @@ def test_int8_experts_stay_close(make_engine, events):
     assert EXPERTS_IN_8_BIT.endswith("(0.3 to 3.9 % off, measured with random weights only)")
 
 
-def test_approximations_of_a_result_are_those_it_was_made_with(make_engine):
+def test_approximations_of_a_result_are_those_it_was_made_with(make_engine, exact_version):
     engine = make_engine(residency=INT8, approximations=Approximations.parse("solver, latents"))
     sampled = list(engine.shape(Subject(), QUALITY, seed=1))[-2].facts
     solver = "the adams-bashforth solver at 60% of the steps (1.6 to 4.3 % off, measured with random weights only)"
     field = "a third of the latents for each point (1.6 to 15 % off, measured with random weights only)"
     assert sampled["approximations"] == [solver, EXPERTS_IN_8_BIT, field]
-    assert sampled["engine_version"] == engine.version == "hunyuan3d-2.1-1-float32-int8-solver-latents"
+    assert sampled["engine_version"] == engine.version == f"{exact_version}-int8-solver-latents"
     assert sampled["approximation_note"] == (
         f"This shape was approximated for speed or memory: {solver}, {EXPERTS_IN_8_BIT}, {field}."
     )
     # How the latent came to be is the recipe's to know, not this engine's.
     again = list(engine.remesh(sampled["latent"], QUALITY))[-2].facts
     assert again["approximations"] == [field]
-    assert again["engine_version"] == "hunyuan3d-2.1-1-float32-latents"
+    assert again["engine_version"] == f"{exact_version}-latents"
     assert again["approximation_note"] == f"This shape was approximated for speed or memory: {field}."
 
 
-def test_memory_that_runs_out_after_the_diffusion_makes_no_approximation_of_it(make_engine, monkeypatch):
+def test_memory_that_runs_out_after_the_diffusion_makes_no_approximation_of_it(make_engine, monkeypatch, exact_version):
     engine = make_engine(residency=SEQUENTIAL)
     _break(monkeypatch, "GeoField", _FailOnce(torch.OutOfMemoryError("CUDA out of memory")))
     facts = list(engine.shape(Subject(), QUALITY, seed=1))[-2].facts
     assert facts["residency"] == INT8
     assert engine.version.endswith("int8")  # of the transformer, were it asked for now
-    assert facts["engine_version"] == "hunyuan3d-2.1-1-float32"
+    assert facts["engine_version"] == exact_version
     assert facts["approximations"] == []
     assert "approximation_note" not in facts
 
@@ -497,10 +508,27 @@ def test_on_windows_the_machines_memory_is_not_taken_for_the_gpus(monkeypatch):
     assert kept == [pytest.approx(7 / 8)], "what is free, and what is ours already"
 
 
-def test_approximated_results_are_not_taken_for_exact_ones(make_engine):
+def test_approximated_results_are_not_taken_for_exact_ones(make_engine, exact_version):
     exact, other = make_engine(), make_engine(approximations=Approximations.parse("latents,solver"))
-    assert exact.version == "hunyuan3d-2.1-1-float32"
-    assert other.version == "hunyuan3d-2.1-1-float32-solver-latents"
+    assert exact.version == exact_version
+    assert other.version == f"{exact_version}-solver-latents"
+
+
+def test_results_of_other_weights_are_told_apart_before_they_are_loaded(make_engine, tmp_path):
+    one = make_engine()
+    other = Hunyuan3DEngine(WEIGHTS, config=tiny_config(), device="cpu")
+    assert one.version != other.version
+    tensors = load_file(one.weights)
+    parts = {part: {} for part in PARTS}
+    for key, tensor in tensors.items():
+        part, _, rest = key.partition(".")
+        parts[part][rest] = tensor
+    torch.save(parts, tmp_path / "same.ckpt")
+    convert(tmp_path / "same.ckpt", tmp_path / "converted.safetensors", tiny_config())
+    for same in ("same.ckpt", "converted.safetensors"):
+        assert Hunyuan3DEngine(tmp_path / same, config=tiny_config(), device="cpu").version == one.version
+    missing = Hunyuan3DEngine(tmp_path / "none.ckpt", config=tiny_config(), device="cpu")
+    assert missing.version == missing.health()["version"] == "hunyuan3d-2.1-1-float32"
 
 
 def test_other_errors_are_not_taken_for_memory(make_engine, monkeypatch):

@@ -149,7 +149,7 @@ def test_an_exact_latent_that_is_meshed_again_is_not_called_approximated(weights
     _, again = make_again(studio, kept)
     assert again.facts["remeshed"]
     assert again.facts["approximations"] == []
-    assert again.facts["engine_version"] == "hunyuan3d-2.1-1-float32"
+    assert again.facts["engine_version"] == studio.engine.version.removesuffix("-solver-guidance")
     assert not any("approximated" in note.lower() for note in again.notes)
     studio.close()
 
@@ -223,6 +223,23 @@ def test_another_seed_or_cutout_is_sampled_anew_and_says_so(studio, kept, option
     assert len(steps_in(messages)) == 3
     assert f"The kept latent was not used, for {why}: the shape was made anew." in result.notes
     assert "remeshed" not in result.facts
+
+
+def test_the_latent_of_other_weights_is_sampled_anew_and_says_so(studio, first, kept, tmp_path):
+    identity = first.facts["weights_identity"]
+    assert identity in first.facts["engine_version"]
+    assert kept.latent.weights == identity
+    recipe = kept.picture.with_name("recipe.json")
+    text = recipe.read_text()
+    recipe.write_text(text.replace(identity, "0123456789ab"))
+    messages, result = make_again(studio, read_recipe(recipe))
+    assert len(steps_in(messages)) == 3
+    assert any("not used, for it was made with other weights than are here" in note for note in result.notes)
+    older = json.loads(text)
+    del older["facts"]["weights_identity"]
+    recipe.write_text(json.dumps(older))
+    _, result = make_again(studio, read_recipe(recipe))
+    assert result.facts["remeshed"], "what an older recipe does not know does not keep it from being used"
 
 
 def test_without_the_file_it_is_sampled_anew_and_the_model_is_the_same(studio, first, kept):
