@@ -7,6 +7,7 @@ import pytest
 
 from orfeas import doctor
 from orfeas.doctor import MISSING, NOTE, OK, add_doctor_parser, diagnose, render
+from orfeas.engines.hunyuan3d import integrity
 from orfeas.settings import Settings, load_settings
 from tests.engines.hunyuan3d.tiny import FIXTURE, WEIGHTS
 from tests.engines.test_choose import refuse_to_look_into
@@ -64,12 +65,24 @@ def test_weights_are_opened_and_judged(tmp_path):
     (folder / "model.safetensors").symlink_to(WEIGHTS)
     finding = found(diagnose(Settings(_env_file=None, hunyuan3d_path=folder)))["weights"]
     assert finding.state == OK
-    assert "names and shapes fit" in finding.detail
+    assert "names and shapes fit, SHA-256 not checked, for it is not known" in finding.detail
+    (folder / "model.safetensors.sha256").write_text("0" * 64 + "  model.safetensors\n")
+    finding = found(diagnose(Settings(_env_file=None, hunyuan3d_path=folder)))["weights"]
+    assert "not checked yet: that is done once, when Hunyuan3D starts" in finding.detail
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     finding = found(diagnose(Settings(_env_file=None, hunyuan3d_path=folder)))["weights"]
     assert finding.state == NOTE
     assert "git lfs pull" in finding.detail
+
+
+def test_seven_gigabytes_are_not_hashed_here(tmp_path, monkeypatch):
+    (tmp_path / "config.json").symlink_to(FIXTURE / "tiny_config.json")
+    (tmp_path / "model.safetensors").symlink_to(WEIGHTS)
+    (tmp_path / "model.safetensors.sha256").write_text("0" * 64 + "  model.safetensors\n")
+    monkeypatch.setattr(integrity, "hash_file", lambda path: pytest.fail("it was hashed"))
+    diagnosis = diagnose(Settings(_env_file=None, engine="hunyuan3d", device="cpu", hunyuan3d_path=tmp_path))
+    assert diagnosis.engine == "hunyuan3d"
 
 
 def test_what_this_user_may_not_read_is_a_note(tmp_path, monkeypatch):

@@ -16,27 +16,28 @@ if TYPE_CHECKING:
     from orfeas.settings import Settings
 
 
-def choose_engine(settings: Settings) -> Engine:
+def choose_engine(settings: Settings, *, hashes: bool = True) -> Engine:
     """Hunyuan3D where a CUDA GPU and its weights are, else the built-in engine; ``.reason`` says why.
 
     ``ORFEAS_ENGINE`` forces one: then what stands in its way is an `EngineUnavailable` or `BadWeights`, and Hunyuan3D
     also runs on ``ORFEAS_DEVICE=cpu``; "ray" has the workers of a cluster run theirs. Nothing heavy is imported unless
-    weights are there or a cluster is asked for; no weights are read yet. Raises `BadRequest` for approximations that
-    there are none of, whichever engine it would be: the mistake is told now, not on the day of the GPU.
+    weights are there or a cluster is asked for; no weights are read yet, but for their SHA-256, once (``hashes``).
+    Raises `BadRequest` for approximations that there are none of, whichever engine it would be: the mistake is told
+    now, not on the day of the GPU.
     """
-    engine = _choose(settings, Approximations.parse(settings.hunyuan3d_approximate))
+    engine = _choose(settings, Approximations.parse(settings.hunyuan3d_approximate), hashes)
     log.info("engine_chosen", engine=engine.title, device=engine.device, reason=engine.reason)
     return engine
 
 
-def _choose(settings: Settings, approximations: Approximations) -> Engine:
+def _choose(settings: Settings, approximations: Approximations, hashes: bool) -> Engine:
     if settings.engine == "sketch":
         return _sketch(settings, "The built-in engine was asked for (ORFEAS_ENGINE=sketch).")
     if settings.engine == "ray":
         return _cluster(settings)
     forced = settings.engine == "hunyuan3d"
     try:
-        return _hunyuan3d(settings, approximations, forced)
+        return _hunyuan3d(settings, approximations, forced, hashes)
     except (EngineUnavailable, BadWeights) as error:
         if forced:
             raise
@@ -64,7 +65,7 @@ def _cluster(settings: Settings) -> Engine:
     return connect(settings)
 
 
-def _hunyuan3d(settings: Settings, approximations: Approximations, forced: bool) -> Engine:
+def _hunyuan3d(settings: Settings, approximations: Approximations, forced: bool, hashes: bool) -> Engine:
     from orfeas.engines.hunyuan3d.download import check_weights, explain_missing, find_weights
 
     weights = find_weights(settings)
@@ -78,7 +79,7 @@ def _hunyuan3d(settings: Settings, approximations: Approximations, forced: bool)
             "Hunyuan3D's weights are here but PyTorch is not: install it (`pip install torch`).", "no_torch"
         ) from error
     device, why = choose_device(settings.device, forced)
-    check_weights(weights)
+    check_weights(weights, hashes=hashes)
     _refuse_too_little_memory(weights, device)
     from orfeas.engines.hunyuan3d.engine import Hunyuan3DEngine
 

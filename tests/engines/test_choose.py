@@ -185,6 +185,16 @@ def test_damaged_weights_are_told_and_not_run(tmp_path, gpu):
         choose_engine(settings(engine="hunyuan3d", hunyuan3d_path=path))
 
 
+def test_weights_that_were_changed_are_told_and_not_run(folder, gpu):
+    (folder / "model.safetensors.sha256").write_text("0" * 64 + "  model.safetensors\n")
+    engine = choose_engine(settings(hunyuan3d_path=folder))
+    assert engine.name == "sketch"
+    assert "model.safetensors is not what was converted: its SHA-256 is" in engine.reason
+    with pytest.raises(BadWeights, match="python -m orfeas download"):
+        choose_engine(settings(engine="hunyuan3d", hunyuan3d_path=folder))
+    assert choose_engine(settings(hunyuan3d_path=folder), hashes=False).name == "hunyuan3d"
+
+
 def test_a_place_that_this_user_may_not_read_is_told_and_not_run(folder, gpu, monkeypatch):
     refuse_to_look_into(folder, monkeypatch)
     engine = choose_engine(settings(hunyuan3d_path=folder))

@@ -22,7 +22,9 @@ from urllib.request import Request, urlopen
 from filelock import FileLock, Timeout
 
 from orfeas.engines.gpu import rule_out_gpu
+from orfeas.engines.hunyuan3d import integrity
 from orfeas.errors import BadRequest, BadWeights, OrfeasError
+from orfeas.telemetry import log
 
 if TYPE_CHECKING:
     from orfeas.engines.hunyuan3d.config import ModelConfig
@@ -79,6 +81,15 @@ class Weights:
     config_path: Path | None
     found: str
 
+    @property
+    def is_published(self) -> bool:
+        """Whether it claims to be the release's file, by its name and for want of another configuration."""
+        return self.config_path is None and self.path.name == Path(RELEASE.filename).name
+
+    def find_sha256(self) -> str:
+        """What its SHA-256 has to be; "" if nobody said."""
+        return RELEASE.sha256 if self.is_published else integrity.read_sidecar(self.path)
+
     def load_config(self) -> ModelConfig:
         from orfeas.engines.hunyuan3d.config import RELEASED, load_config
 
@@ -111,12 +122,54 @@ def explain_missing(settings: Settings) -> str:
     return f"The weights of Hunyuan3D-2.1 are not here; `python -m orfeas download` fetches them ({_gb(RELEASE.size)})."
 
 
-def check_weights(weights: Weights) -> None:
-    """Open the file and compare its tensors' names and shapes with the model's. Raises `BadWeights`; imports torch."""
+def check_weights(weights: Weights, *, hashes: bool = False) -> None:
+    """Open the file and compare its tensors' names and shapes with the model's, and the published file's size.
+
+    hashes: also read it whole and compare its SHA-256, where that is known, once: `checked_files` remembers.
+    Raises `BadWeights`; imports torch.
+    """
     from orfeas.engines.hunyuan3d.checkpoint import open_checkpoint
     from orfeas.engines.hunyuan3d.weights import check_checkpoint
 
     check_checkpoint(open_checkpoint(weights.path), weights.load_config())
+    try:
+        problem = _find_change(weights, hashes)
+    except OSError as error:
+        raise _unreadable(weights.path, error) from error
+    if problem:
+        made = "published" if weights.is_published else "converted"
+        raise BadWeights(
+            f"{weights.path} is not what was {made}: {problem}. Remove it and run `python -m orfeas download`, which"
+            " fetches and converts it anew, with --sha256 if the publisher names another file.",
+            "wrong_hash",
+        )
+
+
+def _find_change(weights: Weights, hashes: bool) -> str:
+    """How the file is not byte for byte what it should be, half a sentence; "" if that is not seen."""
+    size = weights.path.stat().st_size
+    if weights.is_published and size != RELEASE.size:
+        return f"it has {size:,} bytes instead of {RELEASE.size:,}"
+    sha256 = weights.find_sha256()
+    if not hashes or not sha256 or checked_files().knows(weights.path, sha256):
+        return ""
+    log.info("hashing_weights", file=str(weights.path))  # 7 GB, once
+    return integrity.explain_change(weights.path, sha256, checked_files())
+
+
+def tell_integrity(weights: Weights) -> str:
+    """Whether the file's SHA-256 was checked, half a sentence. Hashes nothing."""
+    sha256 = weights.find_sha256()
+    if not sha256:
+        return "SHA-256 not checked, for it is not known what it should be"
+    if checked_files().knows(weights.path, sha256):
+        return "SHA-256 checked"
+    return "SHA-256 not checked yet: that is done once, when Hunyuan3D starts"
+
+
+def checked_files() -> integrity.Memory:
+    """The files that were hashed: beside what ``download`` makes, wherever they lie themselves."""
+    return integrity.Memory(default_folder() / "checked.json")
 
 
 def default_folder() -> Path:
@@ -238,19 +291,28 @@ def _download(folder: Path, release: Release, config: ModelConfig, report: Repor
         encoding="utf-8",
     )
     report("Converting to safetensors", 0.0)
-    convert(source, destination, config, lambda done, total: report("Converting to safetensors", done / total))
+    integrity.remove_sidecar(destination)
+    sha256 = convert(source, destination, config, lambda done, total: report("Converting to safetensors", done / total))
+    integrity.write_sidecar(destination, sha256)
+    checked_files().add(destination, sha256)
     if not found:
         source.unlink()  # 7 GB that nothing needs any more; what was found is another program's
     return destination
 
 
 def _is_usable(destination: Path, config: ModelConfig, report: Report) -> bool:
-    """Whether the converted file fits; one that does not is said and set aside, for it would be refused for ever."""
+    """Whether the converted file fits and is what was written; else that is said and it is set aside.
+
+    Left there, it would be refused for ever.
+    """
     from orfeas.engines.hunyuan3d.checkpoint import open_checkpoint
     from orfeas.engines.hunyuan3d.weights import check_checkpoint
 
     try:
         check_checkpoint(open_checkpoint(destination), config)
+        sha256 = integrity.read_sidecar(destination)
+        if sha256 and (problem := integrity.explain_change(destination, sha256, checked_files())):
+            raise BadWeights(f"{destination.name} is not what was converted: {problem}.", "wrong_hash")
         return True
     except BadWeights as error:
         if error.code == "missing_file":  # not damaged: closed to this user

@@ -289,8 +289,10 @@ def convert(
     destination: str | Path,
     config: ModelConfig = RELEASED,
     progress: Callable[[int, int], None] | None = None,
-) -> None:
+) -> str:
     """Write the published checkpoint once more as flat safetensors, ``<part>.<key>``, less the unused half of the VAE.
+
+    Returns the new file's SHA-256 in hex.
 
     The whole file is checked against ``config`` first. Tensors are written one by one and the file appears only when it
     is whole. ``progress`` is told (bytes written, bytes in all). Raises `BadWeights`, or `OrfeasError` if the disk is
@@ -302,7 +304,7 @@ def convert(
     for part, module in build_meta(config).items():
         _, tensors = _tensors_of(checkpoint, part)
         flat |= {f"{part}.{key}": tensors[key] for key in published_shapes(module, part)}
-    write_safetensors(flat, Path(destination), progress)
+    return write_safetensors(flat, Path(destination), progress)
 
 
 def build_meta(config: ModelConfig) -> dict[str, nn.Module]:
@@ -321,8 +323,8 @@ _SAFETENSORS_TYPES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float3
 
 def write_safetensors(
     tensors: Mapping[str, Tensor], destination: Path, progress: Callable[[int, int], None] | None = None
-) -> None:
-    """Write tensors one at a time: the public writer would hold all of them in memory.
+) -> str:
+    """Write tensors one at a time: the public writer would hold all of them in memory. Returns the file's SHA-256.
 
     Format: https://huggingface.co/docs/safetensors — eight bytes of header length, a JSON header, the data without
     gaps; wider types first, so that each tensor lies on its own alignment.
@@ -351,16 +353,19 @@ def write_safetensors(
     partial = destination.with_name(destination.name + ".partial")
     try:
         with partial.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            done = 0
+            start = len(text).to_bytes(8, "little") + text
+            file.write(start)
+            digest, done = hashlib.sha256(start), 0
             for key in order:
-                data = tensors[key].contiguous().flatten().view(torch.uint8).numpy()
-                done += file.write(memoryview(data))
+                data = memoryview(tensors[key].contiguous().flatten().view(torch.uint8).numpy())
+                done += file.write(data)
+                digest.update(data)
                 if progress is not None:
                     progress(done, total)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, destination)
+        return digest.hexdigest()
     finally:
         partial.unlink(missing_ok=True)
 

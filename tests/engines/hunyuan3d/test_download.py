@@ -16,6 +16,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from orfeas.engines.hunyuan3d import download as room
+from orfeas.engines.hunyuan3d import integrity
 from orfeas.engines.hunyuan3d.download import (
     CONVERTED,
     KNOWN_FILES,
@@ -27,13 +28,16 @@ from orfeas.engines.hunyuan3d.download import (
     check_weights,
     explain_missing,
     find_weights,
+    tell_integrity,
 )
 from orfeas.errors import BadRequest, BadWeights, OrfeasError
 from orfeas.settings import Settings
+from orfeas.verify import hash_file
 from tests.engines.hunyuan3d.tiny import FIXTURE, WEIGHTS, tiny_config
 
 COMMIT = "c0ffee" + "0" * 34
 FILENAME = "folder/model.fp16.safetensors"
+SIDECAR = CONVERTED + ".sha256"
 
 
 class Hub(ThreadingHTTPServer):
@@ -167,7 +171,7 @@ def test_download_checks_converts_and_is_found(hub, fetch, tmp_path):
     assert said[0].startswith("Fetching")
     assert {"Checking SHA-256", "Converting to safetensors"} <= set(said)
     assert "South Korea" in (folder / "NOTICE").read_text()
-    assert sorted(path.name for path in folder.iterdir()) == ["NOTICE", CONVERTED]  # the original is gone
+    assert names_in(folder) == ["NOTICE", CONVERTED, SIDECAR]  # the original is gone
     (folder / "config.json").write_text((FIXTURE / "tiny_config.json").read_text())
     weights = find_weights(Settings(_env_file=None, hunyuan3d_path=folder))
     assert weights.path == folder / CONVERTED
@@ -245,7 +249,7 @@ def test_tampered_file_is_refused_and_kept_for_whoever_knows_better(hub, fetch, 
     assert hub.served == [0, 0]
     fetch(folder, size=None)  # as with --sha256
     assert hub.served == [0, 0]
-    assert names_in(folder) == ["NOTICE", CONVERTED]
+    assert names_in(folder) == ["NOTICE", CONVERTED, SIDECAR]
 
 
 def test_a_file_of_another_size_is_told_before_it_is_fetched_and_the_remedy_works(hub, fetch, tmp_path):
@@ -344,7 +348,7 @@ def test_two_downloads_at_once_do_not_share_a_file(hub, fetch, tmp_path, monkeyp
     monkeypatch.setattr(room, "verify", meanwhile)
     fetch(tmp_path)
     assert hub.served == [0]
-    assert names_in(tmp_path) == ["NOTICE", CONVERTED]
+    assert names_in(tmp_path) == ["NOTICE", CONVERTED, SIDECAR]
 
 
 def test_file_that_the_hub_does_not_have_is_a_sentence(fetch, tmp_path):
@@ -413,6 +417,72 @@ def test_truncated_weights_are_refused(tmp_path):
     (tmp_path / "config.json").write_text((FIXTURE / "tiny_config.json").read_text())
     with pytest.raises(BadWeights, match=r"model\.safetensors"):
         check_weights(find_weights(settings_with(tmp_path)))
+
+
+# --- byte for byte ----------------------------------------------------------------------------------------------------
+
+
+def test_a_converted_file_is_hashed_when_it_was_changed_since(fetch, empty_home, tmp_path, monkeypatch):
+    folder = tmp_path / "weights"
+    fetch(folder)
+    path = folder / CONVERTED
+    assert (folder / SIDECAR).read_text() == f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {CONVERTED}\n"
+    (folder / "config.json").write_text((FIXTURE / "tiny_config.json").read_text())
+    weights = find_weights(settings_with(folder))
+    with monkeypatch.context() as patch:
+        patch.setattr(integrity, "hash_file", lambda path: pytest.fail("it was just written"))
+        check_weights(weights, hashes=True)
+    assert tell_integrity(weights) == "SHA-256 checked"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert "not checked yet" in tell_integrity(weights)
+    check_weights(weights)  # which reads names and shapes only
+    with pytest.raises(
+        BadWeights, match=r"is not what was converted: its SHA-256 is .* instead of .*Remove it"
+    ) as caught:
+        check_weights(weights, hashes=True)
+    assert caught.value.code == "wrong_hash"
+    said = fetch(folder)
+    assert "Setting it aside" in said[0]
+    check_weights(find_weights(settings_with(folder)), hashes=True)
+    (folder / SIDECAR).unlink()
+    assert "not known" in tell_integrity(weights)
+
+
+def test_the_published_file_is_measured_always_and_hashed_once(empty_home, tmp_path, monkeypatch):
+    path = tmp_path / "model.fp16.ckpt"
+    path.write_bytes(WEIGHTS.read_bytes())
+    release = replace(RELEASE, size=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(room, "RELEASE", release)
+    monkeypatch.setattr(room.Weights, "load_config", lambda self: tiny_config())  # the released one names no other
+    weights = find_weights(settings_with(tmp_path))
+    assert "not checked yet" in tell_integrity(weights)
+    hashed = []
+    monkeypatch.setattr(integrity, "hash_file", lambda path, original=hash_file: hashed.append(path) or original(path))
+    for _ in range(2):
+        check_weights(weights, hashes=True)
+    assert hashed == [path]
+    assert tell_integrity(weights) == "SHA-256 checked"
+    (room.default_folder() / "checked.json").write_text("[]")
+    check_weights(weights, hashes=True)
+    assert hashed == [path, path]
+    monkeypatch.setattr(room, "RELEASE", replace(release, sha256="0" * 64))
+    with pytest.raises(BadWeights, match="is not what was published: its SHA-256"):
+        check_weights(weights, hashes=True)
+    monkeypatch.setattr(room, "RELEASE", replace(release, size=release.size + 1))
+    with pytest.raises(BadWeights, match=r"is not what was published: it has [\d,]+ bytes instead of"):
+        check_weights(weights)
+
+
+def test_where_nothing_can_be_remembered_the_file_is_hashed_each_time(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    (tmp_path / "not-a-folder").touch()
+    memory = integrity.Memory(tmp_path / "not-a-folder" / "checked.json")
+    for _ in range(2):
+        assert integrity.explain_change(path, hashlib.sha256(b"abc").hexdigest(), memory) == ""
+        assert not memory.knows(path, hashlib.sha256(b"abc").hexdigest())
 
 
 # --- licence ----------------------------------------------------------------------------------------------------------
