@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from orfeas.engines.hunyuan3d.approximations import Approximations
 from orfeas.engines.hunyuan3d.config import RELEASED, DinoConfig, DitConfig, ModelConfig, VaeConfig
-from orfeas.engines.hunyuan3d.engine import Hunyuan3DEngine
+from orfeas.engines.hunyuan3d.engine import VOLUMES, Hunyuan3DEngine
 from orfeas.engines.hunyuan3d.residency import (
     INT8,
     POLICIES,
@@ -143,15 +143,13 @@ def make_network(config: ModelConfig, part: str, device: torch.device, dtype: to
 
 
 class RandomNetworks(Networks):
-    """`Networks` that makes its weights instead of reading them. ``seconds`` is what that took so far."""
+    """`Networks` that makes its weights instead of reading them."""
 
     def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype, residency: Residency):
         self.config, self.device, self.dtype, self.residency = config, device, dtype, residency
         self._here = {}
-        self.seconds = 0.0
 
     def _bring(self, part: str):
-        began = time.perf_counter()
         if part == "model" and self.residency.name == INT8:
             module = build_meta(self.config)[part]
             load_int8_experts(
@@ -161,8 +159,6 @@ class RandomNetworks(Networks):
             module = make_network(self.config, part, self.device, self.dtype)
         if part == "vae":
             module.geo_decoder.__class__ = BlobDecoder
-        synchronize(self.device)
-        self.seconds += time.perf_counter() - began
         return module
 
 
@@ -196,7 +192,13 @@ def measure_matmul(device: torch.device, dtype: torch.dtype) -> float:
 
 # The engine's messages: those that tell what is done, and those that announce what begins.
 DONE = {"Diffusion step": "diffusion", "Decoding the volume": "volume", "Sharpening": "surface"}
-BEGUN = {"Starting the diffusion": "diffusion", "Decoding the latents": "decoding", "Drawing": "surface"}
+BEGUN = {
+    "Reading the weights of the transformer": "diffusion",
+    "Starting the diffusion": "diffusion",
+    "Reading the weights of the decoder": "decoding",
+    "Decoding the latents": "decoding",
+    "Drawing": "surface",
+}
 
 
 @dataclass
@@ -210,16 +212,13 @@ def draw_subject() -> _Subject:
     return _Subject(np.dstack([rows // 2, columns // 2, 0 * rows + 90, inside * 255]).astype(np.uint8))
 
 
-def run_engine(engine, networks, running, config: ModelConfig, steps: int, grid: int) -> dict:
+def run_engine(device: torch.device, running, config: ModelConfig, steps: int, grid: int) -> dict:
     """Let one job run; its seconds by stage without the making of weights, rates, and peak memory by stage."""
-    device = networks.device
-    stage, peaks, making = "features", {}, {}
-    began, made = time.perf_counter(), networks.seconds
+    stage, peaks = "features", {}
+    began = time.perf_counter()
     for event in running:
         message = getattr(event, "message", "")
         stage = next((name for start, name in DONE.items() if message.startswith(start)), stage)
-        making[stage] = making.get(stage, 0.0) + networks.seconds - made
-        made = networks.seconds
         if device.type == "cuda":
             peaks[stage] = max(peaks.get(stage, 0.0), torch.cuda.max_memory_reserved(device) / 1e9)
             torch.cuda.reset_peak_memory_stats(device)
@@ -229,8 +228,8 @@ def run_engine(engine, networks, running, config: ModelConfig, steps: int, grid:
             kept = facts
     wall = time.perf_counter() - began
     mesh = event
-    making["decoding"] = making.pop("volume", 0.0)  # the network is brought before the latents are decoded
-    seconds = {name: spent - making.get(name, 0.0) for name, spent in kept["shape_seconds"].items()}
+    seconds = dict(kept["shape_seconds"])
+    making = seconds.pop("weights", 0.0)
     work = {
         "features": dino_flops(config),
         "decoding": decoder_flops(config),
@@ -243,7 +242,7 @@ def run_engine(engine, networks, running, config: ModelConfig, steps: int, grid:
         "steps": steps,
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
         "total_seconds": round(sum(seconds.values()), 4),
-        "making_weights_seconds": round(sum(making.values()), 3),
+        "making_weights_seconds": making,
         "wall_seconds": round(wall, 3),
         "tflops": {name: round(work[name] / max(seconds[name], 1e-9) / 1e12, 3) for name in work if name in seconds},
         "peak_vram_gb": {name: round(value, 3) for name, value in peaks.items()},  # that the allocator holds
@@ -296,6 +295,13 @@ def measure_reference(path: Path, config: ModelConfig, device: torch.device, dty
         wrong = [key for key in missing if not key.startswith(("encoder.", "pre_kl."))] + list(unknown)
         if wrong:
             raise SystemExit(f"--reference {path}: its keys differ from the published ones ({wrong[:3]}).")
+        hollow = [key for key, tensor in (*module.named_parameters(), *module.named_buffers()) if tensor.is_meta]
+        if hollow:
+            raise SystemExit(
+                f"--reference {path}: its module {type(module).__name__} makes tensors that no checkpoint holds"
+                f" ({', '.join(hollow[:3])}), and they are empty here, where it is built without memory: it cannot be"
+                " timed; use a checkout of the public revision."
+            )
         return module.to(device=device, dtype=dtype)  # in training mode, as the public pipeline leaves it
 
     x = torch.randn(2, v.tokens, c.channels, device=device, dtype=dtype)
@@ -404,6 +410,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--grids", type=int, nargs="+", default=None, help="R (default: 256 384 512; 48 128 when tiny)")
     parser.add_argument("--steps", type=int, nargs="+", default=None, help="default: 30 50; 4 when tiny")
     parser.add_argument("--residency", choices=POLICIES, help="default: by free memory")
+    parser.add_argument("--volume", choices=VOLUMES, default=VOLUMES[0], help="how the field is asked")
     parser.add_argument("--approximate", action="store_true", help="also with all approximations")
     parser.add_argument("--reference", type=Path, help="a checkout of Tencent-Hunyuan/Hunyuan3D-2.1 to compare with")
     parser.add_argument("--repeats", type=int, default=3)
@@ -435,19 +442,20 @@ def main(argv: list[str] | None = None) -> int:
     for approximations in (None, Approximations.parse("solver,guidance,latents")) if options.approximate else (None,):
         networks = RandomNetworks(config, device, dtype, residency)
         engine = Hunyuan3DEngine(
-            Path("random"), config=config, device=str(device), networks=networks, approximations=approximations
-        )
+            Path("random"), config=config, device=str(device), networks=networks, approximations=approximations,
+            volume=options.volume,
+        )  # fmt: skip
         *_, warm, _ = engine.shape(subject, Quality(grid=grids[0], steps=3, faces=0), 0)
         for grid in grids[1:]:  # each asks for other numbers of points
             list(engine.remesh(warm.facts["latent"], Quality(grid=grid, steps=3, faces=0)))
         for steps in step_counts if approximations is None else [max(step_counts)]:
             engine._features.clear()
             job = engine.shape(subject, Quality(grid=grids[0], steps=steps, faces=0), 0)
-            run = run_engine(engine, networks, job, config, steps, grids[0])
+            run = run_engine(device, job, config, steps, grids[0])
             runs.append(run)
             for grid in grids[1:]:
                 again = engine.remesh(run["latent"], Quality(grid=grid, steps=steps, faces=0))
-                more = run_engine(engine, networks, again, config, steps, grid)
+                more = run_engine(device, again, config, steps, grid)
                 for kind in ("seconds", "tflops", "peak_vram_gb"):  # the same diffusion serves every grid
                     kept = {name: run[kind][name] for name in ("features", "diffusion") if name in run[kind]}
                     more[kind] = kept | more[kind]
@@ -458,7 +466,7 @@ def main(argv: list[str] | None = None) -> int:
         engine.close()
     for run in runs:
         del run["latent"]
-        levels = "/".join(map(str, level_cells(run["grid"])))
+        levels = "/".join(map(str, level_cells(run["grid"]))) if options.volume == "hierarchical" else "dense"
         print(f"\nR {run['grid']} ({levels}), {run['steps']} steps, {', '.join(run['approximations']) or 'exact'}:")
         for stage, seconds in run["seconds"].items():
             rate, peak = run["tflops"].get(stage), run["peak_vram_gb"].get(stage)
@@ -483,10 +491,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"  ours differ from its numbers, of the greatest, by: {apart}")
         for row in ratios:
             print("  times faster:", row)
-    goals = judge_goals(runs, ratios, matmul, hardware, residency.name) if device.type == "cuda" else None
-    print("\ngoals:" + ("" if goals else " not measured, for there is no GPU here"))
-    for goal in goals or ():
-        reached = {None: "not measured", True: "reached", False: "missed"}[goal["reached"]]
+    has_gpu = device.type == "cuda"
+    goals = judge_goals(runs if has_gpu else [], ratios if has_gpu else None, matmul, hardware, residency.name)
+    unknown = "not measured" if has_gpu else "not measured: no GPU"
+    print("\ngoals:")
+    for goal in goals:
+        reached = {None: unknown, True: "reached", False: "missed"}[goal["reached"]]
         print(f"  {goal['goal']}: {reached}" + (f" ({goal['value']})" if goal["reached"] is not None else ""))
     document = {
         "benchmark": "hunyuan3d",
@@ -495,6 +505,7 @@ def main(argv: list[str] | None = None) -> int:
         "dtype": str(dtype),
         "model": "tiny" if options.tiny else "released",
         "residency": residency.name,
+        "volume": options.volume,
         "matmul_tflops": round(matmul, 3),
         "counted_tflop": {
             "guided_step_public": flops["public"] / 1e12,

@@ -13,10 +13,14 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orfeas import __version__
 from orfeas.errors import OrfeasError
 from orfeas.settings import Settings, explain_unknown, load_settings
+
+if TYPE_CHECKING:
+    from orfeas.engines import Engine
 
 OK, NOTE, MISSING = "ok", "note", "missing"
 PYTHONS = ((3, 10), (3, 12))
@@ -105,6 +109,7 @@ def diagnose(settings: Settings) -> Diagnosis:
         engine = choose_engine(settings, hashes=False)
     except OrfeasError as error:
         return Diagnosis(__version__, findings, "", "", str(error))
+    findings = (*findings, *_look_at_memory(engine))
     return Diagnosis(__version__, findings, engine.name, engine.device, engine.reason)
 
 
@@ -208,6 +213,18 @@ def _look_at_weights(settings: Settings) -> Iterator[Finding]:
         yield Finding("weights", NOTE, f"{where}; not checked, for PyTorch is not installed")
     except OrfeasError as error:
         yield Finding("weights", NOTE, f"{where} cannot be used: {error}")
+
+
+def _look_at_memory(engine: Engine) -> Iterator[Finding]:
+    """What the engine would keep in memory, of one that has to choose: on ZeroGPU that is known where a GPU is lent."""
+    if not hasattr(engine, "plan_residency"):
+        return
+    try:
+        plan = engine.plan_residency()
+    except OrfeasError as error:
+        yield Finding("memory", NOTE, str(error))
+    else:
+        yield Finding("memory", OK, f"{plan.name}: {plan.reason}")
 
 
 def _look_at_cutout() -> Iterator[Finding]:

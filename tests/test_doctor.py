@@ -83,6 +83,10 @@ def test_seven_gigabytes_are_not_hashed_here(tmp_path, monkeypatch):
     monkeypatch.setattr(integrity, "hash_file", lambda path: pytest.fail("it was hashed"))
     diagnosis = diagnose(Settings(_env_file=None, engine="hunyuan3d", device="cpu", hunyuan3d_path=tmp_path))
     assert diagnosis.engine == "hunyuan3d"
+    memory = found(diagnosis)["memory"]
+    assert memory.state == OK
+    assert memory.detail.startswith("resident: ")
+    assert memory.detail.endswith(" enough, so all networks stay in memory.")
 
 
 def test_what_this_user_may_not_read_is_a_note(tmp_path, monkeypatch):

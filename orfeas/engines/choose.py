@@ -12,7 +12,6 @@ from orfeas.telemetry import log
 
 if TYPE_CHECKING:
     from orfeas.engines import Engine
-    from orfeas.engines.hunyuan3d.download import Weights
     from orfeas.settings import Settings
 
 
@@ -80,7 +79,6 @@ def _hunyuan3d(settings: Settings, approximations: Approximations, forced: bool,
         ) from error
     device, why = choose_device(settings.device, forced)
     check_weights(weights, hashes=hashes)
-    _refuse_too_little_memory(weights, device)
     from orfeas.engines.hunyuan3d.engine import Hunyuan3DEngine
 
     asked = "Hunyuan3D was asked for (ORFEAS_ENGINE=hunyuan3d)" if forced else "Hunyuan3D can run"
@@ -88,6 +86,7 @@ def _hunyuan3d(settings: Settings, approximations: Approximations, forced: bool,
     engine = Hunyuan3DEngine(
         weights.path, config=weights.load_config(), device=device, reason=reason, approximations=approximations
     )
+    engine.plan_residency()  # raises where too little memory is free
     return _on_zerogpu(engine) if device != "cpu" and zerogpu.is_here() else engine
 
 
@@ -147,13 +146,3 @@ def choose_device(asked: str, forced: bool) -> tuple[str, str]:
 def _without_gpu(reason: str, forced: bool) -> EngineUnavailable:
     remedy = ": ORFEAS_ENGINE=auto runs the built-in engine" if forced else ""
     return EngineUnavailable(f"Hunyuan3D needs a CUDA GPU, and {reason}{remedy}.", "no_gpu")
-
-
-def _refuse_too_little_memory(weights: Weights, device: str) -> None:
-    import torch
-
-    from orfeas.engines.hunyuan3d.residency import choose_residency, free_gigabytes, model_gigabytes
-
-    where = torch.device(device)
-    dtype = torch.float16 if where.type == "cuda" else torch.float32
-    choose_residency(free_gigabytes(where), model_gigabytes(weights.load_config(), dtype), device)

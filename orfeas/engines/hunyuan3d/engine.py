@@ -18,7 +18,7 @@ import gc
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +49,7 @@ from orfeas.engines.hunyuan3d.sampler import draw_noise, sample
 from orfeas.engines.hunyuan3d.surface import extract_surface, refine_surface
 from orfeas.engines.hunyuan3d.top_latents import TopLatentsField
 from orfeas.engines.hunyuan3d.vae import GeoField
-from orfeas.engines.hunyuan3d.volume import choose_chunk, hierarchical
+from orfeas.engines.hunyuan3d.volume import choose_chunk, dense, hierarchical
 from orfeas.engines.hunyuan3d.weights import identify
 from orfeas.errors import BadRequest, BadWeights, EngineUnavailable, OrfeasError, OutOfMemory
 from orfeas.mesh import Mesh
@@ -61,10 +61,12 @@ if TYPE_CHECKING:
 
 
 GUIDANCE = 5.0
+VOLUMES = ("hierarchical", "dense")
 REFINE_FROM = 512  # grids from here on (quality "high") get their vertices moved onto the field
 FEATURES_KEPT = 8  # pictures; 2.8 MB each
 # Where each stage begins in the shape's progress; from the counted work of a standard job (30 steps, R = 384).
 STARTS = {"features": 0.0, "diffusion": 0.02, "decoding": 0.80, "volume": 0.82, "surface": 0.97}
+PART_NAMES = {"conditioner": "the picture's encoder", "model": "the transformer", "vae": "the decoder"}  # for people
 FIELD_NOTE = "Memory ran out while the field was read, so it is read in pieces of half the size."
 _MEMORY_WORDS = ("out of memory", "can't allocate memory", "alloc_failed", "when calling `cublascreate")
 
@@ -91,8 +93,10 @@ class Hunyuan3DEngine:
     """An `orfeas.engines.Engine`. ``quality.grid`` is R, the cells along an axis; ``quality.steps`` the diffusion's.
 
     weights: the file of weights (`orfeas.engines.hunyuan3d.download` finds or fetches it). device: "cpu", "cuda" or
-    "cuda:N". residency: a key of `residency.POLICIES`, or None to choose by free memory when loading. networks: made
-    elsewhere (benchmarks run random ones), in place of those in the file.
+    "cuda:N". residency: a key of `residency.POLICIES`, or None to choose by free memory when loading. volume: how the
+    field is asked, "hierarchical", near the surface only, or "dense", at every sample, for the same mesh in many times
+    the time. networks: made elsewhere (benchmarks run random ones), in place of those in the file.
+    Raises `BadRequest` for another volume.
     """
 
     name = "hunyuan3d"
@@ -109,9 +113,12 @@ class Hunyuan3DEngine:
         residency: str | None = None,
         approximations: Approximations | None = None,
         refine_from: int = REFINE_FROM,
+        volume: str = "hierarchical",
         networks: Networks | None = None,
     ):
-        self.weights, self.config = Path(weights), config
+        if volume not in VOLUMES:
+            raise BadRequest(f"The volume cannot be {volume!r}: use {' or '.join(VOLUMES)}.", "bad_choice")
+        self.weights, self.config, self.volume = Path(weights), config, volume
         self.device = "cuda:0" if device == "cuda" else device
         self.reason = reason or f"Hunyuan3D was asked for, on {self.device}."
         self.approximations = approximations or Approximations()
@@ -181,13 +188,17 @@ class Hunyuan3DEngine:
             self._stepped_down = True
         self._networks = networks
 
+    def plan_residency(self) -> Residency:
+        """What would lie in memory, and why, if a job came now. Raises `EngineUnavailable` if nothing fits."""
+        if self._policy is not None:
+            return Residency(self._policy, f"The policy {self._policy!r} was asked for.")
+        model_gb = model_gigabytes(self.config, self.dtype)
+        return choose_residency(free_gigabytes(self._where), model_gb, self.device)
+
     def _choose_residency(self) -> Residency:
+        residency = self.plan_residency()
         if self._policy is None:
-            model_gb = model_gigabytes(self.config, self.dtype)
-            residency = choose_residency(free_gigabytes(self._where), model_gb, self.device)
             keep_off_system_memory(self._where)
-        else:
-            residency = Residency(self._policy, f"The policy {self._policy!r} was asked for.")
         log.info("weights_placed", reason=residency.reason)
         return residency
 
@@ -223,12 +234,12 @@ class Hunyuan3DEngine:
     def shape(self, cutout: Cutout, quality: Quality, seed: int) -> Iterator[Step | Mesh]:
         """Yield a step after each diffusion step and each chunk of the volume, then the mesh.
 
-        The last step's facts hold ``shape_seconds`` by stage, ``peak_vram_mb`` (on a GPU; with what torch's allocator
-        keeps, without what CUDA itself takes), ``residency``, how the shape was approximated, and ``latent``
-        (T, channels) float16, from which `remesh` makes the mesh again. Raises `OrfeasError` with code "no_surface"
-        where the field has none, `OutOfMemory` where even a leaner policy does not fit; the next job finds a working
-        engine in either case. Raises `EngineUnavailable` with code "broken_gpu" where the GPU failed; so does every job
-        after it.
+        The last step's facts hold ``shape_seconds`` by stage, with "weights" for networks that had to be read in the
+        job, ``peak_vram_mb`` (on a GPU; with what torch's allocator keeps, without what CUDA itself takes),
+        ``residency``, how the shape was approximated, and ``latent`` (T, channels) float16, from which `remesh` makes
+        the mesh again. Raises `OrfeasError` with code "no_surface" where the field has none, `OutOfMemory` where even a
+        leaner policy does not fit; the next job finds a working engine in either case. Raises `EngineUnavailable` with
+        code "broken_gpu" where the GPU failed; so does every job after it.
         """
         yield from self._run(_Job(quality, seed, prepare_image(cutout.rgba, self.config)))
 
@@ -314,10 +325,10 @@ class Hunyuan3DEngine:
     def _stages(self, job: _Job) -> Iterator[Step | Mesh]:
         if job.latents is None:
             yield Step(STARTS["features"], "Looking at the picture")
-            with self._timed(job, "features"):
-                features = self._look(job.pixels)
+            features = yield from self._look(job)
             yield from self._diffuse(job, features)
             del features
+        yield from self._bring(job, "vae", "decoding")
         yield Step(STARTS["decoding"], "Decoding the latents")
         with self._timed(job, "decoding"):
             vae = self._networks.get("vae")
@@ -331,19 +342,38 @@ class Hunyuan3DEngine:
             del decoded
         yield from self._mesh(job, geometry)
 
-    def _look(self, pixels: np.ndarray) -> Tensor:
-        """The picture's features (1, S, width), remembered by the picture."""
-        key = hashlib.sha256(pixels.tobytes()).hexdigest()
+    def _bring(self, job: _Job, part: str, stage: str) -> Iterator[Step]:
+        """Read a network that is not in memory before the stage that wants it: the stage's seconds are its work's."""
+        if self._networks.holds(part):
+            return
+        yield Step(STARTS[stage], f"Reading the weights of {PART_NAMES[part]}")
+        began = time.perf_counter()
+        self._networks.get(part)
+        if self._where.type == "cuda":
+            torch.cuda.synchronize(self._where)
+        job.seconds["weights"] = job.seconds.get("weights", 0.0) + time.perf_counter() - began
+
+    def _look(self, job: _Job) -> Generator[Step, None, Tensor]:
+        """The picture's features (1, S, width), remembered by the picture.
+
+        On ZeroGPU they are remembered in the forked process that made them, and lost with it after the job: there every
+        job looks anew, which is a thousandth of its counted work.
+        """
+        key = hashlib.sha256(job.pixels.tobytes()).hexdigest()
         if key not in self._features:
-            with torch.no_grad():
-                features = self._networks.get("conditioner")(torch.from_numpy(pixels).to(self._where))
-            self._features[key] = features.cpu()
-            while len(self._features) > FEATURES_KEPT:
-                self._features.popitem(last=False)
-        self._features.move_to_end(key)
-        return self._features[key].to(self._where)
+            yield from self._bring(job, "conditioner", "features")
+        with self._timed(job, "features"):
+            if key not in self._features:
+                with torch.no_grad():
+                    features = self._networks.get("conditioner")(torch.from_numpy(job.pixels).to(self._where))
+                self._features[key] = features.cpu()
+                while len(self._features) > FEATURES_KEPT:
+                    self._features.popitem(last=False)
+            self._features.move_to_end(key)
+            return self._features[key].to(self._where)
 
     def _diffuse(self, job: _Job, features: Tensor) -> Iterator[Step]:
+        yield from self._bring(job, "model", "diffusion")
         yield Step(STARTS["diffusion"], "Starting the diffusion")
         with self._timed(job, "diffusion"):
             dit = self._networks.get("model")
@@ -379,9 +409,8 @@ class Hunyuan3DEngine:
         quality = job.quality
         with self._timed(job, "volume"):
             chunk = job.chunk = job.chunk or choose_chunk(self._where, geometry.bytes_per_point)
-            decoding = hierarchical(
-                geometry, quality.grid, device=self._where, chunk=chunk, half_extent=self.config.box
-            )
+            decode = dense if self.volume == "dense" else hierarchical
+            decoding = decode(geometry, quality.grid, device=self._where, chunk=chunk, half_extent=self.config.box)
             volume = None
             while volume is None:
                 try:

@@ -125,6 +125,10 @@ class Networks:
             for part in PARTS:
                 self.get(part)
 
+    def holds(self, part: str) -> bool:
+        """Whether `get` has nothing to read."""
+        return part in self._here
+
     def get(self, part: str) -> nn.Module:
         """The network, on the device. Others may have to leave: hold no reference to one across calls."""
         if part not in self._here:

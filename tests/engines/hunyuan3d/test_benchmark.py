@@ -137,9 +137,15 @@ class _Peak(TorchDispatchMode):
 def test_tiny_run_ends_with_one_json_line(benchmark, capsys, residency):
     assert benchmark.main([*TINY, "16", "--residency", residency]) == 0
     *said, last = capsys.readouterr().out.splitlines()
-    assert any("not measured, for there is no GPU here" in line for line in said)
+    assert said[said.index("goals:") + 1 :] == [
+        "  times the reference, exact: at least 2.3: not measured: no GPU",
+        "  times the reference, approximated: at least 4: not measured: no GPU",
+        "  seconds on an H200: under 4: not measured: no GPU",
+        "  diffusion, of a large matrix product's rate: at least 0.6: not measured: no GPU",
+        "  GB of VRAM, sequential: under 8: not measured: no GPU",
+    ]
     document = json.loads(last)
-    assert document["goals"] is None
+    assert [goal["reached"] for goal in document["goals"]] == [None] * 5
     assert document["residency"] == residency
     assert [(run["grid"], run["steps"]) for run in document["runs"]] == [(12, 3), (16, 3)]
     for run in document["runs"]:
@@ -147,6 +153,16 @@ def test_tiny_run_ends_with_one_json_line(benchmark, capsys, residency):
         assert run["faces"] > 0
         assert run["evaluated_fraction"] == 1.0
         assert bool(run["approximations"]) is (residency == "int8")
+
+
+def test_the_field_can_be_asked_at_every_sample(benchmark, capsys, monkeypatch):
+    monkeypatch.setattr(
+        "orfeas.engines.hunyuan3d.engine.hierarchical", lambda *a, **k: pytest.fail("it was not asked for")
+    )
+    assert benchmark.main([*TINY, "--volume", "dense"]) == 0
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert document["volume"] == "dense"
+    assert [run["evaluated_fraction"] for run in document["runs"]] == [1.0]
 
 
 @pytest.fixture
@@ -178,6 +194,19 @@ def test_reference_that_cannot_be_used_is_said(benchmark, checkout, tmp_path):
     (checkout / "hy3dshape" / "hy3dshape" / "__init__.py").write_text("import a_package_that_is_not_installed\n")
     with pytest.raises(SystemExit, match=r"cannot be imported here \(No module named 'a_package"):
         benchmark.import_reference(checkout)
+
+
+def test_a_reference_with_tensors_of_its_own_is_told_by_their_names(benchmark, checkout, capsys):
+    (checkout / "hy3dshape" / "hy3dshape" / "models" / "denoisers" / "hunyuandit.py").write_text(
+        "import torch\n"
+        "from tests.engines.hunyuan3d.public_modules import HunYuanDiTPlain as Plain\n"
+        "class HunYuanDiTPlain(Plain):\n"
+        "    def __init__(self, **options):\n"
+        "        super().__init__(**options)\n"
+        "        self.register_buffer('rotations', torch.zeros(3), persistent=False)\n"
+    )
+    with pytest.raises(SystemExit, match=r"HunYuanDiTPlain makes tensors that no checkpoint holds \(rotations\)"):
+        benchmark.main([*TINY, "--repeats", "1", "--reference", str(checkout)])
 
 
 def test_goals_are_judged_by_the_run_they_are_about(benchmark):

@@ -1,5 +1,9 @@
 """The whole engine on the CPU, with the fixture's tiny model bent so that its field is a blob (see `blob`)."""
 
+import functools
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -181,6 +185,19 @@ def test_vertices_are_moved_onto_the_field_from_a_grid_on(make_engine, events):
     assert error(refined[-1]) < error(events[-1]) / 10
 
 
+def test_a_field_asked_at_every_sample_gives_the_same_mesh(make_engine, monkeypatch):
+    monkeypatch.setattr(room, "hierarchical", functools.partial(room.hierarchical, coarsest=10))  # three levels
+    quality = Quality(grid=40, steps=4, faces=1000)
+    *_, last, near = make_engine().shape(Subject(), quality, seed=1)
+    assert last.facts["field_evaluations"] < 41**3
+    *_, last, everywhere = make_engine(volume="dense").remesh(last.facts["latent"], quality)
+    assert last.facts["field_evaluations"] == 41**3
+    assert np.array_equal(near.faces, everywhere.faces)
+    np.testing.assert_allclose(near.vertices, everywhere.vertices, atol=1e-5)
+    with pytest.raises(BadRequest, match="use hierarchical or dense"):
+        make_engine(volume="sparse")
+
+
 def test_no_surface_is_a_sentence(engine, monkeypatch):
     monkeypatch.setattr(room, "GeoField", _Empty)
     with pytest.raises(OrfeasError, match="try another seed") as caught:
@@ -271,6 +288,66 @@ def test_sequential_and_resident_give_the_same_mesh_with_one_network_at_a_time(m
     assert most == 1
     assert np.array_equal(mesh.faces, events[-1].faces)
     np.testing.assert_allclose(mesh.vertices, events[-1].vertices, atol=1e-5)  # the halves of a step run in turn
+
+
+def test_networks_that_are_read_in_a_job_have_seconds_and_steps_of_their_own(make_engine, events):
+    assert "weights" not in events[-2].facts["shape_seconds"]  # all were there
+    engine = make_engine(residency=SEQUENTIAL)
+    done = list(engine.shape(Subject(), QUALITY, seed=1))
+    read = [event.message for event in done[:-1] if event.message.startswith("Reading the weights of ")]
+    assert [message.removeprefix("Reading the weights of ") for message in read] == [
+        "the picture's encoder",
+        "the transformer",
+        "the decoder",
+    ]
+    seconds = done[-2].facts["shape_seconds"]
+    assert seconds["weights"] > 0
+    assert set(seconds) == {"weights", "features", "diffusion", "decoding", "volume", "surface"}
+    fractions = [event.fraction for event in done[:-1]]
+    assert fractions == sorted(fractions)
+    again = list(engine.shape(Subject(), QUALITY, seed=2))  # the picture is remembered
+    assert sum(event.message.startswith("Reading") for event in again[:-1]) == 2
+    for event in (running := engine.shape(Subject(9), QUALITY, seed=1)):
+        if event.message == "Reading the weights of the transformer":
+            break
+    running.close()
+    assert set(engine._networks._here) == {"conditioner"}  # it was not read any more
+
+
+def test_a_network_that_was_let_go_is_dead_before_the_next_is_read(make_engine, monkeypatch):
+    made = []
+
+    def bring(self, part, original=Networks._bring):
+        assert not any(network() for network in made)
+        module = original(self, part)
+        made.append(weakref.ref(module))
+        return module
+
+    monkeypatch.setattr(Networks, "_bring", bring)
+    engine = make_engine(residency=SEQUENTIAL, refine_from=QUALITY.grid)
+    gc.collect()
+    gc.disable()  # a card with room for one network cannot wait for the collector
+    try:
+        list(engine.shape(Subject(), QUALITY, seed=1))
+        list(engine.shape(Subject(), QUALITY, seed=2))
+    finally:
+        gc.enable()
+    assert len(made) == 5
+
+
+def test_the_log_says_which_policy_was_chosen_and_why_and_each_step_down(make_engine, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    engine = make_engine()
+    engine.load()
+    reason = engine._networks.residency.reason
+    assert reason.endswith(" enough, so all networks stay in memory.")
+    assert caplog.messages == [f"weights_placed reason={reason}"]
+    caplog.clear()
+    _break(monkeypatch, "diffusion", _FailOnce(torch.OutOfMemoryError("CUDA out of memory")))
+    list(engine.shape(Subject(), QUALITY, seed=1))
+    assert caplog.messages == [
+        "stepped_down reason=Memory ran out with 'resident', so one network at a time is in memory."
+    ]
 
 
 def test_int8_rows_are_within_half_a_step():
