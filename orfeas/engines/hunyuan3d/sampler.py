@@ -18,17 +18,17 @@ from torch import Tensor
 
 from orfeas.engines.hunyuan3d.approximations import SOLVERS
 from orfeas.engines.hunyuan3d.dit import Dit, DitContext
+from orfeas.engines.hunyuan3d.noise import draw_normal
 
 
 def draw_noise(seed: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float16) -> Tensor:
     """Standard normal noise as float32 on the CPU, rounded through ``dtype`` as the public pipeline's float16 draw is.
 
-    Drawn on the CPU and in float32 whatever will use it, so that a seed means the same everywhere. It is also the
-    public pipeline's noise for that seed where its torch draws half precision from the same stream (2.13 does; 2.8
-    draws other numbers).
+    Drawn on the CPU, in float32 and by `noise.draw_normal`, so that a seed means the same everywhere. It is also the
+    public pipeline's noise for that seed where its CPU has AVX2 and its torch draws half precision from the same stream
+    (2.13 does; 2.8 draws other numbers).
     """
-    generator = torch.Generator("cpu").manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float32).to(dtype).float()
+    return draw_normal(shape, torch.Generator("cpu").manual_seed(seed)).to(dtype).float()
 
 
 def flow_times(steps: int) -> Tensor:
