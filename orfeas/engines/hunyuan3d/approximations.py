@@ -84,12 +84,8 @@ class Approximations:
         """The same of that by which the field of given latents differs."""
         return ["latents"] if self.top_latents else []
 
-    def names(self) -> list[str]:
-        """What differs from the exact way, for people."""
-        return self.sampling_names() + self.field_names()
-
     def sampling_names(self) -> list[str]:
-        """Of `names`, those by which the latents differ."""
+        """What differs from the exact way, for people: that by which the latents do."""
         low, high = self.guidance_interval
         guided = (
             [] if (low, high) == (0.0, 1.0) else [f"guidance only from time {low:g} to {high:g} ({OFF['guidance']})"]
@@ -102,7 +98,7 @@ class Approximations:
         return solver + guided
 
     def field_names(self) -> list[str]:
-        """Of `names`, those by which the field of given latents differs."""
+        """The same of that by which the field of given latents differs."""
         return [f"a third of the latents for each point ({OFF['latents']})"] if self.top_latents else []
 
     def count_steps(self, steps: int) -> int:
