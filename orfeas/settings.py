@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
@@ -23,7 +23,7 @@ PUBLIC_LIMITS: Mapping[str, float] = {
 }  # fmt: skip
 # What the compose file, deploy/operate and deploy/Caddyfile read, and the app does not: one .env has it all.
 OPERATED = (
-    "TAG", "IMAGE", "TARGET", "CUDA", "RUNTIME", "MEMORY", "APP_HOST", "API_HOST", "TLS", "CERTIFICATES", "SUBNET",
+    "IMAGE", "TARGET", "CUDA", "RUNTIME", "MEMORY", "APP_HOST", "API_HOST", "TLS", "CERTIFICATES", "SUBNET",
     "STOP_GRACE", "BACKUPS", "DRIVER", "RELEASES", "PYTHON", "PORTS", "UPSTREAMS", "BESIDE_MB", "BESIDE_VRAM_MB",
     "CADDY_TAG", "PROMETHEUS_TAG", "GRAFANA_TAG",
     "HOSTS", "HTTP_PORT", "HTTPS_PORT", "BIND", "CADDY_ADMIN", "CADDY_STORAGE", "CADDY_LOG", "HOLD",
@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(
         default_factory=default_data_dir,
-        description="where results are kept; made when the first result is written",
+        description="where results are kept; the server makes it at its start, orfeas.generate with its first result",
     )
     keep_days: float = Field(30.0, ge=0, description="days after which a result is removed; 0 keeps it for ever")
     keep_gb: float = Field(
@@ -142,6 +142,7 @@ class Settings(BaseSettings):
     min_free_mb: int = Field(
         500, ge=0, description="megabytes of disk that have to stay free, or the app is not ready for new work"
     )
+    tag: str = Field("", description="the version that an operator released, shown in /health and /metrics")
     sentry_dsn: SecretStr = Field(
         SecretStr(""),
         validation_alias=AliasChoices("sentry_dsn", "orfeas_sentry_dsn"),
@@ -159,6 +160,11 @@ class Settings(BaseSettings):
         if given is not None:
             return given
         return PUBLIC_LIMITS[name] if self.is_public else 0
+
+    @field_validator("hunyuan3d_path", mode="before")
+    @classmethod
+    def _take_empty_for_none(cls, value: Any) -> Any:
+        return None if value == "" else value  # as a compose file hands on what is not set; a path it would be "."
 
     @field_validator("public_url")
     @classmethod
