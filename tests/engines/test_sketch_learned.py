@@ -200,7 +200,7 @@ def test_softening_rounds_blocks_and_keeps_wires():
     sharp = values.copy()
     soften(values, distance)
     np.testing.assert_array_equal(values[..., 40:], sharp[..., 40:])
-    assert values[16, 30, 15] == pytest.approx(sharp[16, 30, 15], abs=1.0)
+    assert values[16, 30, 15] == pytest.approx(sharp[16, 30, 15], abs=1.3)  # deep inside
     assert sharp[24, 18, 15] == 0  # on an edge of the block
     assert values[24, 18, 15] < -0.3
     assert values[24, 30, 15] == pytest.approx(0, abs=0.05)  # in the middle of a face
@@ -290,7 +290,7 @@ def test_thin_parts_that_lean_towards_the_viewer_hold_together(thick):
 def test_setting_chooses_the_shipped_network():
     assert choose_engine(load_settings(engine="sketch", sketch_shape="inflation")).version == "sketch-2"
     engine = choose_engine(load_settings(engine="sketch", sketch_shape="learned"))
-    assert engine.version == "sketch-2+learned-5"
+    assert engine.version == "sketch-2+learned-6"
     assert learned.MODEL.stat().st_size < 16e6
     *_, mesh = engine.shape(as_cutout(chair()), DRAFT, 1)
     assert unmatched_edges(mesh.faces) == 0

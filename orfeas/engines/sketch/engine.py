@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from orfeas.engines.sketch.subject import Subject
     from orfeas.request import Quality
 
-SMOOTHING_PASSES = 8
 SPARE_FACES = 1.5  # the surface has at least so many faces for each one asked, for decimation to choose from
 FINEST = 4.0  # slender subjects, which have little surface, get a finer grid, up to this factor
 CRUMB_VOLUME = 1e-5  # a part with less than this share of the volume is the grid's; the outline's were judged before
@@ -86,9 +85,9 @@ class SketchEngine:
             cells = finer
         yield Step(0.8, "Smoothing the surface")
         vertices, faces = drop_crumbs(vertices, faces, CRUMB_VOLUME)
-        for done in range(0, SMOOTHING_PASSES, 2):
+        for done in range(0, source.smoothing_passes, 2):
             vertices = smooth(vertices, faces, 2)
-            yield Step(0.8 + 0.2 * (done + 2) / SMOOTHING_PASSES, "Smoothing the surface")
+            yield Step(0.8 + 0.2 * (done + 2) / source.smoothing_passes, "Smoothing the surface")
         yield Mesh(align(vertices, subject), faces)
 
 

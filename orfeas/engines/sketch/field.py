@@ -27,6 +27,7 @@ class ShapeSource(Protocol):
     """Where a shape comes from: inflation of the silhouette, or what a network adds to it."""
 
     version: str  # changes whenever the same subject could give another field
+    smoothing_passes: int  # over the surface, an even number
 
     def field(self, subject: Subject, seed: int) -> ShapeField:
         """The shape of one subject on its grid."""

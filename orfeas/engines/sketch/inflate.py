@@ -46,6 +46,7 @@ class Inflation:
     """The `ShapeSource` that needs no weights."""
 
     version = "inflation-1"
+    smoothing_passes = 8
 
     def field(self, subject: Subject, seed: int) -> ShapeField:
         """The inflated silhouette with its relief."""

@@ -29,20 +29,21 @@ GRID = 64  # cells along a side of its answer
 FILL = 115 / 128  # the subject's longer side
 CHANNELS = 20
 TRUNCATION = 4.0  # cells: the field's values end here, which is farther than any surface edge reaches
-LEAST_HALF = 0.75  # in cells: half the thickness that every part of the silhouette keeps, across and not along z
+LEAST_HALF = 1.0  # in cells: half the thickness that every part of the silhouette keeps, across and not along z
 STEEPEST = 4.0  # slope of the middle up to which that is so: steeper are steps from one part to another
 # Fixed on the families held out from training (`train/RUNS.md`):
 ROUND = (0.93, 0.95, 0.97)  # likeness of the outline to an ellipse at which the network counts
 TRUST = (1.0, 0.8, 0.0)  # wholly, mostly, for nothing
+THICKNESS = 0.92  # of what the network answers: where it is not sure, it answers too thick
 # What is added to inflation is smoothed within the outline, in pixels of the network's picture. Where parts are stout,
 # bends are smoothed and slants are left as they are; where they are thin, all differences are, over their whole length:
 # there a cell holds more ground than part and the network's answer is mostly noise, while what a handle or a leg is
 # attached to says where it lies; it is as deep as it is wide.
-BENDING = 7.0  # length of the former
+BENDING = 5.0  # length of the former
 SMOOTHING = 5.0  # and of the latter
 STOUT = (1.5, 9.0)  # half widths between which the network's own answer comes to count
 LEAST_WEIGHT = 0.004  # of where it sees thin parts
-SOFTNESS = 1.2  # in the grid's cells: blur of the field, but not where the outline is thin
+SOFTNESS = 1.6  # in the grid's cells: blur of the field, but not where the outline is thin
 Stencil = dict[tuple[int, int], float]  # weight of the pixel at an offset (down, right), each at most 1
 GRADIENT: tuple[Stencil, ...] = ({(0, 0): -1.0, (0, 1): 1.0}, {(0, 0): -1.0, (1, 0): 1.0})
 HESSIAN: tuple[Stencil, ...] = (
@@ -72,7 +73,8 @@ class LearnedShape:
     Raises `BadWeights` where the model's file is missing.
     """
 
-    version = "learned-5"
+    version = "learned-6"
+    smoothing_passes = 20  # what the network adds is rougher than what it is added to
 
     def __init__(self, model: Path = MODEL):
         if not model.is_file():
@@ -105,7 +107,7 @@ class LearnedShape:
             answers.append(self._run(inputs)[:2, :, ::step])
         front, back = np.mean(answers, axis=0)
         share = trust(rgba[..., 3])
-        middle, half = share * (front + back) / 2, share * ((front - back) / 2 - prior)
+        middle, half = share * (front + back) / 2, share * (THICKNESS * (front - back) / 2 - prior)
         return Prediction(*settle(middle, half, distance > 0, rgba[..., 3] > 127), box)
 
     def _run(self, inputs: np.ndarray) -> np.ndarray:
