@@ -184,7 +184,7 @@ def _ask_driver() -> Iterator[Finding]:
 
 def _look_at_weights(settings: Settings) -> Iterator[Finding]:
     from orfeas.engines.gpu import rule_out_gpu
-    from orfeas.engines.hunyuan3d.download import (
+    from orfeas.engines.hunyuan3d.locate import (
         LICENSE,
         check_weights,
         explain_missing,
@@ -247,7 +247,7 @@ def _look_at_cutout() -> Iterator[Finding]:
 
 
 def _look_at_disk(settings: Settings) -> Iterator[Finding]:
-    from orfeas.engines.hunyuan3d.download import default_folder
+    from orfeas.engines.hunyuan3d.locate import default_folder
 
     for name, folder in (
         ("results", settings.data_dir),

@@ -65,7 +65,7 @@ def _cluster(settings: Settings) -> Engine:
 
 
 def _hunyuan3d(settings: Settings, approximations: Approximations, forced: bool, hashes: bool) -> Engine:
-    from orfeas.engines.hunyuan3d.download import check_weights, explain_missing, find_weights
+    from orfeas.engines.hunyuan3d.locate import check_weights, explain_missing, find_weights
 
     weights = find_weights(settings)
     if weights is None:

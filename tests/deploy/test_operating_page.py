@@ -10,7 +10,7 @@ import subprocess
 import pytest
 import yaml
 
-from orfeas.engines.hunyuan3d.download import RELEASE
+from orfeas.engines.hunyuan3d.locate import RELEASE
 from orfeas.settings import Settings
 from tests.deploy.caddy import ROOT
 

@@ -92,7 +92,7 @@ class _Job:
 class Hunyuan3DEngine:
     """An `orfeas.engines.Engine`. ``quality.grid`` is R, the cells along an axis; ``quality.steps`` the diffusion's.
 
-    weights: the file of weights (`orfeas.engines.hunyuan3d.download` finds or fetches it). device: "cpu", "cuda" or
+    weights: the file of weights (`orfeas.engines.hunyuan3d.locate` finds it). device: "cpu", "cuda" or
     "cuda:N". residency: a key of `residency.POLICIES`, or None to choose by free memory when loading. volume: how the
     field is asked, "hierarchical", near the surface only, or "dense", at every sample, for the same mesh in many times
     the time. networks: made elsewhere (benchmarks run random ones), in place of those in the file.

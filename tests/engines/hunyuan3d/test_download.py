@@ -16,15 +16,13 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from orfeas.engines.hunyuan3d import download as room
-from orfeas.engines.hunyuan3d import integrity
-from orfeas.engines.hunyuan3d.download import (
+from orfeas.engines.hunyuan3d import integrity, locate
+from orfeas.engines.hunyuan3d.download import PAUSES, add_download_parser, ask_for_acceptance
+from orfeas.engines.hunyuan3d.locate import (
     CONVERTED,
     KNOWN_FILES,
-    PAUSES,
     RELEASE,
     Release,
-    add_download_parser,
-    ask_for_acceptance,
     check_weights,
     explain_missing,
     find_weights,
@@ -394,7 +392,7 @@ def test_a_folder_with_any_known_file_is_found(tmp_path, name):
 
 
 def test_a_named_place_without_weights_is_not_replaced_by_another(empty_home, tmp_path):
-    made = room.default_folder() / CONVERTED
+    made = locate.default_folder() / CONVERTED
     made.parent.mkdir(parents=True)
     made.write_bytes(b"x")
     assert find_weights(settings_with()).path == made
@@ -454,8 +452,8 @@ def test_the_published_file_is_measured_always_and_hashed_once(empty_home, tmp_p
     path = tmp_path / "model.fp16.ckpt"
     path.write_bytes(WEIGHTS.read_bytes())
     release = replace(RELEASE, size=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-    monkeypatch.setattr(room, "RELEASE", release)
-    monkeypatch.setattr(room.Weights, "load_config", lambda self: tiny_config())  # the released one names no other
+    monkeypatch.setattr(locate, "RELEASE", release)
+    monkeypatch.setattr(locate.Weights, "load_config", lambda self: tiny_config())  # the released one names no other
     weights = find_weights(settings_with(tmp_path))
     assert "not checked yet" in tell_integrity(weights)
     hashed = []
@@ -464,13 +462,13 @@ def test_the_published_file_is_measured_always_and_hashed_once(empty_home, tmp_p
         check_weights(weights, hashes=True)
     assert hashed == [path]
     assert tell_integrity(weights) == "SHA-256 checked"
-    (room.default_folder() / "checked.json").write_text("[]")
+    (locate.default_folder() / "checked.json").write_text("[]")
     check_weights(weights, hashes=True)
     assert hashed == [path, path]
-    monkeypatch.setattr(room, "RELEASE", replace(release, sha256="0" * 64))
+    monkeypatch.setattr(locate, "RELEASE", replace(release, sha256="0" * 64))
     with pytest.raises(BadWeights, match="is not what was published: its SHA-256"):
         check_weights(weights, hashes=True)
-    monkeypatch.setattr(room, "RELEASE", replace(release, size=release.size + 1))
+    monkeypatch.setattr(locate, "RELEASE", replace(release, size=release.size + 1))
     with pytest.raises(BadWeights, match=r"is not what was published: it has [\d,]+ bytes instead of"):
         check_weights(weights)
 
@@ -540,7 +538,7 @@ def test_command_downloads_what_is_accepted_to_the_named_folder(monkeypatch, emp
     arguments = parser.parse_args(["download", "--sha256", "A" * 64])
     assert arguments.func(arguments) == 0
     ((folder, options),) = asked
-    assert folder == (tmp_path / named if named else room.default_folder())
+    assert folder == (tmp_path / named if named else locate.default_folder())
     assert options["release"].sha256 == "a" * 64
     assert options["release"].size is None  # of a file that this project does not know
     assert options["release"].revision == RELEASE.revision
