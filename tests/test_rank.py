@@ -70,10 +70,11 @@ def test_the_results_of_a_studio_are_ranked(make_studio, photo):  # noqa: F811
             for seed in (6, 0, 3)
         ]
 
-    turned = [one.result.request.seed for one in rank(make(orientation="flattest", base="plinth"))]
+    turned = rank(make(orientation="flattest", base="plinth"))
     results = make()
     ranked = rank(results)
-    assert [one.result.request.seed for one in ranked] == turned, "however it is set down"
+    assert [one.result.request.seed for one in ranked] == [one.result.request.seed for one in turned]
+    assert [one.agreement for one in ranked] == [one.agreement for one in turned], "however it is set down"
     old = [dataclasses.replace(result, facts={}) for result in results]
     assert [one.agreement for one in rank(old)] == pytest.approx([one.agreement for one in ranked], abs=0.02)
     agreements = [one.agreement for one in ranked]
