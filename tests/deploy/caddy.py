@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -52,13 +53,27 @@ class Caddy:
         self.url = f"https://127.0.0.1:{self.port}{root_path}"
         wait_until(self._listens, "Caddy answers")
         if tls == "internal":
-            wait_until(lambda: all(self.certificates(host) for host in HOSTS), "every host has its certificate")
+            wait_until(lambda: all(map(self._shakes_hands, HOSTS)), "every host has its certificate")
 
     def _listens(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
         try:
             return httpx.get(f"http://127.0.0.1:{self.http_port}/").status_code == 308
         except httpx.TransportError:
+            return False
+
+    def _shakes_hands(self, host: str) -> bool:
+        """Whether it serves the host's certificate: it lies on the disk a moment before."""
+        if not self.certificates(host):
+            return False
+        context = ssl.create_default_context(cafile=str(self.root_certificate))
+        try:
+            with (
+                socket.create_connection(("127.0.0.1", self.port), timeout=5) as line,
+                context.wrap_socket(line, server_hostname=host),
+            ):
+                return True
+        except OSError:
             return False
 
     @property
